@@ -1,0 +1,37 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What a user can mend. Each message says what was wrong, what was given and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of all mistakes that a user can mend; the command lines print it in one line, exit 2."""
+
+
+class SettingsError(UserError):
+    """A yaml key, an ``-o`` override or a command-line value that cannot be used."""
+
+
+class DataError(UserError):
+    """A click log, an item table or a prepared folder that cannot be read."""
+
+
+class ModelError(UserError):
+    """A model folder that does not keep the contract."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, does not fit the model or cannot be written."""
+
+
+class RetrievalError(UserError):
+    """Milvus is away, refuses a call, or holds something else than expected."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the known name closest to ``given``, else an empty string."""
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.75)
+    return f" (did you mean '{close[0]}'?)" if close else ""
