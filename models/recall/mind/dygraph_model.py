@@ -1,0 +1,156 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""MIND in PaddleRec's contract: settings in, network, optimizer and the two forward passes out."""
+
+from __future__ import annotations
+
+import math
+
+import net
+import paddle
+
+# every setting, in the yaml's words, with the value taken when a yaml of PaddleRec's lacks it
+DEFAULTS = {
+    "embedding_dim": 64,
+    "hidden_size": 64,
+    "emb_init_std": 0.005,
+    "neg_samples": 128,
+    "maxlen": 20,
+    "pow_p": 1.0,
+    "capsual.iters": 3,
+    "capsual.max_k": 4,
+    "capsual.init_std": 1.0,
+    "capsual.routing_init": "item",
+    "capsual.map_init": "identity",
+    "relu_layer": False,
+    "normalize": True,
+    "temperature": 0.1,
+    "attention": "hard",
+    "sampler": "uniform",
+    "dropout": 0.0,
+    "optimizer.class": "Adam",
+    "optimizer.learning_rate": 0.002,
+}
+CHOICES = {
+    "capsual.routing_init": ("item", "position"),
+    "capsual.map_init": ("identity", "normal"),
+    "attention": ("hard", "soft"),
+    "sampler": ("uniform", "log_uniform"),
+    "optimizer.class": ("Adam", "AdamW", "SGD", "Adagrad", "Momentum", "RMSProp"),
+}
+AT_LEAST_ONE = ("embedding_dim", "neg_samples", "maxlen", "capsual.iters", "capsual.max_k")
+ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optimizer.learning_rate")
+
+
+def read_settings(config):
+    """The checked settings of ``config`` by their short names; ValueError names key and value."""
+    read = {
+        name: config.get(f"hyper_parameters.{name}", value) for name, value in DEFAULTS.items()
+    }
+    read["item_count"] = config.get("hyper_parameters.item_count", 0)
+    wrong = [
+        f"{name}: {read[name]!r} (expected {type(value).__name__})"
+        for name, value in DEFAULTS.items()
+        if type(read[name]) is not type(value) and not (type(value) is float and type(read[name]) is int)
+    ]
+    if type(read["item_count"]) is not int:
+        wrong.append(f"item_count: {read['item_count']!r} (expected int)")
+    if not wrong:
+        wrong = unusable(read)
+    if wrong:
+        raise ValueError("hyper_parameters." + "; hyper_parameters.".join(wrong))
+    return read
+
+
+def unusable(read):
+    """What is wrong with settings ``read`` whose types are right."""
+    wrong = [
+        f"{name}: {read[name]} (one of {', '.join(choices)})"
+        for name, choices in CHOICES.items()
+        if read[name] not in choices
+    ]
+    wrong += [f"{name}: {read[name]} (at least 1)" for name in AT_LEAST_ONE if not read[name] >= 1]
+    wrong += [
+        f"{name}: {read[name]} (above 0)"
+        for name in ABOVE_ZERO
+        if not (read[name] > 0 and math.isfinite(read[name]))
+    ]
+    if not 0 <= read["dropout"] < 1:
+        wrong.append(f"dropout: {read['dropout']} (from 0 to below 1)")
+    if not read["item_count"] >= 2:
+        wrong.append(f"item_count: {read['item_count']} (largest item id + 1, at least 2)")
+    if read["hidden_size"] != read["embedding_dim"]:
+        wrong.append(
+            f"hidden_size: {read['hidden_size']} (interests are compared with items, so it equals "
+            f"embedding_dim: {read['embedding_dim']})"
+        )
+    return wrong
+
+
+def as_tensor(array):
+    """``array`` as a tensor; a loader gives tensors, a reader's whole batches are numpy."""
+    return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
+
+
+class DygraphModel:
+    """What a trainer and an evaluator call."""
+
+    def create_model(self, config):
+        """Build the network; ValueError says which settings cannot be used."""
+        s = read_settings(config)
+        return net.MIND(
+            item_count=s["item_count"],
+            embedding_dim=s["embedding_dim"],
+            emb_init_std=s["emb_init_std"],
+            neg_samples=s["neg_samples"],
+            maxlen=s["maxlen"],
+            pow_p=s["pow_p"],
+            capsual_iters=s["capsual.iters"],
+            capsual_max_k=s["capsual.max_k"],
+            capsual_init_std=s["capsual.init_std"],
+            routing_init=s["capsual.routing_init"],
+            map_init=s["capsual.map_init"],
+            relu_layer=s["relu_layer"],
+            normalize=s["normalize"],
+            temperature=s["temperature"],
+            attention=s["attention"],
+            sampler=s["sampler"],
+            dropout=s["dropout"],
+        )
+
+    def create_optimizer(self, dy_model, config):
+        """Build ``optimizer.class``; Adam touches only the rows that a batch looked up."""
+        s = read_settings(config)
+        name = s["optimizer.class"]
+        extra = {"lazy_mode": True} if name in ("Adam", "AdamW") else {}
+        return getattr(paddle.optimizer, name)(
+            learning_rate=s["optimizer.learning_rate"],
+            parameters=[p for p in dy_model.parameters() if p.trainable],
+            **extra,
+        )
+
+    def create_metrics(self):
+        """A recall model is measured after retrieval, not in training."""
+        return [], []
+
+    def train_forward(self, dy_model, metrics_list, batch_data, config):
+        """Loss of one batch ``[hist_item, target_item, seq_len]``."""
+        history, labels, lengths = (as_tensor(part) for part in batch_data)
+        loss = dy_model(history, lengths, labels)
+        return loss, metrics_list, {"loss": loss}
+
+    def infer_forward(self, dy_model, metrics_list, batch_data, config):
+        """User vectors [B, K, D] and routing weights of ``[hist_item, seq_len, eval_item]``."""
+        dy_model.eval()
+        history, lengths = (as_tensor(part) for part in batch_data[:2])
+        return dy_model(history, lengths)
+
+    def item_vectors(self, dy_model):
+        """What is put into the index: [item_count, D] float32, row 0 is padding."""
+        return dy_model.item_vectors()
+
+    def adapt_state_dict(self, state):
+        """PaddleRec's MIND keeps a bias of zeros that nothing trains: drop it."""
+        bias = state.get("embedding_bias")
+        if bias is not None and not bool((bias != 0).any()):
+            state = {name: value for name, value in state.items() if name != "embedding_bias"}
+        return state

@@ -1,0 +1,84 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Training samples of MIND: a click, and the clicks before it.
+
+Every (user, position) of the log is one sample, in an order shuffled from ``runner.seed`` and the
+epoch. ``runner.batches_per_epoch`` above 0 ends an epoch after that many batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from paddle.io import IterableDataset, get_worker_info
+
+
+def read_clicks(file_list):
+    """Arrays ``users``, ``items`` (int64, [n]) of ``uid,item,time`` lines, by user, then time."""
+    parts = []
+    for path in file_list:
+        clicks = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2, encoding="utf-8-sig")
+        if clicks.shape[1:] != (3,):
+            raise ValueError(f"{path}: expected lines uid,item,time, found {clicks.shape[1]} fields")
+        parts.append(clicks)
+    clicks = np.concatenate(parts)
+    order = np.lexsort((clicks[:, 2], clicks[:, 0]))  # stable: ties keep the file's order
+    return clicks[order, 0], clicks[order, 1]
+
+
+class RecDataset(IterableDataset):
+    """One sample at a time, or whole batches by ``iter_batches``; all arrays are int64."""
+
+    def __init__(self, file_list, config):
+        super().__init__()
+        self.maxlen = config.get("hyper_parameters.maxlen", 20)
+        self.batch_size = config.get("runner.train_batch_size", 128)
+        self.batches_per_epoch = config.get("runner.batches_per_epoch", 0)
+        self.seed = config.get("runner.seed", 12345)
+        self.epoch = 0
+        min_history = config.get("hyper_parameters.min_history", 1)
+        users, self.items = read_clicks(sorted(file_list))
+        item_count = config.get("hyper_parameters.item_count", 0)
+        if self.items.min() < 1 or self.items.max() >= item_count:
+            raise ValueError(
+                f"hyper_parameters.item_count: {item_count} allows item ids 1 to {item_count - 1}, "
+                f"but {', '.join(map(str, file_list))} hold {self.items.min()} to "
+                f"{self.items.max()}; set it to the largest id + 1"
+            )
+        starts = np.flatnonzero(np.diff(users, prepend=users[0] - 1))
+        clicks_of = np.diff(starts, append=len(users))
+        # clicks of the same user before each click
+        self.before = np.arange(len(users)) - np.repeat(starts, clicks_of)
+        self.samples = np.flatnonzero(self.before >= min_history)
+        if len(self.samples) == 0:
+            raise ValueError(f"no user has more than {min_history} clicks: nothing to train on")
+
+    def set_epoch(self, epoch):
+        """Shuffle as the given epoch does, whatever was read before."""
+        self.epoch = epoch
+
+    def iter_batches(self, batch_size):
+        """Batches ``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1]]`` of one epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        order = rng.permutation(self.samples)
+        if self.batches_per_epoch > 0:
+            wanted = self.batches_per_epoch * batch_size
+            rounds = [order] + [rng.permutation(order) for _ in range((wanted - 1) // len(order))]
+            order = np.concatenate(rounds)[:wanted]
+        offsets = np.arange(self.maxlen)
+        for start in range(0, len(order), batch_size):
+            clicks = order[start : start + batch_size]
+            length = np.minimum(self.before[clicks], self.maxlen)
+            filled = offsets < length[:, None]
+            past = np.where(filled, (clicks - length)[:, None] + offsets, 0)
+            yield [
+                np.where(filled, self.items[past], 0),
+                self.items[clicks][:, None],
+                length[:, None],
+            ]
+
+    def __iter__(self):
+        """One sample at a time: ``[hist_item [maxlen], target_item [1], seq_len [1]]``."""
+        worker = get_worker_info()
+        for number, batch in enumerate(self.iter_batches(self.batch_size)):
+            if worker is None or number % worker.num_workers == worker.id:
+                yield from (list(sample) for sample in zip(*batch))

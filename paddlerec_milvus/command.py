@@ -1,0 +1,78 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What the command lines share: ``-m``, ``-o``, ``--data``, log lines and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from paddlerec_milvus.config import Settings, load_settings
+from paddlerec_milvus.data.prepared import open_prepared
+from paddlerec_milvus.errors import UserError
+
+
+def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that training and evaluation share."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-m",
+        "--config_yaml",
+        required=True,
+        metavar="YAML",
+        help="the model's settings: a path, or a path inside models/ without its task folder "
+        "(mind/config.yaml is models/recall/mind/config.yaml)",
+    )
+    parser.add_argument(
+        "-o",
+        "--opt",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override settings, e.g. runner.epochs=3 hyper_parameters.maxlen=10; keys and types "
+        "are checked; paths here are relative to the working directory, paths inside a yaml to "
+        "that yaml's folder",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder made by datasets/amazonbook/prepare.py: train on its train/, evaluate on "
+        "its test/, take item_count from its meta.json",
+    )
+    return parser
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings that the shared arguments describe."""
+    settings = load_settings(arguments.config_yaml, arguments.opt)
+    if arguments.data is None:
+        return settings
+    prepared = open_prepared(arguments.data.resolve())
+    return settings.with_values(
+        {"train_data_dir": str(prepared.train_dir), "test_data_dir": str(prepared.test_dir)},
+        {"item_count": prepared.item_count},
+    )
+
+
+def run(main: Callable[[], None]) -> int:
+    """Run ``main``: a user's mistake becomes one line and exit code 2, Ctrl-C exit code 130."""
+    logging.basicConfig(
+        format="%(asctime)s - %(levelname)s - %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
+        return 130
+    return 0

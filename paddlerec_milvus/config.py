@@ -1,0 +1,326 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Settings: a model's yaml, ``-o`` overrides and the environment, read once and checked.
+
+PaddleRec's sections ``runner``, ``hyper_parameters`` and ``workspace`` keep their meaning; this
+project adds ``milvus``, ``index`` and ``retrieval``. A yaml that has one of the added sections is
+checked strictly: a key that nothing reads is an error. In upstream's own yamls such a key is a
+warning, unless it looks like a misspelling.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from paddlerec_milvus.errors import SettingsError, nearest
+
+logger = logging.getLogger(__name__)
+
+UPSTREAM_SECTIONS = ("workspace", "runner", "hyper_parameters")
+OWN_SECTIONS = ("milvus", "index", "retrieval")
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; a string is never taken for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RunnerSettings(Section):
+    """``runner``: where data and checkpoints are and how long to train, in PaddleRec's words."""
+
+    # keys of upstream's readers and of its other trainers pass through to the model folder
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    train_data_dir: str | None = None
+    test_data_dir: str | None = None
+    train_reader_path: str = "reader"
+    infer_reader_path: str = "reader"
+    train_batch_size: Count = 128
+    infer_batch_size: Count = 128
+    num_workers: Natural = 0
+    epochs: Count = 1
+    batches_per_epoch: Natural = 0  # 0: all samples
+    print_interval: Count = 10  # batches
+    model_save_path: str = "model_output"
+    model_init_path: str | None = None
+    last_epoch: Annotated[int, Field(ge=-1)] = -1  # go on after this one
+    infer_load_path: str = "model_output"
+    infer_start_epoch: Natural = 0
+    infer_end_epoch: Count = 1  # exclusive
+    seed: Natural = 12345
+    use_gpu: bool = False
+    use_xpu: bool = False
+    use_npu: bool = False
+    use_auc: bool = False
+    use_visual: bool = False
+    use_fleet: bool = False
+
+    @model_validator(mode="after")
+    def _some_epoch_to_infer(self) -> RunnerSettings:
+        if self.infer_end_epoch <= self.infer_start_epoch:
+            raise ValueError(
+                f"infer_end_epoch: {self.infer_end_epoch} is exclusive and must be above "
+                f"infer_start_epoch: {self.infer_start_epoch}"
+            )
+        return self
+
+
+class MilvusSettings(Section):
+    """``milvus``: where the vectors go. A file path is Milvus Lite, http(s)://… a server."""
+
+    uri: str = "milvus.db"
+    token: SecretStr = SecretStr("")
+    db_name: str = ""
+    timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
+    collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "mind_items"
+    consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
+
+
+class RetrievalSettings(Section):
+    """``retrieval``: how vectors are compared and what a list may hold."""
+
+    metric: Literal["IP", "COSINE", "L2"] = "IP"
+    exclude_history: bool = False
+
+
+# runner keys that hold a path; in a yaml relative to its folder, in -o to the working directory
+PATH_KEYS = (
+    "train_data_dir",
+    "test_data_dir",
+    "model_save_path",
+    "model_init_path",
+    "infer_load_path",
+)
+
+
+class Settings(BaseModel):
+    """Everything a run needs to know."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: Path
+    runner: RunnerSettings
+    hyper_parameters: Mapping[str, Any]  # dotted keys
+    workspace: Mapping[str, Any]
+    milvus: MilvusSettings
+    index: Mapping[str, Any]  # type and its parameters, in Milvus' words
+    retrieval: RetrievalSettings
+
+    @property
+    def model_dir(self) -> Path:
+        """The model folder: where the yaml lies."""
+        return self.file.parent
+
+    def path(self, key: str) -> Path:
+        """``runner.<key>`` as an absolute path; SettingsError when it is not set."""
+        value = getattr(self.runner, key)
+        if value is None:
+            raise SettingsError(f"{self.file}: runner.{key} is missing and has no default")
+        return self.model_dir / value
+
+    @property
+    def milvus_uri(self) -> str:
+        """The uri, with a file's path made absolute."""
+        uri = self.milvus.uri
+        return uri if "://" in uri else str(self.model_dir / uri)
+
+    def dotted(self) -> dict[str, Any]:
+        """The flat mapping that PaddleRec's model folders and readers expect."""
+        flat: dict[str, Any] = {"config_abs_dir": str(self.model_dir), "yaml_path": str(self.file)}
+        flat |= {f"workspace.{key}": value for key, value in self.workspace.items()}
+        runner = self.runner.model_dump(exclude_unset=True) | {"seed": self.runner.seed}
+        flat |= {f"runner.{key}": value for key, value in runner.items()}
+        flat |= {f"hyper_parameters.{key}": value for key, value in self.hyper_parameters.items()}
+        return flat
+
+    def with_values(self, runner: Mapping[str, Any], hyper: Mapping[str, Any]) -> Settings:
+        """A copy with some ``runner`` and ``hyper_parameters`` values replaced."""
+        return self.model_copy(
+            update={
+                "runner": self.runner.model_copy(update=dict(runner)),
+                "hyper_parameters": {**self.hyper_parameters, **hyper},
+            }
+        )
+
+
+def find_yaml(given: str, zoo: Path | None = None) -> Path:
+    """The yaml for ``-m``: a path, or one inside the zoo without its task folder."""
+    direct = Path(given)
+    if direct.is_file():
+        return direct.resolve()
+    zoo = zoo or Path(__file__).resolve().parent.parent / "models"
+    found = sorted(zoo.glob(f"*/{given}")) if not direct.is_absolute() else []
+    if len(found) == 1:
+        return found[0].resolve()
+    if found:
+        raise SettingsError(f"-m {given}: several models match: {', '.join(map(str, found))}")
+    known = [str(path.relative_to(zoo.parent)) for path in sorted(zoo.glob("*/*/config*.yaml"))]
+    raise SettingsError(
+        f"-m {given}: no such file, and none of that name in {zoo}"
+        f"{nearest(given, [k.split('/', 2)[-1] for k in known])}; there are: {', '.join(known)}"
+    )
+
+
+def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """The yaml as one flat mapping of dotted keys."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file}: is not yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{file}: expected sections such as 'runner:', found {content!r:.60}")
+    sections = UPSTREAM_SECTIONS + OWN_SECTIONS
+    for name, values in content.items():
+        if name not in sections:
+            hint = nearest(str(name), sections)
+            if hint:
+                raise SettingsError(f"{file}: unknown section '{name}'{hint}")
+            logger.warning("%s: section '%s' is read by nothing here", file, name)
+        elif not isinstance(values, dict):
+            raise SettingsError(f"{file}: {name}: expected keys and values, found {values!r:.60}")
+    return dict(_flatten({name: content[name] for name in sections if name in content}))
+
+
+def source_strings(model_dir: Path) -> set[str]:
+    """Every string constant of the folder's own sources: the keys that its code can read."""
+    strings: set[str] = set()
+    for source in model_dir.glob("*.py"):
+        try:
+            tree = ast.parse(source.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError):
+            continue  # the zoo reports it when it is loaded
+        strings |= {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+    return strings
+
+
+def _known_keys(model_dir: Path, given: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Keys that something reads, and keys that are listed as candidates for a hint."""
+    strings = source_strings(model_dir)
+    known = {f"runner.{name}" for name in RunnerSettings.model_fields}
+    known |= {f"milvus.{name}" for name in MilvusSettings.model_fields}
+    known |= {f"retrieval.{name}" for name in RetrievalSettings.model_fields}
+    known |= {text for text in strings if text.startswith(("runner.", "hyper_parameters."))}
+    spelled_short = {
+        key for key in given if key.startswith("hyper_parameters.") and key.split(".", 1)[1] in strings
+    }
+    # a model may build its keys from a table of short names; offer those for hints too
+    offers = {f"hyper_parameters.{text}" for text in strings if text.replace(".", "").isidentifier()}
+    return known | spelled_short, known | offers
+
+
+def _check_keys(
+    file: Path, flat: Mapping[str, Any], overrides: Mapping[str, Any], strict: bool
+) -> None:
+    known, offers = _known_keys(file.parent, [*flat, *overrides])
+    for key in [*flat, *overrides]:
+        section = key.split(".", 1)[0]
+        if key in known or section in ("index", "workspace"):
+            continue
+        where = "-o" if key in overrides else str(file)
+        hint = nearest(key, {offer for offer in offers if offer.startswith(f"{section}.")})
+        if hint or strict or key in overrides and key not in flat:
+            raise SettingsError(f"{where}: unknown key '{key}'{hint or ': nothing reads it'}")
+        logger.warning("%s: '%s' is read by nothing here", file, key)
+
+
+def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
+    """``key=value`` typed as yaml, and as the yaml's own value where there is one."""
+    key, equals, raw = text.strip().partition("=")
+    sections = UPSTREAM_SECTIONS + OWN_SECTIONS
+    if not equals or key.split(".", 1)[0] not in sections or "." not in key:
+        raise SettingsError(f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"-o {text}: the value is not yaml") from error
+    section, name = key.split(".", 1)
+    if section == "runner" and name in PATH_KEYS and isinstance(value, str):
+        value = str(Path(value).resolve())
+    if key == "milvus.uri" and isinstance(value, str) and "://" not in value:
+        value = str(Path(value).resolve())
+    old = flat.get(key)
+    if isinstance(old, float) and isinstance(value, str):
+        try:
+            value = float(value)  # yaml 1.1 takes 1e-3 for a string
+        except ValueError:
+            pass
+    if isinstance(old, float) and type(value) is int:
+        value = float(value)
+    if section == "hyper_parameters" and old is not None and type(value) is not type(old):
+        raise SettingsError(f"-o {text}: expected {type(old).__name__}, as in {old!r}")
+    return key, value
+
+
+def _section(model: type[Section], name: str, flat: Mapping[str, Any], file: Path) -> Any:
+    values = {key.split(".", 1)[1]: v for key, v in flat.items() if key.startswith(f"{name}.")}
+    try:
+        return model(**{key: value for key, value in values.items() if value is not None})
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"]))
+            text = problem["msg"].removeprefix("Value error, ")
+            given = f"{name}.{key}: {problem['input']!r}: " if key else f"{name}."
+            problems.append(given + text[0].lower() + text[1:])
+        raise SettingsError(f"{file}: {'; '.join(problems)}") from error
+
+
+def load_settings(given: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read the yaml ``given`` (as ``-m`` takes it), apply ``-o`` and the environment, check all.
+
+    ``MILVUS_URI`` and ``MILVUS_TOKEN`` override the yaml, ``-o`` overrides both. SettingsError
+    names file, key, value and what was expected.
+    """
+    file = find_yaml(str(given))
+    flat = _read_yaml(file)
+    strict = any(key.split(".", 1)[0] in OWN_SECTIONS for key in flat)
+    changed = dict(_parse_override(text, flat) for text in overrides)
+    _check_keys(file, flat, changed, strict)
+    environment = {
+        f"milvus.{name}": os.environ[variable]
+        for name, variable in (("uri", "MILVUS_URI"), ("token", "MILVUS_TOKEN"))
+        if os.environ.get(variable)
+    }
+    if "://" not in environment.get("milvus.uri", "://"):
+        environment["milvus.uri"] = str(Path(environment["milvus.uri"]).resolve())
+    flat = flat | environment | changed
+    if isinstance(flat.get("milvus.token"), str):
+        flat["milvus.token"] = SecretStr(flat["milvus.token"])
+
+    def free(section: str) -> dict[str, Any]:
+        return {k.split(".", 1)[1]: v for k, v in flat.items() if k.startswith(f"{section}.")}
+
+    return Settings(
+        file=file,
+        runner=_section(RunnerSettings, "runner", flat, file),
+        hyper_parameters=free("hyper_parameters"),
+        workspace=free("workspace"),
+        milvus=_section(MilvusSettings, "milvus", flat, file),
+        index=free("index"),
+        retrieval=_section(RetrievalSettings, "retrieval", flat, file),
+    )

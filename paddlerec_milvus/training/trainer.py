@@ -1,0 +1,345 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The epoch loop: trains any model folder that keeps PaddleRec's contract."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from paddlerec_milvus.config import Settings
+from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.training.checkpoint import (
+    INTERRUPTED,
+    Position,
+    load_parameters,
+    load_training_state,
+    newest,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from paddlerec_milvus.zoo import DygraphModel, ModelFolder
+
+logger = logging.getLogger(__name__)
+
+# what decides the order of batches inside an epoch
+ORDER_KEYS = ("runner.seed", "runner.train_batch_size", "runner.train_data_dir")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped on request, after it saved where it stood."""
+
+
+def use_device(settings: Settings) -> None:
+    """Select the device that the settings ask for; SettingsError when this paddle lacks it."""
+    runner = settings.runner
+    device = "xpu" if runner.use_xpu else "npu" if runner.use_npu else "gpu" if runner.use_gpu else "cpu"
+    try:
+        paddle.set_device(device)
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(
+            f"runner.use_{device}: True, but this paddle has no {device} "
+            f"({str(error).strip().splitlines()[-1]}); set it to False, or install "
+            "'paddlerec-milvus[gpu]'"
+        ) from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and paddle's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - model folders draw from the global one
+    paddle.seed(seed)
+
+
+def data_files(folder: Path, key: str) -> list[Path]:
+    """The files of a data folder, sorted; DataError names the setting that points at it."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{key}: {folder}: no such folder; make the sample with 'python "
+            "datasets/amazonbook/prepare.py --sample --out datasets/sample', or point a run at a "
+            "prepared folder with --data DIR"
+        )
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if not files:
+        raise DataError(f"{key}: {folder}: is empty")
+    return files
+
+
+@contextmanager
+def stop_on_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        logger.info("stopping after this batch; once more stops at once and loses the epoch")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Meter:
+    """Reader and step seconds, and samples, since the last log line."""
+
+    reader: float = 0.0
+    run: float = 0.0
+    samples: int = 0
+
+    def line(self, interval: int) -> str:
+        """PaddleRec's words."""
+        total = self.reader + self.run
+        return (
+            f"avg_reader_cost: {self.reader / interval:.5f} sec, "
+            f"avg_batch_cost: {total / interval:.5f} sec, "
+            f"avg_samples: {self.samples / interval:.5f}, "
+            f"ips: {self.samples / max(total, 1e-9):.5f} ins/s"
+        )
+
+
+@dataclass
+class Trainer:
+    """One run over one model folder."""
+
+    settings: Settings
+    folder: ModelFolder
+    resume: bool = False
+    step: int = 0
+    config: dict[str, Any] = field(init=False)
+    contract: DygraphModel = field(init=False)
+    model: Any = field(init=False)
+    optimizer: Any = field(init=False)
+    batches: Any = field(init=False)  # called with an epoch number, gives an iterator
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        use_device(settings)
+        seed_everything(settings.runner.seed)
+        self.config = settings.dotted()
+        self.contract = self.folder.dygraph_model()
+        with self.folder.active(), self.folder.settings_errors():
+            # fresh counters: accumulators are found again by their parameters' names
+            with paddle.utils.unique_name.guard():
+                self.model = self.contract.create_model(self.config)
+                self.optimizer = self.contract.create_optimizer(self.model, self.config)
+        if not hasattr(self.optimizer, "step"):
+            raise SettingsError(
+                f"{self.folder.path}: create_optimizer gives a {type(self.optimizer).__name__}, "
+                "not one optimizer: this folder needs a trainer of its own"
+            )
+        if settings.runner.model_init_path is not None:
+            load_parameters(settings.path("model_init_path"), self.model, self._adapt)
+        if settings.runner.use_fleet:
+            self._distribute()
+        self.batches = self._open_reader()
+        self.save_path = settings.path("model_save_path")
+
+    @property
+    def _adapt(self) -> Any:
+        return getattr(self.contract, "adapt_state_dict", None)
+
+    def _distribute(self) -> None:
+        from paddle.distributed import fleet
+
+        fleet.init(is_collective=True, strategy=fleet.DistributedStrategy())
+        self.optimizer = fleet.distributed_optimizer(self.optimizer)
+        self.model = fleet.distributed_model(self.model)
+
+    def _open_reader(self) -> Any:
+        runner = self.settings.runner
+        files = data_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
+        dataset = self.folder.reader(runner.train_reader_path, files, self.config)
+        if hasattr(dataset, "iter_batches") and runner.num_workers == 0:
+
+            def whole_batches(epoch: int) -> Iterator[Any]:
+                dataset.set_epoch(epoch)
+                return iter(dataset.iter_batches(runner.train_batch_size))
+
+            return whole_batches
+        # as upstream does: models may rely on full batches
+        loader = paddle.io.DataLoader(
+            dataset,
+            batch_size=runner.train_batch_size,
+            drop_last=True,
+            num_workers=runner.num_workers,
+        )
+
+        def loaded(epoch: int) -> Iterator[Any]:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
+            return iter(loader)
+
+        return loaded
+
+    def run(self) -> None:
+        """Train until ``runner.epochs``; Interrupted when asked to stop."""
+        start = self._starting_point()
+        writer = self._visual_writer()
+        with (
+            self.folder.active(),
+            logging_redirect_tqdm(loggers=[logging.getLogger()]),
+            stop_on_request() as asked,
+        ):
+            first = 0 if start is None else start.epoch + int(start.done)
+            for epoch in range(first, self.settings.runner.epochs):
+                inside = start if start is not None and not start.done else None
+                self._epoch(epoch, inside, asked, writer)
+                start = None
+        if writer is not None:
+            writer.close()
+
+    def _starting_point(self) -> Position | None:
+        runner = self.settings.runner
+        checkpoint = None
+        if self.resume:
+            checkpoint = newest(self.save_path)
+            if checkpoint is None:
+                logger.info("nothing to resume in %s: starting at epoch 0", self.save_path)
+        elif runner.last_epoch >= 0:
+            checkpoint = self.save_path / str(runner.last_epoch)
+        if checkpoint is None:
+            shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
+            if newest(self.save_path) is not None:
+                logger.info("%s holds an earlier run: its epochs are replaced", self.save_path)
+            return None
+        load_parameters(checkpoint, self.model)
+        position = load_training_state(checkpoint, self.optimizer)
+        now = self._order_settings()
+        changed = [
+            f"{key}: was {position.settings[key]}, is {now[key]}"
+            for key in ORDER_KEYS
+            if position.settings[key] != now[key]
+        ]
+        if changed and not position.done:
+            raise SettingsError(
+                f"{checkpoint}: stands inside epoch {position.epoch}, whose batches would come in "
+                f"another order: {'; '.join(changed)}"
+            )
+        set_random_state(position.random)
+        self.step = position.step
+        logger.info("resumed from %s", checkpoint)
+        return position
+
+    def _order_settings(self) -> dict[str, Any]:
+        return {key: self.config.get(key) for key in ORDER_KEYS}
+
+    def _visual_writer(self) -> Any:
+        if not self.settings.runner.use_visual:
+            return None
+        from visualdl import LogWriter
+
+        return LogWriter(str(self.settings.model_dir / "visualDL_log" / "train"))
+
+    def _epoch(
+        self, epoch: int, start: Position | None, asked: threading.Event, writer: Any
+    ) -> None:
+        interval = self.settings.runner.print_interval
+        self.model.train()
+        metrics, names = self.contract.create_metrics()
+        printed: dict[str, Any] | None = None
+        meter, began = Meter(), time.perf_counter()
+        done = 0
+        if start is not None:
+            set_random_state(start.epoch_random)
+        epoch_random = random_state()
+        batches = self.batches(epoch)
+        if start is not None:
+            done = sum(1 for _ in islice(batches, start.batch))
+            set_random_state(start.random)
+        bar = tqdm(desc=f"epoch {epoch}", unit="batch", initial=done, disable=None)
+        waited = time.perf_counter()
+        for batch in batches:
+            started = time.perf_counter()
+            meter.reader += started - waited
+            self.optimizer.clear_grad()
+            loss, metrics, printed = self.contract.train_forward(
+                self.model, metrics, batch, self.config
+            )
+            loss.backward()
+            self.optimizer.step()
+            meter.run += time.perf_counter() - started
+            meter.samples += len(batch[0])
+            if done % interval == 0:
+                values = self._values(metrics, names, printed)
+                line = "".join(f"{name}:{text}, " for name, text, _ in values)
+                logger.info("epoch: %d, batch_id: %d, %s%s", epoch, done, line, meter.line(interval))
+                meter = Meter()
+                for name, _, value in values if writer is not None else ():
+                    writer.add_scalar(tag=f"train/{name}", step=self.step, value=value)
+            done += 1
+            self.step += 1
+            bar.update()
+            if asked.is_set():
+                bar.close()
+                self._stop(epoch, done, epoch_random)
+            waited = time.perf_counter()
+        bar.close()
+        if done == 0:
+            raise DataError(
+                f"{self.settings.path('train_data_dir')}: gives not one batch of "
+                f"runner.train_batch_size: {self.settings.runner.train_batch_size}; lower it"
+            )
+        line = "".join(f"{name}:{text}, " for name, text, _ in self._values(metrics, names, printed))
+        logger.info("epoch: %d done, %sepoch time: %.2f s", epoch, line, time.perf_counter() - began)
+        self._save(self.save_path / str(epoch), epoch, 0, epoch_random, done=True)
+        shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
+
+    def _values(
+        self, metrics: list[Any], names: list[str], printed: dict[str, Any] | None
+    ) -> list[tuple[str, str, float]]:
+        """(name, its text in PaddleRec's format, its number) of everything that is logged."""
+        values = []
+        for name, metric in zip(names, metrics, strict=False):
+            value = metric.accumulate()
+            values.append((name, f"{value:.6f}", float(value)))
+        for name, tensor in (printed or {}).items():
+            array = np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
+            values.append((name, str(array).strip("[]"), float(array.reshape(-1)[0])))
+        return values
+
+    def _stop(self, epoch: int, done: int, epoch_random: dict[str, Any]) -> None:
+        self._save(self.save_path / INTERRUPTED, epoch, done, epoch_random, done=False)
+        raise Interrupted(
+            f"stopped in epoch {epoch} after {done} batches; the same command with --resume goes on"
+        )
+
+    def _save(
+        self, folder: Path, epoch: int, batch: int, epoch_random: dict[str, Any], *, done: bool
+    ) -> None:
+        if self.settings.runner.use_fleet and paddle.distributed.get_rank() != 0:
+            return
+        position = Position(
+            epoch, batch, self.step, done, random_state(), epoch_random, self._order_settings()
+        )
+        save_checkpoint(folder, self.model.state_dict(), self.optimizer.state_dict(), position)
+        logger.info("saved %s", os.path.relpath(folder))
+
+
+def train(settings: Settings, *, resume: bool = False) -> None:
+    """Train ``settings.model_dir`` as the settings say; with ``resume`` go on where a run stopped."""
+    Trainer(settings, ModelFolder(settings.model_dir), resume).run()
