@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def run(main: Callable[[], None]) -> int:
     logging.basicConfig(
         format="%(asctime)s - %(levelname)s - %(message)s", level=logging.INFO, stream=sys.stderr
     )
+    warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
     try:
         main()
     except UserError as error:

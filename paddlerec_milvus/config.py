@@ -226,10 +226,14 @@ def _known_keys(model_dir: Path, given: Sequence[str]) -> tuple[set[str], set[st
     known |= {f"retrieval.{name}" for name in RetrievalSettings.model_fields}
     known |= {text for text in strings if text.startswith(("runner.", "hyper_parameters."))}
     spelled_short = {
-        key for key in given if key.startswith("hyper_parameters.") and key.split(".", 1)[1] in strings
+        key
+        for key in given
+        if key.startswith("hyper_parameters.") and key.split(".", 1)[1] in strings
     }
     # a model may build its keys from a table of short names; offer those for hints too
-    offers = {f"hyper_parameters.{text}" for text in strings if text.replace(".", "").isidentifier()}
+    offers = {
+        f"hyper_parameters.{text}" for text in strings if text.replace(".", "").isidentifier()
+    }
     return known | spelled_short, known | offers
 
 
@@ -253,7 +257,9 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     key, equals, raw = text.strip().partition("=")
     sections = UPSTREAM_SECTIONS + OWN_SECTIONS
     if not equals or key.split(".", 1)[0] not in sections or "." not in key:
-        raise SettingsError(f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}")
+        raise SettingsError(
+            f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}"
+        )
     try:
         value = yaml.safe_load(raw)
     except yaml.YAMLError as error:

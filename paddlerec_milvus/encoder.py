@@ -38,7 +38,9 @@ class Encoder:
     def load(self, checkpoint: Path) -> None:
         """Load ``checkpoint/rec.pdparams``; CheckpointError lists what differs."""
         with self.folder.active():
-            load_parameters(checkpoint, self.model, getattr(self.contract, "adapt_state_dict", None))
+            load_parameters(
+                checkpoint, self.model, getattr(self.contract, "adapt_state_dict", None)
+            )
 
     def item_vectors(self) -> FloatArray:
         """[item_count, D] float32; row 0 is padding, row i is item i.

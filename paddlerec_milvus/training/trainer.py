@@ -49,7 +49,9 @@ class Interrupted(KeyboardInterrupt):
 def use_device(settings: Settings) -> None:
     """Select the device that the settings ask for; SettingsError when this paddle lacks it."""
     runner = settings.runner
-    device = "xpu" if runner.use_xpu else "npu" if runner.use_npu else "gpu" if runner.use_gpu else "cpu"
+    device = (
+        "xpu" if runner.use_xpu else "npu" if runner.use_npu else "gpu" if runner.use_gpu else "cpu"
+    )
     try:
         paddle.set_device(device)
     except (ValueError, RuntimeError) as error:
@@ -130,6 +132,7 @@ class Trainer:
     folder: ModelFolder
     resume: bool = False
     step: int = 0
+    working_dir: Path = field(default_factory=Path.cwd)  # the user's, for log lines
     config: dict[str, Any] = field(init=False)
     contract: DygraphModel = field(init=False)
     model: Any = field(init=False)
@@ -287,7 +290,9 @@ class Trainer:
             if done % interval == 0:
                 values = self._values(metrics, names, printed)
                 line = "".join(f"{name}:{text}, " for name, text, _ in values)
-                logger.info("epoch: %d, batch_id: %d, %s%s", epoch, done, line, meter.line(interval))
+                logger.info(
+                    "epoch: %d, batch_id: %d, %s%s", epoch, done, line, meter.line(interval)
+                )
                 meter = Meter()
                 for name, _, value in values if writer is not None else ():
                     writer.add_scalar(tag=f"train/{name}", step=self.step, value=value)
@@ -304,8 +309,12 @@ class Trainer:
                 f"{self.settings.path('train_data_dir')}: gives not one batch of "
                 f"runner.train_batch_size: {self.settings.runner.train_batch_size}; lower it"
             )
-        line = "".join(f"{name}:{text}, " for name, text, _ in self._values(metrics, names, printed))
-        logger.info("epoch: %d done, %sepoch time: %.2f s", epoch, line, time.perf_counter() - began)
+        line = "".join(
+            f"{name}:{text}, " for name, text, _ in self._values(metrics, names, printed)
+        )
+        logger.info(
+            "epoch: %d done, %sepoch time: %.2f s", epoch, line, time.perf_counter() - began
+        )
         self._save(self.save_path / str(epoch), epoch, 0, epoch_random, done=True)
         shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
 
@@ -337,7 +346,7 @@ class Trainer:
             epoch, batch, self.step, done, random_state(), epoch_random, self._order_settings()
         )
         save_checkpoint(folder, self.model.state_dict(), self.optimizer.state_dict(), position)
-        logger.info("saved %s", os.path.relpath(folder))
+        logger.info("saved %s", os.path.relpath(folder, self.working_dir))
 
 
 def train(settings: Settings, *, resume: bool = False) -> None:

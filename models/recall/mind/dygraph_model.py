@@ -43,14 +43,13 @@ ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optim
 
 def read_settings(config):
     """The checked settings of ``config`` by their short names; ValueError names key and value."""
-    read = {
-        name: config.get(f"hyper_parameters.{name}", value) for name, value in DEFAULTS.items()
-    }
+    read = {name: config.get(f"hyper_parameters.{name}", value) for name, value in DEFAULTS.items()}
     read["item_count"] = config.get("hyper_parameters.item_count", 0)
     wrong = [
         f"{name}: {read[name]!r} (expected {type(value).__name__})"
         for name, value in DEFAULTS.items()
-        if type(read[name]) is not type(value) and not (type(value) is float and type(read[name]) is int)
+        if type(read[name]) is not type(value)
+        and not (type(value) is float and type(read[name]) is int)
     ]
     if type(read["item_count"]) is not int:
         wrong.append(f"item_count: {read['item_count']!r} (expected int)")

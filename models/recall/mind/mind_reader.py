@@ -17,7 +17,9 @@ def read_clicks(file_list):
     for path in file_list:
         clicks = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2, encoding="utf-8-sig")
         if clicks.shape[1:] != (3,):
-            raise ValueError(f"{path}: expected lines uid,item,time, found {clicks.shape[1]} fields")
+            raise ValueError(
+                f"{path}: expected lines uid,item,time, found {clicks.shape[1]} fields"
+            )
         parts.append(clicks)
     clicks = np.concatenate(parts)
     order = np.lexsort((clicks[:, 2], clicks[:, 0]))  # stable: ties keep the file's order

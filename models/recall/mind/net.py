@@ -151,9 +151,7 @@ class MIND(nn.Layer):
             embedding_dim,
             padding_idx=0,
             sparse=True,
-            weight_attr=paddle.ParamAttr(
-                initializer=nn.initializer.Normal(0.0, emb_init_std)
-            ),
+            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, emb_init_std)),
         )
         self.capsual_layer = InterestCapsules(
             embedding_dim,

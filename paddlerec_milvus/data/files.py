@@ -1,0 +1,125 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Files as this package reads and writes them: bytes in (plain or gz), hashed bytes out."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from paddlerec_milvus.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a plain or gzip file for reading, told apart by its first bytes, not by its name.
+
+    Raises:
+        DataError: the file is missing, is a folder, cannot be read or is damaged gzip.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            if packed:
+                with gzip.open(raw) as unpacked:
+                    yield unpacked
+            else:
+                yield raw
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a plain or gzip file, without a UTF-8 byte order mark."""
+    with open_bytes(path) as file:
+        return file.read().removeprefix(_BOM)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a split's folder by name; hidden ones (``.name``) are not data.
+
+    Raises:
+        DataError: no such folder, or nothing in it that could be data.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder; prepare one with datasets/amazonbook/prepare.py"
+        )
+    entries = sorted(path for path in folder.iterdir() if path.is_file())
+    visible = [path for path in entries if not path.name.startswith(".")]
+    if not visible:
+        hidden = f" (only hidden files: {entries[0].name}, which are left out)" if entries else ""
+        raise DataError(f"{folder}: holds no data files{hidden}; prepare it again, or name another")
+    return visible
+
+
+def expand(paths: Path | str | list[Path] | tuple[Path, ...]) -> list[Path]:
+    """Folders replaced by their data files; single files stay."""
+    given = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+    return [file for path in given for file in (data_files(path) if path.is_dir() else [path])]
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()
+
+
+@dataclass
+class HashedFile:
+    """A file being written, whose size and SHA-256 are known when it closes."""
+
+    stream: IO[bytes]
+    bytes: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def write(self, block: bytes) -> None:
+        """Append ``block``."""
+        self.stream.write(block)
+        self._digest.update(block)
+        self.bytes += len(block)
+
+    def record(self) -> dict[str, str | int]:
+        """What meta.json keeps of the file."""
+        return {"bytes": self.bytes, "sha256": self._digest.hexdigest()}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[HashedFile]:
+    """Create ``path`` and the folders above it.
+
+    Raises:
+        DataError: the disk is full, a limit is hit, or the place is not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            yield HashedFile(stream)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"cannot write {path}: {reason}; make room or choose another place"
+        ) from None

@@ -1,0 +1,65 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The command line of ``tools/infer.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddlerec_milvus.command import model_parser, read_settings, run
+from paddlerec_milvus.evaluation.report import draw, make_report, table, write_json
+
+EXAMPLES = """\
+examples:
+  python -u tools/infer.py -m mind/config.yaml -top_n 50
+  python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report out/report.json
+  python -u tools/infer.py -m mind/config.yaml -o index.type=IVF_FLAT index.nlist=128 index.nprobe=8
+  MILVUS_URI=http://127.0.0.1:19530 python -u tools/infer.py -m mind/config.yaml
+
+recall, ndcg and hitrate say how good the lists are, against held-out clicks. index_recall says how
+much of the exact list the index returned, and nothing of relevance.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and evaluate; returns the exit code."""
+    parser = model_parser(
+        "Put a checkpoint's item vectors into Milvus, search with all interests of every test "
+        "user, merge, and measure the lists.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "-top_n", "--top_n", type=int, default=50, metavar="N", help="length of a list (50)"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="search exactly in numpy, without Milvus"
+    )
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also measure MostPopular and item-kNN, from the clicks of runner.train_data_dir",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.json",
+        help="write all numbers, settings and versions there, and a picture beside it (.png)",
+    )
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        settings = read_settings(arguments)
+        from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
+
+        evaluation = Evaluation(settings, arguments.top_n, arguments.exact)
+        epochs = evaluation.epochs()
+        baselines = evaluation.baselines() if arguments.baselines else {}
+        report = make_report(settings, arguments.top_n, epochs, baselines, exact=arguments.exact)
+        print(table(report))
+        if arguments.report is not None:
+            picture = arguments.report.with_suffix(".png")
+            write_json(report, arguments.report)
+            draw(report, picture)
+            print(f"report: {arguments.report}, picture: {picture}")
+
+    return run(work)

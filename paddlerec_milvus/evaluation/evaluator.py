@@ -1,0 +1,236 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Test users → interests → search → merged candidates → numbers: the one loop over test users."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from paddlerec_milvus.config import Settings
+from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
+from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.evaluation.baselines import ItemKNN, most_popular
+from paddlerec_milvus.evaluation.metrics import index_recall, relevance
+from paddlerec_milvus.retrieval.base import Retriever
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import index_from_settings
+from paddlerec_milvus.retrieval.merge import search_users
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.training.trainer import data_files, use_device
+from paddlerec_milvus.zoo import ModelFolder
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+MAX_TOP_N = 16_384  # what one Milvus search can return
+INDEX_RECALL_USERS = 2_000  # exact search over a large catalogue costs more than the evaluation
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add what runs inside to the stage ``name``."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def check_top_n(top_n: int) -> None:
+    """SettingsError unless a list of ``top_n`` can be asked of Milvus."""
+    if not 1 <= top_n <= MAX_TOP_N:
+        raise SettingsError(f"-top_n {top_n}: expected 1 to {MAX_TOP_N}, what one search returns")
+
+
+def read_test_users(settings: Settings, item_count: int | None) -> HeldOutUsers:
+    """The users of ``runner.test_data_dir``; their histories must fit the item table."""
+    files = data_files(settings.path("test_data_dir"), "runner.test_data_dir")
+    users = read_held_out(files)
+    largest = int(users.history.max(initial=0))
+    if item_count is not None and largest >= item_count:
+        raise DataError(
+            f"{settings.path('test_data_dir')}: a history holds item {largest}, but the model's "
+            f"hyper_parameters.item_count is {item_count}: it was trained on other data"
+        )
+    return users
+
+
+def candidates_of(
+    encoder: Encoder,
+    retriever: Retriever,
+    users: HeldOutUsers,
+    top_n: int,
+    *,
+    batch_size: int,
+    exclude_history: bool,
+    watch: Stopwatch | None = None,
+) -> IntArray:
+    """Candidates [U, top_n] int64 of all ``users``, -1 where a list is short."""
+    watch = watch or Stopwatch()
+    histories, lengths = users.histories(encoder.maxlen)
+    lists = []
+    for start in tqdm(range(0, len(histories), batch_size), "users", unit="batch", disable=None):
+        rows = slice(start, start + batch_size)
+        with watch.stage("tower"):
+            interests = encoder.interests(histories[rows], lengths[rows])
+        exclude = None
+        if exclude_history:
+            bounds = users.history_indptr[start : start + batch_size + 1]
+            exclude = [users.history[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        with watch.stage("search"):
+            lists.append(search_users(retriever, interests, top_n, exclude=exclude).ids)
+    return np.concatenate(lists)
+
+
+def sample_of(users: HeldOutUsers, at_most: int) -> IntArray:
+    """Row numbers of at most ``at_most`` users, evenly spread."""
+    count = len(users.user_ids)
+    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(np.int64))
+
+
+@dataclass
+class Evaluation:
+    """One model folder, its test users, and where its vectors are searched."""
+
+    settings: Settings
+    top_n: int = 50
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        check_top_n(self.top_n)
+        use_device(self.settings)
+        params = {key: value for key, value in self.settings.index.items() if key != "type"}
+        self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
+        item_count = self.settings.hyper_parameters.get("item_count")
+        self.users = read_test_users(self.settings, item_count)
+        self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
+
+    def epochs(self) -> dict[str, dict[str, Any]]:
+        """The report of each epoch from ``infer_start_epoch`` to before ``infer_end_epoch``."""
+        runner = self.settings.runner
+        reports = {}
+        with nullcontext() if self.exact else self._milvus() as retriever:
+            for epoch in range(runner.infer_start_epoch, runner.infer_end_epoch):
+                reports[str(epoch)] = self._epoch(epoch, retriever)
+        return reports
+
+    def _milvus(self) -> MilvusRetriever:
+        milvus = self.settings.milvus
+        return MilvusRetriever(
+            self.settings.milvus_uri,
+            milvus.collection,
+            token=milvus.token.get_secret_value(),
+            db_name=milvus.db_name,
+            timeout=milvus.timeout,
+            metric=self.settings.retrieval.metric,
+            index=self.index,
+            consistency=milvus.consistency,
+        )
+
+    def _epoch(self, epoch: int, milvus: MilvusRetriever | None) -> dict[str, Any]:
+        watch, began = Stopwatch(), time.perf_counter()
+        self.encoder.load(self.settings.path("infer_load_path") / str(epoch))
+        vectors = self.encoder.item_vectors()[1:]  # row 0 is padding
+        ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
+        exact = ExactRetriever(vectors, ids, metric=self.settings.retrieval.metric)
+        retriever: Retriever = exact
+        if milvus is not None:
+            times = milvus.build(vectors, ids)
+            watch.seconds |= {
+                "insert": times.insert_seconds,
+                "index": times.index_seconds,
+                "load": times.load_seconds,
+            }
+            retriever = milvus
+        found = self._candidates(retriever, self.users, watch)
+        report: dict[str, Any] = relevance(
+            found, self.users.truth_indptr, self.users.truths, self.top_n
+        )
+        seconds = time.perf_counter() - began
+        logger.info(
+            "epoch: %d done, %s, epoch time: %.2f s",
+            epoch,
+            ", ".join(
+                f"{name}@{self.top_n}: {report[f'{name}@{self.top_n}']:.5f}"
+                for name in ("recall", "ndcg", "hitrate")
+            ),
+            seconds,
+        )
+        report |= {"users": len(found), "seconds": seconds, "seconds_by_stage": watch.seconds}
+        if milvus is not None:
+            report |= self._index_quality(milvus, exact, found)
+        return report
+
+    def _candidates(
+        self, retriever: Retriever, users: HeldOutUsers, watch: Stopwatch | None = None
+    ) -> IntArray:
+        return candidates_of(
+            self.encoder,
+            retriever,
+            users,
+            self.top_n,
+            batch_size=self.settings.runner.infer_batch_size,
+            exclude_history=self.settings.retrieval.exclude_history,
+            watch=watch,
+        )
+
+    def _index_quality(
+        self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray
+    ) -> dict[str, Any]:
+        """How exact the index is, on a sample of users; says which parameter does nothing."""
+        rows = sample_of(self.users, INDEX_RECALL_USERS)
+        sample = self.users.take(rows)
+        truth = self._candidates(exact, sample)
+        histories, lengths = sample.histories(self.encoder.maxlen)
+        interests = self.encoder.interests(histories[:16], lengths[:16])
+        idle = milvus.parameters_without_effect(
+            interests.reshape(-1, interests.shape[-1]), self.top_n
+        )
+        for parameter in idle:
+            logger.warning(
+                "index.%s has no effect on %s: every setting of it finds the same",
+                parameter,
+                self.settings.milvus.uri,
+            )
+        return {
+            f"index_recall@{self.top_n}": float(index_recall(found[rows], truth).mean()),
+            "index_recall_users": len(rows),
+            "parameters_without_effect": idle,
+        }
+
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
+        files = data_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
+        log = read_click_log(files)
+        largest = max(int(log.items.max()), int(self.users.history.max(initial=0)))
+        popular = np.full((len(self.users.user_ids), self.top_n), -1, dtype=np.int64)
+        top = most_popular(log, self.top_n)
+        popular[:, : len(top)] = top
+        knn = ItemKNN(log, largest + 1)
+        lists = {
+            "most_popular": popular,
+            "item_knn": knn.recommend(self.users, self.encoder.maxlen, self.top_n),
+        }
+        return {
+            name: relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
+            | {"users": len(found)}
+            for name, found in lists.items()
+        }
