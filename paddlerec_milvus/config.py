@@ -13,6 +13,7 @@ import ast
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -247,7 +248,7 @@ def _check_keys(
             continue
         where = "-o" if key in overrides else str(file)
         hint = nearest(key, {offer for offer in offers if offer.startswith(f"{section}.")})
-        if hint or strict or key in overrides and key not in flat:
+        if hint or strict or key in overrides:
             raise SettingsError(f"{where}: unknown key '{key}'{hint or ': nothing reads it'}")
         logger.warning("%s: '%s' is read by nothing here", file, key)
 
@@ -271,10 +272,8 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
         value = str(Path(value).resolve())
     old = flat.get(key)
     if isinstance(old, float) and isinstance(value, str):
-        try:
-            value = float(value)  # yaml 1.1 takes 1e-3 for a string
-        except ValueError:
-            pass
+        with suppress(ValueError):  # yaml 1.1 takes 1e-3 for a string
+            value = float(value)
     if isinstance(old, float) and type(value) is int:
         value = float(value)
     if section == "hyper_parameters" and old is not None and type(value) is not type(old):

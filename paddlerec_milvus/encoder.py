@@ -55,7 +55,7 @@ class Encoder:
                 vectors = self.model.item_emb.weight
             else:
                 raise ModelError(
-                    f"{self.folder.path}: neither DygraphModel.item_vectors nor the layer item_emb: "
+                    f"{self.folder.path}: has no DygraphModel.item_vectors and no layer item_emb: "
                     "not a recall model that can be searched"
                 )
         return np.asarray(vectors.numpy(), dtype=np.float32)

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Evaluate checkpoints through Milvus: ``python -u tools/infer.py -m mind/config.yaml -top_n 50``."""
+"""Evaluate through Milvus: ``python -u tools/infer.py -m mind/config.yaml -top_n 50``."""
 
 import sys
 

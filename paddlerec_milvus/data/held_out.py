@@ -139,7 +139,10 @@ def _read_file(content: bytes, name: str, collected: _Collector) -> None:
                 f"{name}, line {number}: user {user_ids[0]} has no hist_item, so there is nothing "
                 "to recommend from; remove the line"
             )
-        collected.add(user_ids[0], history, truths)
+        try:
+            collected.add(user_ids[0], history, truths)
+        except OverflowError:
+            raise DataError(f"{name}, line {number}: an id that does not fit 64 bits") from None
 
 
 def _malformed(name: str, number: int, line: bytes) -> str:

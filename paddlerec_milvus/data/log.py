@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 _COLUMNS = ("uid", "item", "time")
 _LINE = re.compile(rb"\s*([+-]?\d+)\s*,\s*([+-]?\d+)\s*,\s*([+-]?\d+)\s*")
 _INT64 = np.iinfo(np.int64)
-_ROWS_PER_BLOCK = 1_000_000
+_USERS_PER_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def _not_a_click(name: str, number: int, line: bytes) -> str:
 
 def write_clicks(file: HashedFile, log: ClickLog) -> None:
     """Write ``uid,item,order`` lines; order counts a user's clicks from 0."""
-    for first in range(0, len(log.user_ids), _ROWS_PER_BLOCK // 16):
-        rows = slice(first, first + _ROWS_PER_BLOCK // 16)
+    for first in range(0, len(log.user_ids), _USERS_PER_BLOCK):
+        rows = slice(first, first + _USERS_PER_BLOCK)
         lengths = log.lengths[rows]
         begin, end = log.indptr[rows][0], log.indptr[rows][0] + lengths.sum()
         frame = pl.DataFrame(

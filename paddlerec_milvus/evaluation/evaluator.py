@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def candidates_of(
         exclude = None
         if exclude_history:
             bounds = users.history_indptr[start : start + batch_size + 1]
-            exclude = [users.history[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            exclude = [users.history[a:b] for a, b in pairwise(bounds)]
         with watch.stage("search"):
             lists.append(search_users(retriever, interests, top_n, exclude=exclude).ids)
     return np.concatenate(lists)

@@ -145,11 +145,11 @@ class Trainer:
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
         self.contract = self.folder.dygraph_model()
-        with self.folder.active(), self.folder.settings_errors():
-            # fresh counters: accumulators are found again by their parameters' names
-            with paddle.utils.unique_name.guard():
-                self.model = self.contract.create_model(self.config)
-                self.optimizer = self.contract.create_optimizer(self.model, self.config)
+        # fresh name counters: a resume finds accumulators by their parameters' names
+        fresh_names = paddle.utils.unique_name.guard()
+        with self.folder.active(), self.folder.settings_errors(), fresh_names:
+            self.model = self.contract.create_model(self.config)
+            self.optimizer = self.contract.create_optimizer(self.model, self.config)
         if not hasattr(self.optimizer, "step"):
             raise SettingsError(
                 f"{self.folder.path}: create_optimizer gives a {type(self.optimizer).__name__}, "
@@ -350,5 +350,5 @@ class Trainer:
 
 
 def train(settings: Settings, *, resume: bool = False) -> None:
-    """Train ``settings.model_dir`` as the settings say; with ``resume`` go on where a run stopped."""
+    """Train ``settings.model_dir`` as the settings say; ``resume`` goes on where a run stopped."""
     Trainer(settings, ModelFolder(settings.model_dir), resume).run()

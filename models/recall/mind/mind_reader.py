@@ -83,4 +83,4 @@ class RecDataset(IterableDataset):
         worker = get_worker_info()
         for number, batch in enumerate(self.iter_batches(self.batch_size)):
             if worker is None or number % worker.num_workers == worker.id:
-                yield from (list(sample) for sample in zip(*batch))
+                yield from (list(sample) for sample in zip(*batch, strict=True))

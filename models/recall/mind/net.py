@@ -5,8 +5,8 @@ Letters: B users, L history, K interests, D dimensions, N negatives, V rows of t
 is padding). A user is K vectors; a user's score for an item is the best inner product of the K.
 
 Where this network departs from the paper, each behind a setting:
-- ``normalize``: interests and items are L2-normalised and logits divided by ``temperature``, so that
-  the inner product that Milvus searches is a cosine. The paper uses raw inner products.
+- ``normalize``: interests and items are L2-normalised and logits divided by ``temperature``, so
+  that the inner product that Milvus searches is a cosine. The paper uses raw inner products.
 - ``relu_layer``: the paper's ReLU layer after the capsules is off by default; on the unit sphere it
   would leave one orthant only.
 - ``attention: hard``: the paper's limit p -> infinity of label-aware attention. ``soft`` is the
@@ -38,7 +38,7 @@ def squash(z):
 
 
 def to_unit(vectors):
-    """``vectors`` [..., D] at length 1 (``F.normalize``'s gradient is ten times slower on a CPU)."""
+    """``vectors`` [..., D] at length 1 (``F.normalize``'s gradient is far slower on a CPU)."""
     return vectors * paddle.rsqrt(paddle.sum(vectors * vectors, axis=-1, keepdim=True) + 1e-12)
 
 

@@ -1,0 +1,59 @@
+# People and CI call the same targets. Each builds .venv first where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+# one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test lint bench milvus lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/installed: setup.cfg pyproject.toml requirements.lock
+	@echo "installing into .venv (first time: one to three minutes) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "installing what the tests, linters and benchmarks need …"
+	@$(PIP) -e '.[server,serve,bench,dev]'
+	@touch $@
+
+demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table and a picture (3 minutes)
+	@$(BIN)/python datasets/amazonbook/prepare.py --sample --out datasets/sample
+	@$(BIN)/python -u tools/trainer.py -m mind/config.yaml
+	@$(BIN)/python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report demo/report.json
+	@echo
+	@echo "Next:"
+	@echo "  look at demo/report.png, and at demo/report.json for every number and setting"
+	@echo "  your own clicks:    $(BIN)/python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine"
+	@echo "                      $(BIN)/python -u tools/trainer.py -m mind/config.yaml --data datasets/mine"
+	@echo "                      $(BIN)/python -u tools/infer.py -m mind/config.yaml --data datasets/mine --baselines"
+	@echo "  a real Milvus:      make milvus     (then export MILVUS_URI as it says)"
+
+test: .venv/installed-dev  ## all tests, on Milvus Lite and on a real Milvus server, with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: .venv/installed-dev  ## ruff, mypy strict, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/installed-dev  ## evaluation speed against PaddleRec: make bench PADDLEREC=/path/to/PaddleRec
+	@$(BIN)/python benchmarks/evaluation_speed.py --paddlerec $(PADDLEREC)
+
+milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
+	@$(PIP) -e '.[server]'
+	@$(BIN)/python -m paddlerec_milvus.retrieval.server
+
+lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
+	@$(PIP) uv
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
+	  --extra server --extra serve --extra bench --extra dev setup.cfg -o requirements.lock
+	@sed -i '1i # Locked versions of everything in setup.cfg, used as constraints. Remake: make lock' requirements.lock
+
+clean:  ## remove .venv and what the demo wrote
+	rm -rf .venv demo datasets/sample models/recall/mind/output_* models/recall/mind/milvus.db*
