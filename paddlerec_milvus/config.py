@@ -241,16 +241,22 @@ def _known_keys(model_dir: Path, given: Sequence[str]) -> tuple[set[str], set[st
 def _check_keys(
     file: Path, flat: Mapping[str, Any], overrides: Mapping[str, Any], strict: bool
 ) -> None:
+    """SettingsError for a key that nothing reads; in an upstream yaml a warning is enough."""
     known, offers = _known_keys(file.parent, [*flat, *overrides])
-    for key in [*flat, *overrides]:
-        section = key.split(".", 1)[0]
+    unread = []
+    for key in {**flat, **overrides}:
+        section, _, name = key.partition(".")
         if key in known or section in ("index", "workspace"):
             continue
-        where = "-o" if key in overrides else str(file)
-        hint = nearest(key, {offer for offer in offers if offer.startswith(f"{section}.")})
-        if hint or strict or key in overrides:
-            raise SettingsError(f"{where}: unknown key '{key}'{hint or ': nothing reads it'}")
-        logger.warning("%s: '%s' is read by nothing here", file, key)
+        mistyped = key in overrides and key not in flat
+        if not strict and not mistyped:
+            unread.append(key)
+            continue
+        names = [offer.partition(".")[2] for offer in offers if offer.startswith(f"{section}.")]
+        hint = nearest(name, names) or ": nothing reads it"
+        raise SettingsError(f"{'-o' if mistyped else file}: unknown key '{key}'{hint}")
+    if unread:
+        logger.warning("%s: read by nothing here: %s", file, ", ".join(unread))
 
 
 def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:

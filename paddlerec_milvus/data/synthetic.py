@@ -21,19 +21,21 @@ from paddlerec_milvus.errors import SettingsError
 
 MIN_CLICKS = 5  # of every user and every item, so that the filter drops nothing
 _MIN_INTERESTS, _MAX_INTERESTS = 2, 6
-_ITEMS_PER_CATEGORY = 40
+_ITEMS_PER_CATEGORY = 50
 _CATEGORY_EXPONENT = 0.5
 _ITEM_EXPONENT = 0.8
 _NEW_SESSION = 0.3  # chance that a click opens a new session: 3.3 clicks a session
 _STRAY = 0.1
-_REPAIRS = 6
+_LENGTH_SPREAD = 0.7  # sigma of the log of a user's clicks
+_REPAIRS = 4
 
 
 def synthetic_log(users: int, items: int, clicks: int, seed: int) -> RawLog:
     """Draw a log of exactly ``clicks`` clicks; every user and item has at least 5.
 
-    A user clicks an item twice only where the user has more clicks than there are items to
-    draw from. User ids are 0 … U-1, item ids 1 … I in the order of their categories.
+    A user seldom clicks an item twice: repeats are dealt again, but counts are kept, so a long
+    history inside a small category keeps a few. User ids are 0 … U-1, item ids 1 … I in the
+    order of their categories.
 
     Raises:
         SettingsError: a size is too small to hold the interests, or to give 5 clicks to all.
@@ -49,7 +51,7 @@ def synthetic_log(users: int, items: int, clicks: int, seed: int) -> RawLog:
         )
     rng = np.random.default_rng(seed)
     lengths = MIN_CLICKS + rng.multinomial(
-        clicks - MIN_CLICKS * users, _shares(rng.lognormal(0.0, 1.0, users))
+        clicks - MIN_CLICKS * users, _shares(rng.lognormal(0.0, _LENGTH_SPREAD, users))
     )
     user_rows = np.repeat(np.arange(users), lengths)
     categories = max(_MAX_INTERESTS, items // _ITEMS_PER_CATEGORY)
