@@ -36,7 +36,9 @@ def fetch(url: str, folder: Path, pause: float = 2.0) -> Path:
         DataError: the server refuses, the connection stays down, or the checksum differs.
     """
     if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--url {url}: expected an address that starts with http:// or https://")
+        raise SettingsError(
+            f"--url {url}: expected an address that starts with http:// or https://"
+        )
     target = folder / url.rsplit("/", 1)[-1].split("?")[0]
     if not target.exists():
         partial = target.with_name(target.name + ".part")
@@ -72,6 +74,15 @@ def _tag_file(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
 
+def _recorded_tag(tag_file: Path, url: str) -> str | None:
+    """The version tag of the partial download, None if it is another address's or unknown."""
+    try:
+        record = json.loads(tag_file.read_text("utf-8"))
+        return str(record["tag"]) if record["url"] == url and record["tag"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _download(url: str, partial: Path, pause: float) -> None:
     idle = 0
     while True:
@@ -99,10 +110,9 @@ def _download(url: str, partial: Path, pause: float) -> None:
 def _continue(url: str, partial: Path, have: int) -> bool:
     """One request for what is missing; whether the file is whole now."""
     tag_file = _tag_file(partial)
-    tag = json.loads(tag_file.read_text("utf-8")).get("tag") if tag_file.exists() else None
+    tag = _recorded_tag(tag_file, url)
     request = urllib.request.Request(url)
-    resuming = bool(have and tag)
-    if resuming:
+    if have and tag:
         # If-Range: the rest of the same version, or the whole of a new one
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag)
@@ -110,8 +120,8 @@ def _continue(url: str, partial: Path, have: int) -> bool:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-        if error.code == 416 and total == str(have):
+            size = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+        if error.code == 416 and size == str(have):
             return True
         if error.code == 416:
             partial.unlink()
@@ -131,7 +141,9 @@ def _continue(url: str, partial: Path, have: int) -> bool:
     return total is None or partial.stat().st_size >= total
 
 
-def _append(response: http.client.HTTPResponse, partial: Path, have: int, total: int | None) -> None:
+def _append(
+    response: http.client.HTTPResponse, partial: Path, have: int, total: int | None
+) -> None:
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download", disable=None)
     with bar:
         try:

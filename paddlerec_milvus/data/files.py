@@ -19,7 +19,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+def open_bytes(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """Open a plain or gzip file for reading, told apart by its first bytes, not by its name.
 
     Raises:
@@ -93,18 +93,18 @@ class HashedFile:
     """A file being written, whose size and SHA-256 are known when it closes."""
 
     stream: IO[bytes]
-    bytes: int = 0
+    size: int = 0
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def write(self, block: bytes) -> None:
         """Append ``block``."""
         self.stream.write(block)
         self._digest.update(block)
-        self.bytes += len(block)
+        self.size += len(block)
 
     def record(self) -> dict[str, str | int]:
         """What meta.json keeps of the file."""
-        return {"bytes": self.bytes, "sha256": self._digest.hexdigest()}
+        return {"bytes": self.size, "sha256": self._digest.hexdigest()}
 
 
 @contextmanager

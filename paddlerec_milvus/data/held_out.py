@@ -88,8 +88,14 @@ class _Collector:
         self.truth_indptr.append(len(self.truths))
 
     def users(self) -> HeldOutUsers:
-        columns = (self.user_ids, self.history_indptr, self.history, self.truth_indptr, self.truths)
-        return HeldOutUsers(*(np.array(c, dtype=np.int64) for c in columns), skipped=self.skipped)
+        return HeldOutUsers(
+            user_ids=np.array(self.user_ids, np.int64),
+            history_indptr=np.array(self.history_indptr, np.int64),
+            history=np.array(self.history, np.int64),
+            truth_indptr=np.array(self.truth_indptr, np.int64),
+            truths=np.array(self.truths, np.int64),
+            skipped=self.skipped,
+        )
 
 
 def read_held_out(paths: Path | Sequence[Path]) -> HeldOutUsers:

@@ -137,13 +137,13 @@ def write_clicks(file: HashedFile, log: ClickLog) -> None:
     """Write ``uid,item,order`` lines; order counts a user's clicks from 0."""
     for first in range(0, len(log.user_ids), _USERS_PER_BLOCK):
         rows = slice(first, first + _USERS_PER_BLOCK)
-        lengths = log.lengths[rows]
-        begin, end = log.indptr[rows][0], log.indptr[rows][0] + lengths.sum()
+        lengths, starts = log.lengths[rows], log.indptr[:-1][rows]
+        clicks = np.arange(starts[0], starts[0] + lengths.sum())
         frame = pl.DataFrame(
             {
                 "uid": np.repeat(log.user_ids[rows], lengths),
-                "item": log.items[begin:end],
-                "order": np.arange(begin, end) - np.repeat(log.indptr[rows], lengths),
+                "item": log.items[clicks],
+                "order": clicks - np.repeat(starts, lengths),
             }
         )
         file.write(frame.write_csv(include_header=False).encode())

@@ -179,9 +179,7 @@ def _read_csv(path: Path) -> tuple[pl.DataFrame, Where]:
         content = content.rstrip(b"\r\n")
     width = len(first)
     try:
-        frame = pl.read_csv(
-            content, has_header=False, skip_rows=int(header), infer_schema=False
-        )
+        frame = pl.read_csv(content, has_header=False, skip_rows=int(header), infer_schema=False)
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.String)), str
     except pl.exceptions.PolarsError as error:

@@ -56,6 +56,4 @@ def _review(line: bytes, where: str) -> tuple[str, str, int]:
         ) from None
     except (ValueError, TypeError):
         pass
-    raise DataError(
-        f"{where}: found '{found}', expected a JSON object with {', '.join(_FIELDS)}"
-    )
+    raise DataError(f"{where}: found '{found}', expected a JSON object with {', '.join(_FIELDS)}")

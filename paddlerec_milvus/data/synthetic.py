@@ -9,7 +9,6 @@ none of this, and one vector a user cannot be near to several categories at once
 
 from __future__ import annotations
 
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -17,7 +16,6 @@ import polars as pl
 from paddlerec_milvus.data.log import Ints
 from paddlerec_milvus.data.split import RawLog
 from paddlerec_milvus.errors import SettingsError
-
 
 MIN_CLICKS = 5  # of every user and every item, so that the filter drops nothing
 _MIN_INTERESTS, _MAX_INTERESTS = 2, 6
@@ -68,11 +66,11 @@ def synthetic_log(users: int, items: int, clicks: int, seed: int) -> RawLog:
 
 
 def _shares(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def _power_law(size: int, exponent: float) -> npt.NDArray[np.float64]:
-    return _shares(np.arange(1, size + 1) ** -exponent)
+    return _shares(np.arange(1, size + 1, dtype=np.float64) ** -exponent)
 
 
 def _category_of_clicks(
@@ -89,9 +87,9 @@ def _category_of_clicks(
     first = np.flatnonzero(opens)  # [sessions]
     owner = user_rows[first]
     chosen = (rng.random(len(first)) * counts[owner]).astype(np.int64)
-    slots = interests[owner, chosen][session]
+    slots: Ints = interests[owner, chosen][session]
     stray = rng.random(clicks) < _STRAY
-    slots[stray] = _draw(rng, cumulative, np.count_nonzero(stray))
+    slots[stray] = _draw(rng, cumulative, int(np.count_nonzero(stray)))
     return slots
 
 
@@ -99,7 +97,8 @@ def _draw(
     rng: np.random.Generator, cumulative: npt.NDArray[np.float64], size: int | tuple[int, ...]
 ) -> Ints:
     rows = np.searchsorted(cumulative, rng.random(size), side="right")
-    return np.minimum(rows, len(cumulative) - 1).astype(np.int64)
+    drawn: Ints = np.minimum(rows, len(cumulative) - 1).astype(np.int64)
+    return drawn
 
 
 def _distinct(rng: np.random.Generator, cumulative: npt.NDArray[np.float64], users: int) -> Ints:
@@ -140,7 +139,9 @@ def _items_of_clicks(
 
 def _shuffled_by(rng: np.random.Generator, groups: Ints) -> Ints:
     """An order [n] that sorts ``groups`` and is random inside each."""
-    return np.argsort((groups << 32) | rng.integers(0, 1 << 32, len(groups)))
+    # stable: an unstable sort breaks ties differently from one processor to the next
+    keys = (groups << 32) | rng.integers(0, 1 << 32, len(groups))
+    return np.argsort(keys, kind="stable")
 
 
 def _planned_items(rng: np.random.Generator, demand: Ints, category_of_item: Ints) -> Ints:
@@ -161,9 +162,10 @@ def _planned_items(rng: np.random.Generator, demand: Ints, category_of_item: Int
 def _repeats(users: Ints, items: Ints, item_count: int) -> Ints:
     """Positions of clicks whose user has the same item at another, all but one of each."""
     pairs = users * item_count + items
-    order = np.argsort(pairs)
+    order = np.argsort(pairs, kind="stable")
     ordered = pairs[order]
-    return order[1:][ordered[1:] == ordered[:-1]]
+    repeats: Ints = order[1:][ordered[1:] == ordered[:-1]]
+    return repeats
 
 
 def _swap_within(rng: np.random.Generator, items: Ints, positions: Ints, groups: Ints) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.evaluation.baselines import ItemKNN, most_popular
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance
-from paddlerec_milvus.retrieval.base import Retriever
+from paddlerec_milvus.retrieval.base import Retriever, checked_k
+from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.merge import search_users
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.training.trainer import data_files, use_device
 from paddlerec_milvus.zoo import ModelFolder
@@ -35,7 +34,6 @@ logger = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
-MAX_TOP_N = 16_384  # what one Milvus search can return
 INDEX_RECALL_USERS = 2_000  # exact search over a large catalogue costs more than the evaluation
 
 
@@ -55,12 +53,6 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
 
-def check_top_n(top_n: int) -> None:
-    """SettingsError unless a list of ``top_n`` can be asked of Milvus."""
-    if not 1 <= top_n <= MAX_TOP_N:
-        raise SettingsError(f"-top_n {top_n}: expected 1 to {MAX_TOP_N}, what one search returns")
-
-
 def read_test_users(settings: Settings, item_count: int | None) -> HeldOutUsers:
     """The users of ``runner.test_data_dir``; their histories must fit the item table."""
     files = data_files(settings.path("test_data_dir"), "runner.test_data_dir")
@@ -74,36 +66,43 @@ def read_test_users(settings: Settings, item_count: int | None) -> HeldOutUsers:
     return users
 
 
+@dataclass(frozen=True)
+class Queries:
+    """What is asked: histories [U, maxlen], lengths [U], and the items that a list may not hold."""
+
+    histories: IntArray
+    lengths: IntArray
+    exclude: Sequence[IntArray] | None
+
+    def __getitem__(self, rows: slice | IntArray) -> Queries:
+        exclude = self.exclude
+        if exclude is not None:
+            exclude = [exclude[row] for row in np.arange(len(self.lengths))[rows]]
+        return Queries(self.histories[rows], self.lengths[rows], exclude)
+
+
 def candidates_of(
     encoder: Encoder,
     retriever: Retriever,
-    users: HeldOutUsers,
+    queries: Queries,
     top_n: int,
-    *,
     batch_size: int,
-    exclude_history: bool,
-    watch: Stopwatch | None = None,
+    watch: Stopwatch,
 ) -> IntArray:
-    """Candidates [U, top_n] int64 of all ``users``, -1 where a list is short."""
-    watch = watch or Stopwatch()
-    histories, lengths = users.histories(encoder.maxlen)
+    """Candidates [U, top_n] int64 of all users, -1 where a list is short."""
     lists = []
-    for start in tqdm(range(0, len(histories), batch_size), "users", unit="batch", disable=None):
-        rows = slice(start, start + batch_size)
+    starts = range(0, len(queries.lengths), batch_size)
+    for start in tqdm(starts, "users", unit="batch", disable=None):
+        batch = queries[start : start + batch_size]
         with watch.stage("tower"):
-            interests = encoder.interests(histories[rows], lengths[rows])
-        exclude = None
-        if exclude_history:
-            bounds = users.history_indptr[start : start + batch_size + 1]
-            exclude = [users.history[a:b] for a, b in pairwise(bounds)]
+            interests = encoder.interests(batch.histories, batch.lengths)
         with watch.stage("search"):
-            lists.append(search_users(retriever, interests, top_n, exclude=exclude).ids)
+            lists.append(search_users(retriever, interests, top_n, exclude=batch.exclude).ids)
     return np.concatenate(lists)
 
 
-def sample_of(users: HeldOutUsers, at_most: int) -> IntArray:
-    """Row numbers of at most ``at_most`` users, evenly spread."""
-    count = len(users.user_ids)
+def spread(count: int, at_most: int) -> IntArray:
+    """At most ``at_most`` of ``count`` row numbers, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(np.int64))
 
 
@@ -116,13 +115,15 @@ class Evaluation:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        check_top_n(self.top_n)
+        checked_k(self.top_n)
         use_device(self.settings)
         params = {key: value for key, value in self.settings.index.items() if key != "type"}
         self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
         item_count = self.settings.hyper_parameters.get("item_count")
         self.users = read_test_users(self.settings, item_count)
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
+        excluded = self.users.history_list() if self.settings.retrieval.exclude_history else None
+        self.queries = Queries(*self.users.histories(self.encoder.maxlen), excluded)
 
     def epochs(self) -> dict[str, dict[str, Any]]:
         """The report of each epoch from ``infer_start_epoch`` to before ``infer_end_epoch``."""
@@ -161,7 +162,7 @@ class Evaluation:
                 "load": times.load_seconds,
             }
             retriever = milvus
-        found = self._candidates(retriever, self.users, watch)
+        found = self._candidates(retriever, self.queries, watch)
         report: dict[str, Any] = relevance(
             found, self.users.truth_indptr, self.users.truths, self.top_n
         )
@@ -180,28 +181,18 @@ class Evaluation:
             report |= self._index_quality(milvus, exact, found)
         return report
 
-    def _candidates(
-        self, retriever: Retriever, users: HeldOutUsers, watch: Stopwatch | None = None
-    ) -> IntArray:
-        return candidates_of(
-            self.encoder,
-            retriever,
-            users,
-            self.top_n,
-            batch_size=self.settings.runner.infer_batch_size,
-            exclude_history=self.settings.retrieval.exclude_history,
-            watch=watch,
-        )
+    def _candidates(self, retriever: Retriever, queries: Queries, watch: Stopwatch) -> IntArray:
+        batch_size = self.settings.runner.infer_batch_size
+        return candidates_of(self.encoder, retriever, queries, self.top_n, batch_size, watch)
 
     def _index_quality(
         self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray
     ) -> dict[str, Any]:
         """How exact the index is, on a sample of users; says which parameter does nothing."""
-        rows = sample_of(self.users, INDEX_RECALL_USERS)
-        sample = self.users.take(rows)
-        truth = self._candidates(exact, sample)
-        histories, lengths = sample.histories(self.encoder.maxlen)
-        interests = self.encoder.interests(histories[:16], lengths[:16])
+        rows = spread(len(found), INDEX_RECALL_USERS)
+        truth = self._candidates(exact, self.queries[rows], Stopwatch())
+        few = self.queries[rows[:16]]
+        interests = self.encoder.interests(few.histories, few.lengths)
         idle = milvus.parameters_without_effect(
             interests.reshape(-1, interests.shape[-1]), self.top_n
         )

@@ -8,13 +8,11 @@ runs with a configuration of ours: every port free, its own data folder, ended w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import lzma
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +21,7 @@ import time
 import types
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

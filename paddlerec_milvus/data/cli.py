@@ -1,0 +1,210 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The command line of datasets/amazonbook/prepare.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from paddlerec_milvus.data.amazonbook import ADDRESS
+from paddlerec_milvus.data.prepare import Outcome, prepare
+from paddlerec_milvus.data.sources import AmazonBook, Interactions, Reviews, Sample, Source
+from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
+from paddlerec_milvus.errors import SettingsError, UserError
+
+_ABOUT = """\
+Prepare a click log for training and evaluation: drop rare items and users, number items from 1 by
+falling popularity, split users 8:1:1, and write train/, valid/, test/, items.csv and meta.json.
+Give exactly one source. The folder appears when all is done; a second run finds it and ends."""
+
+_EXAMPLES = """\
+examples:
+  prepare.py --sample --out data/sample                     a synthetic log, in a second
+  prepare.py --sample --users 603668 --items 367982 --clicks 8900000 --out data/large
+                                                            the size of Amazon Books
+  prepare.py --interactions clicks.csv --items books.csv --out data/mine
+                                                            your own log, with titles
+  prepare.py --interactions clicks.parquet --out data/mine  the same from parquet
+  prepare.py --reviews reviews_Books_5.json.gz --out data/books
+                                                            Amazon's review file
+  prepare.py --amazonbook --out data/amazonbook             PaddleRec's Amazon Books (download)
+
+a log has the columns uid,item,time: by position without a header, by name with one; ids are
+integers or strings, time a number. A table of titles has a header with item,title and, if you
+like, category."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prepare.py",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    sources = parser.add_argument_group("source, exactly one of").add_mutually_exclusive_group(
+        required=True
+    )
+    sources.add_argument("--sample", action="store_true", help="a synthetic log from --seed")
+    sources.add_argument(
+        "--interactions", type=Path, metavar="FILE", help="a csv, csv.gz or parquet log"
+    )
+    sources.add_argument(
+        "--reviews", type=Path, metavar="FILE", help="Amazon's reviews_Books_5.json.gz"
+    )
+    sources.add_argument(
+        "--amazonbook", action="store_true", help="PaddleRec's Amazon Books, ids and split kept"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a prepared folder")
+    parser.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="of split and sample (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--min-count",
+        type=int,
+        default=DEFAULT_MIN_COUNT,
+        metavar="N",
+        help="drop items, then users, with fewer clicks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--items", metavar="FILE|N", help="a table of titles; with --sample the number of items"
+    )
+    parser.add_argument("--users", type=int, metavar="N", help="--sample: number of users")
+    parser.add_argument("--clicks", type=int, metavar="N", help="--sample: number of clicks")
+    parser.add_argument(
+        "--string-ids", action="store_true", help="--interactions: take all ids as strings"
+    )
+    parser.add_argument("--url", help=f"--amazonbook: a mirror of {ADDRESS}")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="--amazonbook: keep download here"
+    )
+    return parser
+
+
+# Which of the options belong to which source; elsewhere they would be silently without effect.
+_OPTIONS = {
+    "sample": ("users", "items", "clicks"),
+    "interactions": ("items", "string_ids"),
+    "reviews": ("items",),
+    "amazonbook": ("url", "cache"),
+}
+
+
+def _source(given: argparse.Namespace) -> Source:
+    kind = next(name for name in _OPTIONS if getattr(given, name))
+    for option in sorted({name for names in _OPTIONS.values() for name in names}):
+        if option not in _OPTIONS[kind] and getattr(given, option):
+            raise SettingsError(
+                f"--{option.replace('_', '-')} does not go with --{kind}; remove it"
+            )
+    if kind == "sample":
+        return _sample(given)
+    if kind == "interactions":
+        return Interactions(given.interactions, _path(given.items), given.string_ids)
+    if kind == "reviews":
+        return Reviews(given.reviews, _path(given.items))
+    if (given.seed, given.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT):
+        raise SettingsError(
+            "--seed and --min-count do not go with --amazonbook, which is filtered and split "
+            "already; remove them"
+        )
+    return AmazonBook(given.cache or _default_cache(), given.url or ADDRESS)
+
+
+def _sample(given: argparse.Namespace) -> Sample:
+    default = Sample()
+    try:
+        items = default.items if given.items is None else int(given.items)
+    except ValueError:
+        raise SettingsError(
+            f"--items {given.items}: with --sample this is the number of items"
+        ) from None
+    return Sample(
+        default.users if given.users is None else given.users,
+        items,
+        default.clicks if given.clicks is None else given.clicks,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddlerec-milvus"
+
+
+class _Terminated(BaseException):
+    """SIGTERM, turned into an exception so that half-written files are removed."""
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    def unwind(_signal: int, _frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def report(outcome: Outcome) -> str:
+    """The table of counts and the command to go on with."""
+    meta = outcome.meta
+    lines = [f"already prepared: {outcome.folder}" if outcome.already else f"{outcome.folder}"]
+    lines.append(f"{'':8}{'users':>10}{'clicks':>12}{'history':>12}{'truths':>12}")
+    for name, split in meta["splits"].items():
+        counts = [
+            f"{split[key]:,}" if key in split else "" for key in ("clicks", "history", "truths")
+        ]
+        lines.append(f"{name:8}{split['users']:>10,}" + "".join(f"{text:>12}" for text in counts))
+    lines.append(f"{'all':8}{meta['users']:>10,}{meta['clicks']:>12,}")
+    lines.append(
+        f"{meta['items']:,} items ({meta['titles']:,} with a title), item_count "
+        f"{meta['item_count']}"
+    )
+    if meta.get("already_filtered"):
+        lines.append("the log was filtered and numbered already: nothing was dropped")
+    elif "dropped_clicks" in meta:
+        lines.append(
+            f"dropped for fewer than {meta['recipe']['min_count']} clicks: "
+            f"{meta['dropped_items']:,} items, {meta['dropped_users']:,} users, "
+            f"{meta['dropped_clicks']:,} clicks"
+        )
+    folder = shlex.quote(str(outcome.folder))
+    lines.append(f"next: python -u tools/trainer.py -m mind/config.yaml --data {folder}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, 2 for a mistake, 130 and 143 for signals)."""
+    given = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        with _sigterm_unwinds():
+            outcome = prepare(
+                _source(given), given.out, given.seed, given.min_count, given.overwrite
+            )
+        print(report(outcome))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, _Terminated) as signalled:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 143 if isinstance(signalled, _Terminated) else 130
+    return 0

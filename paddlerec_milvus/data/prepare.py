@@ -1,0 +1,161 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Write a prepared folder, all or nothing.
+
+``train/clicks.csv``, ``valid/part-0`` and ``test/part-0`` in the contract's formats, ``items.csv``
+(item, source_id, title, category), ``users.csv`` (uid, source_id) where the source's user ids were
+strings, and ``meta.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from paddlerec_milvus.data.files import HashedFile, writing
+from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
+from paddlerec_milvus.data.log import write_clicks
+from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, read_meta
+from paddlerec_milvus.data.sources import Source
+from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED, Dataset
+from paddlerec_milvus.data.staging import recover, staged
+from paddlerec_milvus.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``prepare`` found or made."""
+
+    folder: Path
+    meta: dict[str, Any]
+    already: bool  # the folder was there, from the same source and parameters
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    seed: int = DEFAULT_SEED,
+    min_count: int = DEFAULT_MIN_COUNT,
+    overwrite: bool = False,
+) -> Outcome:
+    """Prepare ``source`` in ``out``, or find that this has been done.
+
+    Raises:
+        DataError: the source cannot be read, ``out`` holds something else, or cannot be written.
+    """
+    out = out.resolve()
+    recover(out)
+    recipe = {"source": source.identity(), "seed": seed, "min_count": min_count}
+    found = _find(out)
+    if found is not None and not overwrite:
+        return _reuse(out, found, recipe)
+    logger.info("reading %s", source.identity()["kind"])
+    with staged(out) as staging:
+        dataset = source.dataset(seed, min_count)
+        logger.info("writing %s", out)
+        meta = write_dataset(staging, dataset, recipe)
+    return Outcome(out, meta, already=False)
+
+
+def _find(out: Path) -> dict[str, Any] | None:
+    """The meta.json at ``out``, None for a free place; anything else is never touched."""
+    if out.is_file():
+        raise DataError(f"{out}: is a file; name a folder with --out")
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    refusal = "it is left alone, with --overwrite too; name another folder with --out"
+    if not (out / META).is_file():
+        raise DataError(f"{out}: is not empty and was not made by prepare.py; {refusal}")
+    meta = read_meta(out)
+    written = {META, *meta.get("files", {})}
+    foreign = sorted(
+        str(path.relative_to(out))
+        for path in out.rglob("*")
+        if not path.is_dir() and str(path.relative_to(out)) not in written
+    )
+    if foreign:
+        raise DataError(f"{out}: holds {foreign[0]}, which prepare.py did not write; {refusal}")
+    return meta
+
+
+def _reuse(out: Path, meta: dict[str, Any], recipe: dict[str, Any]) -> Outcome:
+    """The folder as it is, if it is what was asked for and its files are whole."""
+    before = meta.get("recipe", {})
+    flat, wanted = _flat(before), _flat(recipe)
+    differing = [key for key in sorted({*flat, *wanted}) if flat.get(key) != wanted.get(key)]
+    if differing:
+        changes = ", ".join(f"{k}: {flat.get(k)} there, {wanted.get(k)} asked" for k in differing)
+        raise DataError(
+            f"{out}: was prepared otherwise ({changes}); replace it with --overwrite, or name "
+            "another folder with --out"
+        )
+    for name, record in meta["files"].items():
+        path = out / name
+        if not path.is_file() or path.stat().st_size != record["bytes"]:
+            raise DataError(f"{path}: missing or changed since; make it again with --overwrite")
+    return Outcome(out, meta, already=True)
+
+
+def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
+    # file names are for the reader; the checksum says whether it is the same file
+    source = {k: v for k, v in recipe.get("source", {}).items() if k not in ("file", "items_file")}
+    return {**{k: v for k, v in recipe.items() if k != "source"}, **source}
+
+
+def write_dataset(folder: Path, dataset: Dataset, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Write all files of a prepared folder; meta.json last. Returns its content."""
+    files = {}
+    files["train/clicks.csv"] = _write(
+        folder / "train" / "clicks.csv", lambda file: write_clicks(file, dataset.train)
+    )
+    files["valid/part-0"] = write_held_out(folder / "valid" / "part-0", dataset.valid)
+    files["test/part-0"] = write_held_out(folder / "test" / "part-0", dataset.test)
+    files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
+    if dataset.users is not None:
+        files["users.csv"] = _write_table(folder / "users.csv", dataset.users)
+    meta = describe(dataset) | {"recipe": recipe, "files": files}
+    text = json.dumps(meta, indent=2, ensure_ascii=False) + "\n"
+    _write(folder / META, lambda file: file.write(text.encode()))
+    return meta
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """The counts of a dataset."""
+    train_users, train_clicks = len(dataset.train.user_ids), len(dataset.train.items)
+    splits = {
+        "train": {"users": train_users, "clicks": train_clicks},
+        "valid": _held_out_counts(dataset.valid),
+        "test": _held_out_counts(dataset.test),
+    }
+    return {
+        "format": FORMAT,
+        "item_count": dataset.items.height + 1,  # embedding rows: row 0 is padding
+        "items": dataset.items.height,
+        "users": sum(split["users"] for split in splits.values()),
+        "clicks": sum(split["clicks"] for split in splits.values()),
+        "splits": splits,
+        "titles": int((dataset.items["title"] != "").sum()),
+        **dataset.notes,
+    }
+
+
+def _held_out_counts(users: HeldOutUsers) -> dict[str, int]:
+    history, truths = len(users.history), len(users.truths)
+    return {"users": len(users), "clicks": history + truths, "history": history, "truths": truths}
+
+
+def _write(path: Path, fill: Callable[[HashedFile], None]) -> dict[str, str | int]:
+    with writing(path) as file:
+        fill(file)
+        return file.record()
+
+
+def _write_table(path: Path, table: pl.DataFrame) -> dict[str, str | int]:
+    return _write(path, lambda file: file.write(table.write_csv().encode()))

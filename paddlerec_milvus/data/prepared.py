@@ -1,0 +1,126 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Prepared folders: ours, which carry a ``meta.json``, and PaddleRec's own, which do not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.errors import DataError
+
+META = "meta.json"
+ITEMS = "items.csv"
+FORMAT = 1
+_PREPARE = "python datasets/amazonbook/prepare.py --help"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where a prepared folder's splits are, and how many embedding rows its ids need."""
+
+    folder: Path
+    train_dir: Path
+    valid_dir: Path
+    test_dir: Path
+    item_count: int  # largest item id + 1; row 0 is padding
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_prepared(folder: Path | str) -> Prepared:
+    """Open a folder that prepare.py wrote, or one of PaddleRec's with train/ and valid/.
+
+    Without a meta.json the item ids of the files are read to find the largest, and valid/ stands
+    in for a missing test/.
+
+    Raises:
+        DataError: no such folder, a part is missing, or meta.json is damaged or of another format.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; prepare one: {_PREPARE}")
+    if (folder / META).exists():
+        meta = read_meta(folder)
+        _require(folder, ("train", "valid", "test"))
+        parts = (folder / "train", folder / "valid", folder / "test")
+        return Prepared(folder, *parts, item_count=meta["item_count"], meta=meta)
+    _require(folder, ("train", "valid"))
+    train, valid, test = folder / "train", folder / "valid", folder / "test"
+    if not test.is_dir():
+        logger.info("%s has no test/: its valid/ users are measured instead", folder)
+        test = valid
+    held_out = [read_held_out(part) for part in dict.fromkeys((valid, test))]
+    largest = max(
+        int(read_click_log(train).items.max()), *(part.largest_item() for part in held_out)
+    )
+    return Prepared(folder, train, valid, test, item_count=largest + 1)
+
+
+def _require(folder: Path, names: tuple[str, ...]) -> None:
+    missing = [f"{name}/" for name in names if not (folder / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{folder}: holds no {' and no '.join(missing)}; expected a folder that prepare.py "
+            f"wrote, or one of PaddleRec's with train/ and valid/: {_PREPARE}"
+        )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The content of meta.json, checked as far as a run depends on it.
+
+    Raises:
+        DataError: not JSON, another format, or no usable item_count.
+    """
+    path = folder / META
+    remedy = "prepare the folder again with --overwrite"
+    try:
+        meta = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+        raise DataError(f"{path}: format is {found}, expected {FORMAT}; {remedy}")
+    count = meta.get("item_count")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        raise DataError(f"{path}: item_count is {count!r}, expected an integer of 2 or more")
+    return meta
+
+
+def read_titles(prepared: Prepared) -> dict[int, str]:
+    """Title of each item id that has one; empty for a folder without items.csv."""
+    return _named(prepared, "title")
+
+
+def read_categories(prepared: Prepared) -> dict[int, str]:
+    """Category of each item id that has one; empty for a folder without items.csv."""
+    return _named(prepared, "category")
+
+
+def read_source_ids(prepared: Prepared) -> dict[int, str]:
+    """The id that each item had in the source; empty for a folder without items.csv."""
+    return _named(prepared, "source_id")
+
+
+def _named(prepared: Prepared, column: str) -> dict[int, str]:
+    path = prepared.folder / ITEMS
+    if not path.exists():
+        return {}
+    try:
+        frame = pl.read_csv(path, columns=["item", column], infer_schema=False)
+        frame = frame.with_columns(pl.col("item").cast(pl.Int64))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}); expected the columns item, "
+            "source_id, title, category"
+        ) from None
+    frame = frame.filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
+    return dict(zip(frame["item"].to_list(), frame[column].to_list(), strict=True))

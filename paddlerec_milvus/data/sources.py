@@ -1,0 +1,127 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Where a log comes from: each source says what it is and brings a split dataset.
+
+``identity`` goes into meta.json; a second run with the same identity has nothing to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from paddlerec_milvus.data.amazonbook import ADDRESS, read_tarball
+from paddlerec_milvus.data.download import fetch
+from paddlerec_milvus.data.files import sha256_of
+from paddlerec_milvus.data.raw_log import read_interactions, read_titles_file
+from paddlerec_milvus.data.reviews import read_reviews
+from paddlerec_milvus.data.split import Dataset, RawLog, split_log
+from paddlerec_milvus.data.synthetic import synthetic_log
+from paddlerec_milvus.errors import DataError
+
+Identity = dict[str, str | int | bool]
+
+
+class Source(Protocol):
+    """One way to get a dataset."""
+
+    def identity(self) -> Identity:
+        """Kind, parameters and checksums: equal for equal datasets."""
+
+    def dataset(self, seed: int, min_count: int) -> Dataset:
+        """Read, filter and split."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The synthetic log; its defaults are the demo's."""
+
+    users: int = 6000
+    items: int = 2000
+    clicks: int = 120_000
+
+    def identity(self) -> Identity:
+        """See Source."""
+        return {"kind": "sample", "users": self.users, "items": self.items, "clicks": self.clicks}
+
+    def dataset(self, seed: int, min_count: int) -> Dataset:
+        """See Source; the seed draws the log as well."""
+        return split_log(synthetic_log(self.users, self.items, self.clicks, seed), seed, min_count)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A csv, csv.gz or parquet log, with a table of titles where there is one."""
+
+    file: Path
+    titles: Path | None = None
+    string_ids: bool = False
+
+    def identity(self) -> Identity:
+        """See Source."""
+        return {
+            "kind": "interactions",
+            **_of_files(self.file, self.titles),
+            "string_ids": self.string_ids,
+        }
+
+    def dataset(self, seed: int, min_count: int) -> Dataset:
+        """See Source."""
+        log = read_interactions(self.file, self.string_ids)
+        return split_log(_with_titles(log, self.titles), seed, min_count)
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Amazon's review file, with a table of titles where there is one."""
+
+    file: Path
+    titles: Path | None = None
+
+    def identity(self) -> Identity:
+        """See Source."""
+        return {"kind": "reviews", **_of_files(self.file, self.titles)}
+
+    def dataset(self, seed: int, min_count: int) -> Dataset:
+        """See Source."""
+        return split_log(_with_titles(read_reviews(self.file), self.titles), seed, min_count)
+
+
+@dataclass(frozen=True)
+class AmazonBook:
+    """PaddleRec's tarball; its own ids and split are kept, so seed and limit change nothing."""
+
+    cache: Path
+    url: str = ADDRESS
+
+    def identity(self) -> Identity:
+        """See Source."""
+        return {"kind": "amazonbook", "url": self.url}
+
+    def dataset(self, seed: int, min_count: int) -> Dataset:
+        """See Source."""
+        return read_tarball(fetch(self.url, self.cache))
+
+
+def _of_files(file: Path, titles: Path | None) -> Identity:
+    """Names for the reader of meta.json, checksums for the comparison of two runs."""
+    identity: Identity = {"file": file.name, "sha256": sha256_of(file)}
+    if titles is not None:
+        identity |= {"items_file": titles.name, "items_sha256": sha256_of(titles)}
+    return identity
+
+
+def _with_titles(log: RawLog, path: Path | None) -> RawLog:
+    if path is None:
+        return log
+    titles = read_titles_file(path)
+    if not titles["source_id"].is_in(log.item_ids.cast(pl.String).to_list()).any():
+        raise DataError(
+            f"{path}: none of its {titles.height} items is in the log (it has "
+            f"'{titles['source_id'].first()}', the log '{log.item_ids[0]}'); name the table that "
+            "belongs to the log"
+        )
+    return dataclasses.replace(log, titles=titles)
