@@ -35,6 +35,7 @@ def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
         "-o",
         "--opt",
         nargs="*",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="override settings, e.g. runner.epochs=3 hyper_parameters.maxlen=10; keys and types "

@@ -3,8 +3,8 @@
 
 PaddleRec's sections ``runner``, ``hyper_parameters`` and ``workspace`` keep their meaning; this
 project adds ``milvus``, ``index`` and ``retrieval``. A yaml that has one of the added sections is
-checked strictly: a key that nothing reads is an error. In upstream's own yamls such a key is a
-warning, unless it looks like a misspelling.
+checked strictly: a key that nothing reads is an error. In upstream's own yamls such keys are one
+warning; in ``-o`` such a key is an error always.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,18 @@ logger = logging.getLogger(__name__)
 
 UPSTREAM_SECTIONS = ("workspace", "runner", "hyper_parameters")
 OWN_SECTIONS = ("milvus", "index", "retrieval")
+OTHER_SECTIONS = ("table_parameters",)  # of upstream's parameter server
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and ``1e-3`` is a number (yaml 1.1 wants a dot and takes it for a string)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -80,7 +92,7 @@ class RunnerSettings(Section):
 class MilvusSettings(Section):
     """``milvus``: where the vectors go. A file path is Milvus Lite, http(s)://… a server."""
 
-    uri: str = "milvus.db"
+    uri: Annotated[str, Field(min_length=1)] = "milvus.db"
     token: SecretStr = SecretStr("")
     db_name: str = ""
     timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
@@ -161,7 +173,8 @@ def find_yaml(given: str, zoo: Path | None = None) -> Path:
     if direct.is_file():
         return direct.resolve()
     zoo = zoo or Path(__file__).resolve().parent.parent / "models"
-    found = sorted(zoo.glob(f"*/{given}")) if not direct.is_absolute() else []
+    tasks = sorted(zoo.glob("*")) if not direct.is_absolute() else []
+    found = [task / given for task in tasks if (task / given).is_file()]
     if len(found) == 1:
         return found[0].resolve()
     if found:
@@ -184,7 +197,7 @@ def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 def _read_yaml(file: Path) -> dict[str, Any]:
     """The yaml as one flat mapping of dotted keys."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -194,8 +207,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     sections = UPSTREAM_SECTIONS + OWN_SECTIONS
     for name, values in content.items():
         if name not in sections:
-            hint = nearest(str(name), sections)
-            if hint:
+            hint = "" if name in OTHER_SECTIONS else nearest(str(name), sections)
+            if hint or content.keys() & set(OWN_SECTIONS):
+                hint = hint or f"; there are: {', '.join(sections)}"
                 raise SettingsError(f"{file}: unknown section '{name}'{hint}")
             logger.warning("%s: section '%s' is read by nothing here", file, name)
         elif not isinstance(values, dict):
@@ -268,7 +282,7 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
             f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}"
         )
     try:
-        value = yaml.safe_load(raw)
+        value = raw if key == "milvus.token" else yaml.load(raw, _Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"-o {text}: the value is not yaml") from error
     section, name = key.split(".", 1)
@@ -277,9 +291,6 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     if key == "milvus.uri" and isinstance(value, str) and "://" not in value:
         value = str(Path(value).resolve())
     old = flat.get(key)
-    if isinstance(old, float) and isinstance(value, str):
-        with suppress(ValueError):  # yaml 1.1 takes 1e-3 for a string
-            value = float(value)
     if isinstance(old, float) and type(value) is int:
         value = float(value)
     if section == "hyper_parameters" and old is not None and type(value) is not type(old):
@@ -290,7 +301,7 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
 def _section(model: type[Section], name: str, flat: Mapping[str, Any], file: Path) -> Any:
     values = {key.split(".", 1)[1]: v for key, v in flat.items() if key.startswith(f"{name}.")}
     try:
-        return model(**{key: value for key, value in values.items() if value is not None})
+        return model(**values)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -320,8 +331,8 @@ def load_settings(given: str | Path, overrides: Sequence[str] = ()) -> Settings:
     if "://" not in environment.get("milvus.uri", "://"):
         environment["milvus.uri"] = str(Path(environment["milvus.uri"]).resolve())
     flat = flat | environment | changed
-    if isinstance(flat.get("milvus.token"), str):
-        flat["milvus.token"] = SecretStr(flat["milvus.token"])
+    token = flat.get("milvus.token")
+    flat["milvus.token"] = SecretStr("" if token is None else str(token))
 
     def free(section: str) -> dict[str, Any]:
         return {k.split(".", 1)[1]: v for k, v in flat.items() if k.startswith(f"{section}.")}

@@ -54,6 +54,7 @@ class ModelFolder:
                 f"{self.path}: no dygraph_model.py; a model folder holds it beside its yaml"
             )
         self._modules: dict[str, ModuleType] = {}
+        self._inside = False
 
     def _owns(self, module: object) -> bool:
         places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
@@ -66,6 +67,9 @@ class ModelFolder:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Run the folder's code in its own surroundings; everything is put back afterwards."""
+        if self._inside:
+            yield
+            return
         hidden = {n: m for n, m in sys.modules.items() if self._takes_name(n) and not self._owns(m)}
         for name in hidden:
             del sys.modules[name]
@@ -73,15 +77,17 @@ class ModelFolder:
         search_path, directory = list(sys.path), Path.cwd()
         sys.path.insert(0, str(self.path))
         os.chdir(self.path)
+        self._inside = True
         try:
             yield
         finally:
-            os.chdir(directory)
+            self._inside = False
             sys.path[:] = search_path
             self._modules = {n: m for n, m in sys.modules.items() if self._owns(m)}
             for name in self._modules:
                 del sys.modules[name]
             sys.modules.update(hidden)
+            os.chdir(directory)
 
     def _import(self, name: str) -> ModuleType:
         try:
@@ -90,7 +96,7 @@ class ModelFolder:
             missing = error.name or name
             what = "is not in it" if missing == name else f"needs the package '{missing}'"
             raise ModelError(f"{self.path}: module '{name}' {what}") from error
-        except SyntaxError as error:
+        except (ImportError, SyntaxError) as error:
             raise ModelError(f"{self.path}: module '{name}': {error}") from error
 
     def dygraph_model(self) -> DygraphModel:
@@ -113,10 +119,12 @@ class ModelFolder:
 
     @contextmanager
     def settings_errors(self) -> Iterator[None]:
-        """A ValueError that the folder raises about its settings or data becomes a user's error."""
+        """What the folder raises about its settings, data or packages becomes a user's error."""
         try:
             yield
         except UserError:
             raise
-        except ValueError as error:
+        except ModuleNotFoundError as error:
+            raise ModelError(f"{self.path}: needs the package '{error.name}'") from error
+        except (ValueError, OSError) as error:
             raise ModelError(f"{self.path.name}: {error}") from error

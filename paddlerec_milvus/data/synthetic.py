@@ -29,7 +29,9 @@ _REPAIRS = 4
 
 
 def synthetic_log(users: int, items: int, clicks: int, seed: int) -> RawLog:
-    """Draw a log of exactly ``clicks`` clicks; every user and item has at least 5.
+    """Draw a log of exactly ``clicks`` clicks; every user has at least 5, and every item too.
+
+    (Some items have fewer where clicks are hardly five times the items, or categories are tiny.)
 
     A user seldom clicks an item twice: repeats are dealt again, but counts are kept, so a long
     history inside a small category keeps a few. User ids are 0 … U-1, item ids 1 … I in the
@@ -113,8 +115,10 @@ def _distinct(rng: np.random.Generator, cumulative: npt.NDArray[np.float64], use
 
 
 def _category_of_items(demand: Ints, items: int) -> Ints:
-    """Share items among categories by their clicks, [I] ascending, so that all get their five."""
-    sizes = demand * items // demand.sum()
+    """Share items among categories by their clicks, [I] ascending, at least one where any is."""
+    sizes = np.maximum(demand * items // demand.sum(), demand > 0)
+    for _ in range(int(sizes.sum()) - items):  # a tiny catalogue: the large ones give way
+        sizes[np.argmax(sizes)] -= 1
     for _ in range(items - int(sizes.sum())):  # fewer than there are categories
         sizes[np.argmax(demand - MIN_CLICKS * sizes)] += 1
     return np.repeat(np.arange(len(demand)), sizes)

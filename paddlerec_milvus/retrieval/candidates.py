@@ -23,8 +23,8 @@ def search_users(
 
     ``interests`` [B, K, D] float32. ``exclude`` holds B lists of item ids (say, each user's
     history) that must not come back. They are searched for all the same, ``top_n`` + the longest
-    list, at most 16,384 (Milvus' limit): a list longer than that leaves a user with fewer candidates.
-    Raises SettingsError for a shape or ``top_n`` that cannot be used, and what the retriever raises.
+    list, at most 16,384 (Milvus' limit): a longer list may leave its user with fewer candidates.
+    Raises SettingsError for a shape or ``top_n`` that cannot be used, and the retriever's errors.
     """
     checked_k(top_n)
     vectors = np.asarray(interests, np.float32)

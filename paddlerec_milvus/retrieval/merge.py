@@ -32,7 +32,7 @@ def merge_interests(
 ) -> Candidates:
     """Join the interests' neighbours by item id; an item's best score wins.
 
-    ``ids`` and ``scores`` are [B, K, k], each interest's list with falling scores. Ids ≤ 0 (padding,
+    ``ids`` and ``scores`` are [B, K, k], each list with falling scores. Ids ≤ 0 (padding,
     missing) and each user's ``exclude`` (B lists of item ids) are left out. Ordered by falling
     score; equal scores by interest, then by the place in its list.
     Raises SettingsError for shapes that do not fit together.

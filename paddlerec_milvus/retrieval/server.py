@@ -8,11 +8,10 @@ runs with a configuration of ours: every port free, its own data folder, ended w
 
 from __future__ import annotations
 
-import contextlib
-import lzma
+import argparse
 import os
-import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,131 +20,25 @@ import time
 import types
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.server_files import (
+    COORDINATORS,
+    NODES,
+    etcd_settings,
+    free_ports,
+    package_folder,
+    server_settings,
+    unpacked_binaries,
+)
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
-COORDINATORS = ("rootCoord", "queryCoord", "dataCoord")
-NODES = ("queryNode", "indexNode", "dataNode")
 LOG_LINES_SHOWN = 8
-
-
-def free_ports(count: int) -> list[int]:
-    """Different free TCP ports of 127.0.0.1. Another program may still take one before its use."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
-def package_folder() -> Path:
-    """The data folder of the package ``milvus``: compressed binaries and the template.
-
-    Raises RetrievalError if the extra is missing or there is no wheel for this platform.
-    """
-    try:
-        import milvus
-    except ImportError:
-        raise RetrievalError(
-            "the local Milvus server needs the package 'milvus': "
-            "pip install 'paddlerec-milvus[server]'. It has wheels for Linux x86-64 and macOS; "
-            "elsewhere give the address of a running Milvus (milvus.uri or MILVUS_URI)"
-        ) from None
-    folder = Path(milvus.__file__).parent / "data"
-    if not (folder / "bin" / "milvus.lzma").is_file():
-        raise RetrievalError(
-            f"{folder} holds no server: the installed package 'milvus' is another one or has no "
-            "wheel for this platform. pip install 'paddlerec-milvus[server]', or give the address "
-            "of a running Milvus (milvus.uri or MILVUS_URI)"
-        )
-    return folder
-
-
-def unpacked_binaries(package: Path) -> Path:
-    """The folder of unpacked binaries (246 MB, unpacked once for each user, some 7 s).
-
-    Unpacked beside its place and renamed: a killed start leaves no half server, and two starts at
-    once do not disturb each other.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddlerec-milvus"
-    stamp = (package / "bin" / "milvus.lzma").stat()
-    place = cache / f"milvus-2.3.5-{stamp.st_size:x}"
-    if place.is_dir():
-        return place
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix="unpacking-", dir=cache))
-        try:
-            for packed in (package / "bin").glob("*.lzma"):
-                target = beside / packed.stem
-                with lzma.open(packed) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-                target.chmod(0o755)
-            with contextlib.suppress(OSError):  # another start was quicker
-                beside.rename(place)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as problem:
-        raise RetrievalError(
-            f"cannot unpack the Milvus server (250 MB) into {cache}: {problem}. "
-            "Free some space or set XDG_CACHE_HOME to another folder"
-        ) from problem
-    return place
-
-
-def server_settings(
-    template: str, data: Path, ports: Mapping[str, int], authorization: bool
-) -> dict[str, Any]:
-    """The package's template with our ports, folders and loopback addresses filled in.
-
-    Raises KeyError if the template lacks a section (another version of the package).
-    """
-    filled = re.sub(r"\{\{[^}:]*(?::\s*([^}]*?)\s*)?\}\}", lambda hit: hit.group(1) or "", template)
-    settings: dict[str, Any] = yaml.safe_load(filled)
-    for name in ("proxy", *COORDINATORS, *NODES):
-        settings[name].update(ip="127.0.0.1", port=ports[name])
-    settings["proxy"]["internalPort"] = ports["proxy_internal"]
-    settings["indexCoord"]["bindIndexNodeMode"]["address"] = f"127.0.0.1:{ports['indexNode']}"
-    settings["etcd"].update(
-        endpoints=f"127.0.0.1:{ports['etcd']}",
-        data={"dir": str(data / "etcd.data")},
-        config={"path": str(data.parent / "configs" / "etcd.yaml")},
-    )
-    settings["etcd"]["log"]["path"] = str(data.parent / "logs" / "etcd.log")
-    settings["localStorage"]["path"] = str(data)
-    settings["rocksmq"]["path"] = str(data / "rocksmq")
-    settings["log"]["file"]["rootPath"] = str(data.parent / "logs")
-    settings["log"]["level"] = "warn"
-    settings["common"]["security"].update(authorizationEnabled=authorization, tlsMode=0)
-    settings["common"]["gracefulStopTimeout"] = 5  # seconds
-    return settings
-
-
-def etcd_settings(data: Path, ports: Mapping[str, int]) -> dict[str, Any]:
-    """Settings of the etcd inside the server: both of its ports on 127.0.0.1."""
-    client = f"http://127.0.0.1:{ports['etcd']}"
-    peer = f"http://127.0.0.1:{ports['etcd_peer']}"
-    return {
-        "name": "default",
-        "data-dir": str(data / "etcd.data"),
-        "listen-client-urls": client,
-        "advertise-client-urls": client,
-        "listen-peer-urls": peer,
-        "initial-advertise-peer-urls": peer,
-        "initial-cluster": f"default={peer}",
-        "log-level": "warn",
-        "log-outputs": [str(data.parent / "logs" / "etcd.log")],
-        "quota-backend-bytes": 4 << 30,
-        "auto-compaction-mode": "revision",
-        "auto-compaction-retention": "1000",
-    }
 
 
 class LocalMilvus:
@@ -222,6 +115,15 @@ class LocalMilvus:
         if self._given is None and self.folder != Path():
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def wait(self) -> None:
+        """Wait until the server ends by itself; raises RetrievalError then, for it should not."""
+        if self._process is not None:
+            status = self._process.wait()
+            raise RetrievalError(
+                f"the Milvus server ended with status {status}; its last lines "
+                f"({self.folder}/logs/server.log):\n{self._last_lines()}"
+            )
+
     def _choose_ports(self) -> dict[str, int]:
         names = ("proxy", "proxy_internal", "etcd", "etcd_peer", "metrics", *COORDINATORS, *NODES)
         ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -285,10 +187,10 @@ class LocalMilvus:
             )
 
     def _wait_until_healthy(self) -> None:
-        assert_process = self._process
+        process = self._process
         end = time.monotonic() + self.start_seconds
         while time.monotonic() < end:
-            if assert_process is None or assert_process.poll() is not None:
+            if process is None or process.poll() is not None:
                 raise RetrievalError(
                     f"the Milvus server in {self.folder} ended at its start; its last lines "
                     f"(logs/server.log):\n{self._last_lines()}\nAnother server on the same folder, "
@@ -315,3 +217,60 @@ class LocalMilvus:
         except OSError:
             return "  (no log)"
         return "\n".join(f"  {line[:300]}" for line in lines[-LOG_LINES_SHOWN:]) or "  (empty)"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The parser of ``python -m paddlerec_milvus.retrieval.server``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m paddlerec_milvus.retrieval.server",
+        description="Run a Milvus 2.3.5 server on this machine, reachable from it alone, until "
+        "Ctrl-C. For tests and measurements; a deployment uses a current Milvus by its address.",
+        epilog="then, in another terminal: export MILVUS_URI=http://127.0.0.1:PORT and run "
+        "tools/infer.py as usual. Needs: pip install 'paddlerec-milvus[server]'",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="keep data and logs here and use them again at the next start "
+        "(default: a temporary folder, removed at the end)",
+    )
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        type=int,
+        default=19530,
+        help="port for clients; 0 takes a free one (default: %(default)s, Milvus' own)",
+    )
+    parser.add_argument(
+        "--auth",
+        action="store_true",
+        help="demand a token; the first one is root:Milvus (export MILVUS_TOKEN=root:Milvus)",
+    )
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run a server in the foreground until Ctrl-C or SIGTERM; 2 if it cannot be started."""
+    options = arguments().parse_args(given)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = LocalMilvus(options.data, port=options.port, authorization=options.auth)
+    try:
+        print("starting Milvus …", file=sys.stderr, flush=True)
+        with server:
+            print(f"Milvus is running at {server.uri} (data: {server.folder}). Use it with")
+            print(f"  export MILVUS_URI={server.uri}")
+            if options.auth:
+                print("  export MILVUS_TOKEN=root:Milvus")
+            print("Ctrl-C ends it.", flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        print("Milvus has ended.", file=sys.stderr)
+    except RetrievalError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

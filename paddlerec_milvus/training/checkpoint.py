@@ -77,11 +77,12 @@ def save_checkpoint(
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise CheckpointError(
             f"{folder}: the checkpoint could not be written: {error.strerror or error}; earlier "
             "ones are untouched: free some space, then go on with --resume"
         ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def load_parameters(
@@ -103,6 +104,8 @@ def load_parameters(
         state: dict[str, Any] = paddle.load(str(file))
     except Exception as error:  # a damaged file can make its unpickler raise anything
         raise CheckpointError(f"{file}: cannot be read as a checkpoint: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
     if adapt is not None:
         state = adapt(state)
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
@@ -128,12 +131,31 @@ def load_training_state(folder: Path, optimizer: Any) -> Position:
             f"{state_file}: is missing, so training cannot go on from {folder}; to start from its "
             "parameters alone set runner.model_init_path"
         )
-    with state_file.open("rb") as file:
-        position: Position = pickle.load(file)
+    try:
+        with state_file.open("rb") as file:
+            position = pickle.load(file)
+        state = paddle.load(str(folder / f"{PREFIX}.pdopt"))
+    except Exception as error:  # as above
+        raise CheckpointError(f"{folder}: cannot be resumed from: {error}") from error
+    if not isinstance(position, Position) or not isinstance(state, dict):
+        raise CheckpointError(f"{folder}: cannot be resumed from: not a state of training")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # paddle warns of accumulators that are made on demand
-        optimizer.set_state_dict(paddle.load(str(folder / f"{PREFIX}.pdopt")))
+        optimizer.set_state_dict(state)
     return position
+
+
+def supersede(save_path: Path, epoch: int, *, done: bool) -> None:
+    """After a save in ``epoch``: what lies further on is of an earlier run, so no resume takes it.
+
+    Its parameters stay, for evaluation.
+    """
+    if done:
+        shutil.rmtree(save_path / INTERRUPTED, ignore_errors=True)
+    for state in save_path.glob("*/rec.pdstate"):
+        name = state.parent.name
+        if name.isdigit() and int(name) >= epoch + int(done):
+            state.unlink()
 
 
 def newest(save_path: Path) -> Path | None:

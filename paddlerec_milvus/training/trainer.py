@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import shutil
 import signal
 import threading
@@ -24,6 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.training.batches import data_files, open_batches, seed_everything
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Position,
@@ -33,13 +33,19 @@ from paddlerec_milvus.training.checkpoint import (
     random_state,
     save_checkpoint,
     set_random_state,
+    supersede,
 )
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 logger = logging.getLogger(__name__)
 
 # what decides the order of batches inside an epoch
-ORDER_KEYS = ("runner.seed", "runner.train_batch_size", "runner.train_data_dir")
+ORDER_KEYS = (
+    "runner.seed",
+    "runner.train_batch_size",
+    "runner.train_data_dir",
+    "runner.num_workers",
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,27 +66,6 @@ def use_device(settings: Settings) -> None:
             f"({str(error).strip().splitlines()[-1]}); set it to False, or install "
             "'paddlerec-milvus[gpu]'"
         ) from error
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and paddle's global generators."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - model folders draw from the global one
-    paddle.seed(seed)
-
-
-def data_files(folder: Path, key: str) -> list[Path]:
-    """The files of a data folder, sorted; DataError names the setting that points at it."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{key}: {folder}: no such folder; make the sample with 'python "
-            "datasets/amazonbook/prepare.py --sample --out datasets/sample', or point a run at a "
-            "prepared folder with --data DIR"
-        )
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    if not files:
-        raise DataError(f"{key}: {folder}: is empty")
-    return files
 
 
 @contextmanager
@@ -138,6 +123,7 @@ class Trainer:
     model: Any = field(init=False)
     optimizer: Any = field(init=False)
     batches: Any = field(init=False)  # called with an epoch number, gives an iterator
+    names: tuple[Any, ...] = ()  # paddle's name counters
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -145,9 +131,7 @@ class Trainer:
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
         self.contract = self.folder.dygraph_model()
-        # fresh name counters: a resume finds accumulators by their parameters' names
-        fresh_names = paddle.utils.unique_name.guard()
-        with self.folder.active(), self.folder.settings_errors(), fresh_names:
+        with self.folder.active(), self.folder.settings_errors(), self._own_names():
             self.model = self.contract.create_model(self.config)
             self.optimizer = self.contract.create_optimizer(self.model, self.config)
         if not hasattr(self.optimizer, "step"):
@@ -161,6 +145,15 @@ class Trainer:
             self._distribute()
         self.batches = self._open_reader()
         self.save_path = settings.path("model_save_path")
+
+    @contextmanager
+    def _own_names(self) -> Iterator[None]:
+        """Name counters of this run alone: a resume finds accumulators by their names."""
+        before = paddle.utils.unique_name.switch(*self.names)
+        try:
+            yield
+        finally:
+            self.names = paddle.utils.unique_name.switch(*before)
 
     @property
     def _adapt(self) -> Any:
@@ -177,44 +170,26 @@ class Trainer:
         runner = self.settings.runner
         files = data_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
         dataset = self.folder.reader(runner.train_reader_path, files, self.config)
-        if hasattr(dataset, "iter_batches") and runner.num_workers == 0:
-
-            def whole_batches(epoch: int) -> Iterator[Any]:
-                dataset.set_epoch(epoch)
-                return iter(dataset.iter_batches(runner.train_batch_size))
-
-            return whole_batches
-        # as upstream does: models may rely on full batches
-        loader = paddle.io.DataLoader(
-            dataset,
-            batch_size=runner.train_batch_size,
-            drop_last=True,
-            num_workers=runner.num_workers,
-        )
-
-        def loaded(epoch: int) -> Iterator[Any]:
-            if hasattr(dataset, "set_epoch"):
-                dataset.set_epoch(epoch)
-            return iter(loader)
-
-        return loaded
+        return open_batches(dataset, runner.train_batch_size, runner.num_workers)
 
     def run(self) -> None:
         """Train until ``runner.epochs``; Interrupted when asked to stop."""
         start = self._starting_point()
-        writer = self._visual_writer()
+        first = 0 if start is None else start.epoch + int(start.done)
+        epochs = range(first, self.settings.runner.epochs)
+        if not epochs:
+            logger.info("%d epochs are done; raise runner.epochs: %d to go on", first, epochs.stop)
         with (
             self.folder.active(),
+            self._own_names(),
+            self._visual_writer() as writer,
             logging_redirect_tqdm(loggers=[logging.getLogger()]),
             stop_on_request() as asked,
         ):
-            first = 0 if start is None else start.epoch + int(start.done)
-            for epoch in range(first, self.settings.runner.epochs):
+            for epoch in epochs:
                 inside = start if start is not None and not start.done else None
                 self._epoch(epoch, inside, asked, writer)
                 start = None
-        if writer is not None:
-            writer.close()
 
     def _starting_point(self) -> Position | None:
         runner = self.settings.runner
@@ -232,12 +207,17 @@ class Trainer:
             return None
         load_parameters(checkpoint, self.model)
         position = load_training_state(checkpoint, self.optimizer)
-        now = self._order_settings()
+        now = self._run_settings()
         changed = [
             f"{key}: was {position.settings[key]}, is {now[key]}"
-            for key in ORDER_KEYS
+            for key in now
             if position.settings[key] != now[key]
         ]
+        if position.settings["optimizer"] != now["optimizer"]:
+            raise SettingsError(
+                f"{checkpoint}: {changed[-1]}, and its state does not fit; to start from the "
+                "parameters alone set runner.model_init_path"
+            )
         if changed and not position.done:
             raise SettingsError(
                 f"{checkpoint}: stands inside epoch {position.epoch}, whose batches would come in "
@@ -248,15 +228,19 @@ class Trainer:
         logger.info("resumed from %s", checkpoint)
         return position
 
-    def _order_settings(self) -> dict[str, Any]:
-        return {key: self.config.get(key) for key in ORDER_KEYS}
+    def _run_settings(self) -> dict[str, Any]:
+        order = {key: self.config.get(key) for key in ORDER_KEYS}
+        return {**order, "optimizer": type(self.optimizer).__name__}
 
-    def _visual_writer(self) -> Any:
+    @contextmanager
+    def _visual_writer(self) -> Iterator[Any]:
         if not self.settings.runner.use_visual:
-            return None
+            yield None
+            return
         from visualdl import LogWriter
 
-        return LogWriter(str(self.settings.model_dir / "visualDL_log" / "train"))
+        with LogWriter(str(self.settings.model_dir / "visualDL_log" / "train")) as writer:
+            yield writer
 
     def _epoch(
         self, epoch: int, start: Position | None, asked: threading.Event, writer: Any
@@ -316,7 +300,6 @@ class Trainer:
             "epoch: %d done, %sepoch time: %.2f s", epoch, line, time.perf_counter() - began
         )
         self._save(self.save_path / str(epoch), epoch, 0, epoch_random, done=True)
-        shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
 
     def _values(
         self, metrics: list[Any], names: list[str], printed: dict[str, Any] | None
@@ -343,9 +326,10 @@ class Trainer:
         if self.settings.runner.use_fleet and paddle.distributed.get_rank() != 0:
             return
         position = Position(
-            epoch, batch, self.step, done, random_state(), epoch_random, self._order_settings()
+            epoch, batch, self.step, done, random_state(), epoch_random, self._run_settings()
         )
         save_checkpoint(folder, self.model.state_dict(), self.optimizer.state_dict(), position)
+        supersede(self.save_path, epoch, done=done)
         logger.info("saved %s", os.path.relpath(folder, self.working_dir))
 
 

@@ -137,7 +137,7 @@ def test_a_raw_log_that_happens_to_be_numbered_is_filtered() -> None:
 
 
 def test_one_user_and_short_users_are_too_few() -> None:
-    with pytest.raises(DataError, match="1 of 1 users are left .* needs 6 or more"):
+    with pytest.raises(DataError, match=r"1 of 1 users are left .* needs 6 or more"):
         split_log(log_of({1: [1, 1, 1, 1, 1]}))
     with pytest.raises(DataError, match="0 of 20 users are left"):
         split_log(log_of({user: [1, 2, 3, 4] for user in range(20)}))

@@ -22,10 +22,16 @@ class RecDataset(IterableDataset):
     @staticmethod
     def _read(path):
         with open(path, encoding="utf-8-sig") as lines:  # noqa: PTH123 - upstream's paths are strings
-            for line in lines:
-                pairs = [token.split(":", 1) for token in line.split()]
-                history = [int(value) for slot, value in pairs if slot == "hist_item"]
-                truths = [int(value) for slot, value in pairs if slot == "eval_item"]
+            for number, line in enumerate(lines, 1):
+                try:
+                    pairs = [token.split(":", 1) for token in line.split()]
+                    history = [int(value) for slot, value in pairs if slot == "hist_item"]
+                    truths = [int(value) for slot, value in pairs if slot == "eval_item"]
+                except ValueError as error:
+                    raise ValueError(
+                        f"{path}:{number}: expected 'user_id:7 hist_item:5 … eval_item:9 …', "
+                        f"found {line.strip()!r:.60}"
+                    ) from error
                 if truths:
                     yield history, truths
 

@@ -7,6 +7,8 @@ epoch. ``runner.batches_per_epoch`` above 0 ends an epoch after that many batche
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from paddle.io import IterableDataset, get_worker_info
 
@@ -15,7 +17,14 @@ def read_clicks(file_list):
     """Arrays ``users``, ``items`` (int64, [n]) of ``uid,item,time`` lines, by user, then time."""
     parts = []
     for path in file_list:
-        clicks = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2, encoding="utf-8-sig")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # an empty file is one
+                clicks = np.loadtxt(
+                    path, delimiter=",", dtype=np.int64, ndmin=2, encoding="utf-8-sig"
+                )
+        except (ValueError, UserWarning) as error:
+            raise ValueError(f"{path}: expected lines uid,item,time: {error}") from error
         if clicks.shape[1:] != (3,):
             raise ValueError(
                 f"{path}: expected lines uid,item,time, found {clicks.shape[1]} fields"
@@ -37,6 +46,8 @@ class RecDataset(IterableDataset):
         self.seed = config.get("runner.seed", 12345)
         self.epoch = 0
         min_history = config.get("hyper_parameters.min_history", 1)
+        if type(min_history) is not int or min_history < 1:
+            raise ValueError(f"hyper_parameters.min_history: {min_history!r} (at least 1)")
         users, self.items = read_clicks(sorted(file_list))
         item_count = config.get("hyper_parameters.item_count", 0)
         if self.items.min() < 1 or self.items.max() >= item_count:

@@ -10,7 +10,9 @@ Where this network departs from the paper, each behind a setting:
 - ``relu_layer``: the paper's ReLU layer after the capsules is off by default; on the unit sphere it
   would leave one orthant only.
 - ``attention: hard``: the paper's limit p -> infinity of label-aware attention. ``soft`` is the
-  finite p, with |score|^p keeping the score's sign (a power of a negative score is no number).
+  finite p, with |score|^p keeping the score's sign (a power of a negative score is no number). The
+  limit holds for scores above 1; of cosines a large p leaves nothing, so there it is ``hard`` or p
+  near 1.
 - ``capsual.routing_init: item``: routing starts from fixed random directions, so that the same item
   starts alike at every position and for every user. The paper draws at random for each user (served
   lists would change from call to call); ``position`` is PaddleRec's table, bound to positions.

@@ -1,0 +1,221 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The one door to pymilvus: every call has a deadline and fails with our own error.
+
+The same calls serve Milvus Lite (a path that ends in ``.db``), a server and a managed Milvus.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import logging
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+from paddlerec_milvus.errors import RetrievalError
+
+# pymilvus reads MILVUS_URI when it is imported and refuses a path there, though its client takes
+# one; and it loads a .env file of the working folder, which an empty value keeps out.
+_given_uri = os.environ.get("MILVUS_URI")
+os.environ["MILVUS_URI"] = ""
+try:
+    from pymilvus import DataType, MilvusClient
+    from pymilvus.exceptions import MilvusException
+finally:
+    if _given_uri is None:
+        del os.environ["MILVUS_URI"]
+    else:
+        os.environ["MILVUS_URI"] = _given_uri
+
+CATEGORY_BYTES = 256
+SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
+
+
+def is_lite(uri: str) -> bool:
+    """Whether ``uri`` is a file path, that is Milvus Lite, and no server's address."""
+    return not uri.lower().startswith(SERVER_SCHEMES)
+
+
+def _silence() -> None:
+    # Both log a traceback for each refused call, also for those that we expect ("is there such an
+    # alias?"). What matters of it is in the error that we raise.
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class Connection:
+    """A connection to one Milvus: ``call("search", …)`` is ``MilvusClient.search(…)``.
+
+    ``timeout`` in seconds bounds each call, connecting included. Raises RetrievalError with the
+    address, what was tried and what to do.
+    """
+
+    # Lite runs inside this process and holds its folder's lock until told otherwise
+    _lite_users: ClassVar[Counter[str]] = Counter()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(
+        self, uri: str, *, token: str = "", db_name: str = "", timeout: float = 30.0
+    ) -> None:
+        if timeout <= 0:
+            raise RetrievalError(f"milvus.timeout: {timeout} is no time to wait; seconds above 0")
+        self.uri = uri
+        self.timeout = timeout
+        self._lite = str(Path(uri).absolute()) if is_lite(uri) else ""
+        if self._lite:
+            _check_lite_path(uri)
+        _silence()
+        try:
+            with self._lock:
+                self._client: MilvusClient | None = MilvusClient(
+                    self._lite or uri,
+                    token=token,
+                    db_name=db_name,
+                    timeout=timeout,
+                    dedicated=True,  # so that close() closes
+                )
+                self._lite_users[self._lite] += 1
+        except Exception as problem:
+            raise self._explained("connect", problem) from problem
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether this is Milvus Lite."""
+        return bool(self._lite)
+
+    def call(self, name: str, *arguments: Any, within: float | None = None, **options: Any) -> Any:
+        """``MilvusClient.name(*arguments, **options)`` in ``within`` (``timeout``) seconds.
+
+        Raises RetrievalError for all that pymilvus raises.
+        """
+        if self._client is None:
+            raise RetrievalError(f"the connection to Milvus at {self.uri} is closed")
+        try:
+            return getattr(self._client, name)(
+                *arguments, timeout=self.timeout if within is None else within, **options
+            )
+        except Exception as problem:
+            raise self._explained(name, problem) from problem
+
+    def create_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
+        """An empty collection of items: ``item``, ``category``, ``vector``."""
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("item", DataType.INT64, is_primary=True)
+        schema.add_field("category", DataType.VARCHAR, max_length=CATEGORY_BYTES)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        self.call("create_collection", name, schema=schema, properties=properties)
+
+    def create_index(
+        self, name: str, type_name: str, metric: str, parameters: dict[str, int], within: float
+    ) -> None:
+        """Order an index on ``vector``; a server builds it after this call, Lite inside it."""
+        wanted = MilvusClient.prepare_index_params()
+        wanted.add_index("vector", index_type=type_name, metric_type=metric, params=parameters)
+        # Lite answers when all is built, and that may take longer than a call
+        patience = within if self.is_lite else None
+        self.call("create_index", name, wanted, sync=False, within=patience)
+
+    def close(self) -> None:
+        """Close; Lite lets go of its folder when its last user of this process closes."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.close()
+        if not self._lite:
+            return
+        manager = importlib.import_module("milvus_lite.server_manager").server_manager_instance
+        with self._lock:
+            self._lite_users[self._lite] -= 1
+            if not self._lite_users[self._lite]:
+                manager.release_server(self._lite)
+
+    def _explained(self, name: str, problem: Exception) -> RetrievalError:
+        """Our error for what pymilvus raised: where, what, and what to do."""
+        where = f"Milvus at {self.uri}"
+        reason = " ".join(str(getattr(problem, "message", "") or problem).split())
+        status = _grpc_status(problem)
+        if status == "UNAUTHENTICATED":
+            return RetrievalError(
+                f"{where} refused the token: {_grpc_details(problem)}. "
+                "Set milvus.token or MILVUS_TOKEN (user:password, or an API key)"
+            )
+        if status == "UNIMPLEMENTED":
+            return RetrievalError(
+                f"{where} answers, but not as Milvus does: is that its gRPC port (19530 by "
+                f"default)? {_grpc_details(problem)}"
+            )
+        if self._lite and name == "connect":
+            return RetrievalError(_lite_problem(Path(self._lite), reason))
+        away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        if status in away or "server unavailable" in reason or "Retry timeout" in reason:
+            return RetrievalError(
+                f"{where} did not answer '{name}' within {self.timeout:g} s: is it running? "
+                "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
+                f"another, or raise milvus.timeout. ({_grpc_details(problem) or reason})"
+            )
+        kind = "" if isinstance(problem, MilvusException) else f"{type(problem).__name__}: "
+        return RetrievalError(f"{where} refused '{name}': {kind}{reason}")
+
+
+def _causes(problem: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    step: BaseException | None = problem
+    while step is not None and step not in found:
+        found.append(step)
+        step = step.__cause__ or step.__context__
+    return found
+
+
+def _grpc_status(problem: BaseException) -> str:
+    """The name of the gRPC status at the bottom of ``problem``, or an empty string."""
+    for cause in _causes(problem):
+        code = getattr(cause, "code", None)
+        status = code() if callable(code) else code
+        name = getattr(status, "name", None)
+        if name is not None:
+            return str(name)
+    return ""
+
+
+def _grpc_details(problem: BaseException) -> str:
+    for cause in _causes(problem):
+        details = getattr(cause, "details", None)
+        if callable(details):
+            return " ".join(str(details()).split())
+    return ""
+
+
+def _check_lite_path(uri: str) -> None:
+    """Raise RetrievalError for a path that Milvus Lite cannot use, before it is tried."""
+    path = Path(uri)
+    if path.suffix != ".db":
+        raise RetrievalError(
+            f"milvus.uri: {uri!r} is neither a server's address (http://host:19530) nor a path "
+            "that ends in .db, which Milvus Lite demands"
+        )
+    if not path.absolute().parent.is_dir():
+        raise RetrievalError(f"milvus.uri: the folder of {uri} does not exist: create it first")
+    if path.exists() and not path.is_dir():
+        raise RetrievalError(
+            f"milvus.uri: {uri} is a file, and Milvus Lite 3 keeps a folder of that name: it is "
+            "damaged or of an older version. Move it away or give another path"
+        )
+
+
+def _lite_problem(path: Path, reason: str) -> str:
+    """Why Milvus Lite could not open ``path``: pymilvus says only that it failed."""
+    try:
+        with (path / "LOCK").open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (
+            f"Milvus Lite's {path} is in use by another process, and it serves one at a time. "
+            "End that one, give another path, or use a server (`python -m "
+            "paddlerec_milvus.retrieval.server`)"
+        )
+    except OSError as problem:
+        return f"Milvus Lite cannot use {path}: {problem}. Give a path that can be written"
+    return f"Milvus Lite cannot open {path}: {reason}. Is that folder one of Milvus Lite's?"

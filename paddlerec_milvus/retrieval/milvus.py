@@ -1,0 +1,281 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Retrieval in Milvus: Lite, a server or a managed one, by one and the same code."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from paddlerec_milvus.errors import RetrievalError, SettingsError, nearest
+from paddlerec_milvus.retrieval import versions
+from paddlerec_milvus.retrieval.base import (
+    MISSING_ID,
+    MISSING_SCORE,
+    FloatArray,
+    IntArray,
+    Neighbours,
+    checked_k,
+    checked_metric,
+    checked_queries,
+)
+from paddlerec_milvus.retrieval.build import BuildTimes, Rows, build_collection
+from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.indexes import LARGEST_EF, Flat, Hnsw, Index, IvfFlat
+
+CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
+QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
+HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
+IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
+
+
+class MilvusRetriever:
+    """The items of one collection (in truth an alias, see :mod:`.versions`) of one Milvus.
+
+    ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
+    call. ``metric`` and ``index`` are those of the collection; ``consistency`` is that of searches:
+    ``Bounded`` answers at once and may miss the last seconds' writes, ``Strong`` waits for them.
+    Use it as a context manager, or call :meth:`close`. All methods raise RetrievalError when Milvus
+    is away or refuses, SettingsError for values that cannot be used.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        collection: str,
+        *,
+        token: str = "",
+        db_name: str = "",
+        timeout: float = 30.0,
+        metric: str = "IP",
+        index: Index = Flat(),  # noqa: B008  (frozen)
+        consistency: str = "Bounded",
+    ) -> None:
+        if consistency not in CONSISTENCY_LEVELS:
+            raise SettingsError(
+                f"milvus.consistency: {consistency!r} is not known"
+                f"{nearest(consistency.title(), CONSISTENCY_LEVELS)}; "
+                f"one of {', '.join(CONSISTENCY_LEVELS)}"
+            )
+        self.uri = uri
+        self.collection = collection
+        self.metric = checked_metric(metric)
+        self.consistency = consistency
+        self._index = index
+        self._dimension: int | None = None
+        self._connection = Connection(uri, token=token, db_name=db_name, timeout=timeout)
+
+    def __enter__(self) -> MilvusRetriever:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the collection stays."""
+        self._connection.close()
+
+    @property
+    def index(self) -> Index:
+        """The index. Another one of the same type and build can be set: it changes the searches."""
+        return self._index
+
+    @index.setter
+    def index(self, index: Index) -> None:
+        asked, built = (index.type_name, index.build_params()), self._index.build_params()
+        if asked != (self._index.type_name, built):
+            raise SettingsError(
+                f"collection {self.collection!r} at {self.uri} has the index "
+                f"{self._index.type_name} {built}, not {asked[0]} {asked[1]}: only what a search "
+                "takes (nprobe, ef) can change without building again"
+            )
+        self._index = index
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the index finds the true neighbours: FLAT, or IVF_FLAT with all cells."""
+        return self._index.is_exact
+
+    @property
+    def dimension(self) -> int:
+        """D of the stored vectors."""
+        if self._dimension is None:
+            self.open()
+        return self._dimension or 0
+
+    def build(
+        self, vectors: ArrayLike, ids: ArrayLike, categories: Sequence[str] | None = None
+    ) -> BuildTimes:
+        """Store ``vectors`` [N, D] float32 under ``ids`` [N] int64 in place of what is there.
+
+        The new collection is built beside the old one, checked, and then takes its place in one
+        step. If anything fails, Ctrl-C included, the old one goes on serving.
+        """
+        rows = Rows.checked(vectors, ids, categories)
+        times = build_collection(self._connection, self.collection, rows, self.metric, self._index)
+        self._dimension = rows.vectors.shape[1]
+        return times
+
+    def open(self, dimension: int | None = None, rows: int | None = None) -> None:
+        """Use what is there; raises RetrievalError if it is missing or something else.
+
+        ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
+        always.
+        """
+        found = versions.current(self._connection, self.collection)
+        if found is None:
+            raise self._wrong("no such collection", "build it first (tools/infer.py does)")
+        again = "build it again, or give another milvus.collection"
+        if dimension is not None and found.dimension != dimension:
+            raise self._wrong(
+                f"the vectors have {found.dimension} dimensions, expected {dimension}", again
+            )
+        index = self._connection.call("describe_index", found.name, "vector") or {}
+        metric = str(index.get("metric_type", "none"))
+        if metric != self.metric:
+            raise self._wrong(f"its metric is {metric}, expected {self.metric}", again)
+        built = {key: int(index[key]) for key in self._index.build_params() if key in index}
+        expected = {key: self._index.build_params()[key] for key in built}  # Lite keeps none
+        if index.get("index_type") != self._index.type_name or built != expected:
+            raise self._wrong(
+                f"its index is {index.get('index_type', 'none')} {built}, expected "
+                f"{self._index.type_name} {self._index.build_params()}",
+                again,
+            )
+        self._dimension = found.dimension
+        self._connection.call("load_collection", self.collection)
+        if rows is not None and (stored := self.count()) != rows:
+            raise self._wrong(f"it holds {stored:,} rows, expected {rows:,}", again)
+
+    def _wrong(self, found: str, advice: str) -> RetrievalError:
+        return RetrievalError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")
+
+    def search(self, queries: ArrayLike, k: int, *, consistency: str | None = None) -> Neighbours:
+        """The ``k`` nearest items of each of ``queries`` [n, D], as far as the index finds them."""
+        return self.search_with(self._index, queries, k, consistency=consistency)
+
+    def search_with(
+        self, index: Index, queries: ArrayLike, k: int, *, consistency: str | None = None
+    ) -> Neighbours:
+        """:meth:`search` with another index' search parameters (``nprobe``, ``ef``)."""
+        checked_k(k)
+        asked = checked_queries(queries, self.dimension)
+        parameters = {"metric_type": self.metric, "params": index.search_params(k)}
+        ids = np.full((len(asked), k), MISSING_ID, np.int64)
+        scores = np.full((len(asked), k), MISSING_SCORE, np.float32)
+        step = max(1, min(QUERIES_PER_CALL, HITS_PER_CALL // k))
+        for start in range(0, len(asked), step):
+            part = asked[start : start + step]
+            found = self._connection.call(
+                "search",
+                self.collection,
+                list(part),
+                limit=k,
+                search_params=parameters,
+                output_fields=["item"],
+                consistency_level=consistency or self.consistency,
+            )
+            for row, hits in enumerate(found, start):
+                ids[row, : len(hits.ids)] = hits.ids
+                scores[row, : len(hits.ids)] = hits.distances
+        if self.metric == "L2":
+            scores = np.where(ids == MISSING_ID, MISSING_SCORE, -scores).astype(np.float32)
+        return Neighbours(ids, scores)
+
+    def search_by_ids(self, ids: ArrayLike, k: int) -> Neighbours:
+        """The neighbours of stored items [n]: their own vectors are the queries.
+
+        An item is usually its own first neighbour. Raises RetrievalError if one is not stored.
+        """
+        return self.search(self.vectors(ids), k)
+
+    def vectors(self, ids: ArrayLike) -> FloatArray:
+        """The stored vectors [n, D] of ``ids`` [n], in that order; RetrievalError if one lacks."""
+        asked: IntArray = np.asarray(ids, np.int64).ravel()
+        distinct, inverse = np.unique(asked, return_inverse=True)
+        stored = np.empty((len(distinct), self.dimension), np.float32)
+        for part in _parts(distinct):
+            found = self._connection.call(
+                "query",
+                self.collection,
+                ids=distinct[part].tolist(),
+                output_fields=["item", "vector"],
+                consistency_level="Strong",
+            )
+            by_id = {row["item"]: row["vector"] for row in found}
+            if absent := [number for number in distinct[part].tolist() if number not in by_id]:
+                raise RetrievalError(
+                    f"collection {self.collection!r} at {self.uri} holds no item {absent[0]}"
+                    + (f" (and {len(absent) - 1} more of those asked for)" if absent[1:] else "")
+                )
+            stored[part] = [by_id[number] for number in distinct[part].tolist()]
+        result: FloatArray = stored[inverse]
+        return result
+
+    def count(self) -> int:
+        """The exact number of stored items, the last writes included."""
+        found = self._connection.call(
+            "query", self.collection, output_fields=["count(*)"], consistency_level="Strong"
+        )
+        return int(found[0]["count(*)"])
+
+    def upsert(
+        self, vectors: ArrayLike, ids: ArrayLike, categories: Sequence[str] | None = None
+    ) -> int:
+        """Store ``vectors`` [n, D] under new or known ``ids`` [n]; returns n.
+
+        A Bounded search sees them after some seconds, a Strong one at once.
+        """
+        rows = Rows.checked(vectors, ids, categories)
+        if rows.vectors.shape[1] != self.dimension:
+            raise SettingsError(
+                f"vectors have {rows.vectors.shape[1]} dimensions, those in "
+                f"{self.collection!r} at {self.uri} have {self.dimension}"
+            )
+        for batch in rows.batches():
+            self._connection.call("upsert", self.collection, batch)
+        return len(rows.ids)
+
+    def delete(self, ids: ArrayLike) -> None:
+        """Delete the items ``ids`` [n]; one that is not stored is no error."""
+        asked: IntArray = np.asarray(ids, np.int64).ravel()
+        for part in _parts(asked):
+            self._connection.call("delete", self.collection, ids=asked[part].tolist())
+
+    def drop(self) -> bool:
+        """Drop the collection; False if there was none. One that we did not make is refused."""
+        self._dimension = None
+        return versions.drop(self._connection, self.collection)
+
+    def parameters_without_effect(self, queries: ArrayLike, k: int) -> list[str]:
+        """Search parameters (``nprobe``, ``ef``) that change nothing on ``queries`` [n, D].
+
+        The weakest setting is compared with the strongest. With a real index on enough rows they
+        differ; Milvus Lite, or segments too small to be indexed, return the same.
+        """
+        weak: Index
+        strong: Index
+        if isinstance(self._index, IvfFlat):
+            name, weak = "nprobe", replace(self._index, nprobe=1)
+            strong = replace(self._index, nprobe=self._index.nlist)
+        elif isinstance(self._index, Hnsw):
+            name, weak = "ef", replace(self._index, ef=k)
+            strong = replace(self._index, ef=min(LARGEST_EF, max(8 * k, 2_048)))
+        else:
+            return []
+        first = self.search_with(weak, queries, k)
+        second = self.search_with(strong, queries, k)
+        return [name] if np.array_equal(first.ids, second.ids) else []
+
+
+def _parts(ids: IntArray) -> Iterator[slice]:
+    for start in range(0, len(ids), IDS_PER_CALL):
+        yield slice(start, start + IDS_PER_CALL)

@@ -1,0 +1,43 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A small planted log and a MIND trained on it for a moment, made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from paddlerec_milvus.data.cli import main as prepare
+from paddlerec_milvus.training.cli import main as train
+
+
+@dataclass(frozen=True)
+class Trained:
+    data: Path
+    checkpoints: Path
+
+    def arguments(self, *options: str) -> list[str]:
+        """Arguments of tools/infer.py for this run; its Milvus is a file beside the checkpoints."""
+        return [
+            *("-m", "mind/config.yaml", "--data", str(self.data), "-top_n", "20", "-o"),
+            f"runner.infer_load_path={self.checkpoints}",
+            *("runner.infer_start_epoch=0", "runner.infer_end_epoch=1"),
+            *([] if any(o.startswith("milvus.uri") for o in options) else [self.lite]),
+            *options,
+        ]
+
+    @property
+    def lite(self) -> str:
+        return f"milvus.uri={self.checkpoints.parent / 'milvus.db'}"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    size = ["--users", "600", "--items", "300", "--clicks", "9000"]
+    assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0
+    options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=2"]
+    arguments = ["-m", "mind/config.yaml", "--data", str(folder / "data"), "-o", *options]
+    assert train(arguments) == 0
+    return Trained(folder / "data", folder / "out")

@@ -1,0 +1,176 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""tools/infer.py from its arguments to its report, on Milvus Lite and on a real server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.evaluation.cli import main as infer
+from paddlerec_milvus.evaluation.evaluator import Evaluation, Stopwatch, spread
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+
+RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")
+
+
+def report_of(trained, tmp_path, *options, flags=()):
+    file = tmp_path / "out" / "report.json"
+    arguments = trained.arguments(*options)
+    assert infer([*arguments[:6], "--report", str(file), *flags, *arguments[6:]]) == 0
+    return json.loads(file.read_text())
+
+
+def fails(trained, capsys, *options, change=lambda arguments: arguments):
+    assert infer(change(trained.arguments(*options))) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+def test_report_holds_every_number_with_what_made_it(trained, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    report = report_of(trained, tmp_path, "index.type=FLAT", flags=["--baselines"])
+    for name in RELEVANCE:
+        assert 0 <= report[name] <= 1
+        for baseline in ("most_popular", "item_knn"):
+            assert 0 <= report["baselines"][baseline][name] <= 1
+    assert report["users"] == 60  # 10 % of 600
+    assert report["index_recall@20"] == 1.0
+    assert report["index_recall_users"] == 60
+    assert report["seconds"] > 0
+    assert set(report["seconds_by_stage"]) == {"insert", "index", "load", "tower", "search"}
+    assert report["settings"]["index"]["type"] == "FLAT"
+    assert {"paddlepaddle", "pymilvus", "numpy"} <= set(report["versions"])
+    assert report["machine"]["cores"] >= 1
+    assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    assert f"{100 * report['recall@20']:.3f}" in shown
+    assert "MostPopular" in shown
+    number = r"0\.\d{5}"
+    line = f"recall@20: {number}, ndcg@20: {number}, hitrate@20: {number}"
+    assert re.search(rf"epoch: 0 done, {line}, epoch time: \d+\.\d\d s", caplog.text)
+
+
+def test_a_trained_mind_beats_the_most_popular(trained, tmp_path):
+    report = report_of(
+        trained, tmp_path, "runner.infer_end_epoch=2", flags=["--baselines", "--exact"]
+    )
+    assert list(report["epochs"]) == ["0", "1"]
+    assert report["epoch"] == 1
+    assert report["recall@20"] == report["epochs"]["1"]["recall@20"]
+    assert report["recall@20"] > report["baselines"]["most_popular"]["recall@20"]
+
+
+def test_flat_in_milvus_lite_equals_exact_search(trained, tmp_path):
+    exact = report_of(trained, tmp_path, flags=["--exact"])
+    lite = report_of(trained, tmp_path, "index.type=FLAT")
+    assert "index_recall@20" not in exact
+    assert {n: lite[n] for n in RELEVANCE} == {n: exact[n] for n in RELEVANCE}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    "index", [["index.type=FLAT"], ["index.type=HNSW", "index.M=16", "index.ef=128"]]
+)
+def test_the_real_server_gives_the_same_relevance(trained, tmp_path, milvus_server, index):
+    exact = report_of(trained, tmp_path, flags=["--exact"])
+    server = report_of(trained, tmp_path, f"milvus.uri={milvus_server}", *index)
+    assert server["index_recall@20"] >= 0.98
+    assert server["recall@20"] == pytest.approx(exact["recall@20"], abs=0.02)
+
+
+def test_a_parameter_without_effect_is_said(trained, tmp_path, caplog):
+    report = report_of(trained, tmp_path, "index.type=HNSW")
+    assert report["parameters_without_effect"] == ["ef"]
+    assert "index.ef has no effect on" in caplog.text
+
+
+def test_excluding_the_history_leaves_none_of_it(trained):
+    settings = load_settings(
+        "mind/config.yaml",
+        [
+            "retrieval.exclude_history=True",
+            f"runner.infer_load_path={trained.checkpoints}",
+            f"runner.test_data_dir={trained.data / 'test'}",
+            "hyper_parameters.item_count=301",
+        ],
+    )
+    evaluation = Evaluation(settings, top_n=30)
+    evaluation.encoder.load(trained.checkpoints / "0")
+    vectors = evaluation.encoder.item_vectors()[1:]
+    exact = ExactRetriever(vectors, np.arange(1, 301))
+    with_history = evaluation.queries
+    found = evaluation._candidates(exact, with_history, Stopwatch())
+    users = read_held_out(sorted((trained.data / "test").iterdir()))
+    for row, history in zip(found, users.history_list(), strict=True):
+        assert len(row[row > 0]) == 30  # over-fetched, so that the list is still full
+        assert not set(row.tolist()) & set(history.tolist())
+
+
+def test_spread_covers_both_ends():
+    assert spread(10, 100).tolist() == list(range(10))
+    assert spread(1000, 3).tolist() == [0, 499, 999]
+
+
+@pytest.mark.parametrize("top_n", ["0", "-3", "20000"])
+def test_an_impossible_top_n_is_refused(trained, capsys, top_n):
+    message = fails(
+        trained, capsys, change=lambda a: [top_n if value == "20" else value for value in a]
+    )
+    assert top_n in message
+    assert "16,384" in message
+
+
+def test_a_list_may_be_longer_than_the_catalogue(trained, tmp_path):
+    file = tmp_path / "report.json"
+    arguments = ["1000" if value == "20" else value for value in trained.arguments()]
+    assert infer([*arguments[:6], "--report", str(file), "--exact", *arguments[6:]]) == 0
+    assert json.loads(file.read_text())["recall@1000"] == 1.0
+
+
+def test_an_empty_test_folder_is_said(trained, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    arguments = [a for a in trained.arguments() if a not in ("--data", str(trained.data))]
+    assert infer([*arguments, f"runner.test_data_dir={tmp_path / 'empty'}"]) == 2
+    assert f"{tmp_path / 'empty'}: is empty" in capsys.readouterr().err
+
+
+def test_histories_beyond_the_item_table_are_said_before_anything_is_loaded(trained, capsys):
+    arguments = [a for a in trained.arguments() if a not in ("--data", str(trained.data))]
+    test = f"runner.test_data_dir={trained.data / 'test'}"
+    assert infer([*arguments, test, "hyper_parameters.item_count=50"]) == 2
+    assert "item_count is 50" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_shape_lists_what_differs(trained, capsys):
+    message = fails(
+        trained, capsys, "hyper_parameters.embedding_dim=32", "hyper_parameters.hidden_size=32"
+    )
+    assert "item_emb.weight: [301, 64] in the file, [301, 32] here" in message
+
+
+def test_a_missing_checkpoint_names_those_at_hand(trained, capsys):
+    message = fails(trained, capsys, "runner.infer_start_epoch=7", "runner.infer_end_epoch=8")
+    assert "holds: 0, 1" in message
+
+
+def test_milvus_away_names_the_uri(trained, capsys):
+    message = fails(trained, capsys, "milvus.uri=http://127.0.0.1:9", "milvus.timeout=1.0")
+    assert "http://127.0.0.1:9" in message
+
+
+def test_a_report_that_cannot_be_written_is_said(trained, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    arguments = trained.arguments()
+    report = ["--report", str(blocked / "report.json"), "--exact"]
+    assert infer([*arguments[:6], *report, *arguments[6:]]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list(Path(tmp_path).glob(".report*"))
