@@ -288,7 +288,7 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     section, name = key.split(".", 1)
     if section == "runner" and name in PATH_KEYS and isinstance(value, str):
         value = str(Path(value).resolve())
-    if key == "milvus.uri" and isinstance(value, str) and "://" not in value:
+    if key == "milvus.uri" and isinstance(value, str) and value and "://" not in value:
         value = str(Path(value).resolve())
     old = flat.get(key)
     if isinstance(old, float) and type(value) is int:

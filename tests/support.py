@@ -138,9 +138,7 @@ def generic_folder(folder: Path, *, samples: int = 48, **runner: Any) -> Path:
         "model_save_path": "out",
         **runner,
     }
-    return write_yaml(
-        folder / "config.yaml", {"runner": runner, "hyper_parameters": {"width": 16}}
-    )
+    return write_yaml(folder / "config.yaml", {"runner": runner, "hyper_parameters": {"width": 16}})
 
 
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -51,12 +51,15 @@ def prepare(
         DataError: the source cannot be read, ``out`` holds something else, or cannot be written.
     """
     out = out.resolve()
-    recover(out)
-    recipe = {"source": source.identity(), "seed": seed, "min_count": min_count}
-    found = _find(out)
+    recipe: dict[str, Any] = {"source": source.identity(), "seed": seed, "min_count": min_count}
+    try:
+        recover(out)
+        found = _find(out)
+    except OSError as error:
+        raise DataError(f"{error.filename or out}: cannot be used: {error.strerror}") from None
     if found is not None and not overwrite:
         return _reuse(out, found, recipe)
-    logger.info("reading %s", source.identity()["kind"])
+    logger.info("reading %s", recipe["source"]["kind"])
     with staged(out) as staging:
         dataset = source.dataset(seed, min_count)
         logger.info("writing %s", out)

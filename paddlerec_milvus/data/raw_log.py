@@ -181,9 +181,11 @@ def _read_csv(path: Path) -> tuple[pl.DataFrame, Where]:
     try:
         frame = pl.read_csv(content, has_header=False, skip_rows=int(header), infer_schema=False)
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.String)), str
+        return pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.String)), lambda row: str(path)
     except pl.exceptions.PolarsError as error:
-        raise DataError(_misshapen(path, content, width) or f"{path}: {error}") from None
+        raise DataError(
+            _misshapen(path, content, width) or f"{path}: {str(error).splitlines()[0]}"
+        ) from None
     if frame.width != width:
         raise DataError(
             _misshapen(path, content, width) or f"{path}: lines of different numbers of columns"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.evaluation.report import draw, make_report, table, write_json
+from paddlerec_milvus.evaluation.report import check_place, draw, make_report, table, write_json
 
 EXAMPLES = """\
 examples:
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         settings = read_settings(arguments)
+        if arguments.report is not None:
+            check_place(arguments.report)
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
         evaluation = Evaluation(settings, arguments.top_n, arguments.exact)

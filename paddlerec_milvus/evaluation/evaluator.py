@@ -136,6 +136,7 @@ class Evaluation:
 
     def _milvus(self) -> MilvusRetriever:
         milvus = self.settings.milvus
+        logger.info("searching with %r, metric %s", self.index, self.settings.retrieval.metric)
         return MilvusRetriever(
             self.settings.milvus_uri,
             milvus.collection,

@@ -90,11 +90,20 @@ def table(report: Mapping[str, Any]) -> str:
     return tabulate(lines, headers=header, stralign="right", disable_numparse=True)
 
 
-def write_json(report: Mapping[str, Any], file: Path) -> None:
-    """Write the report whole or not at all. UserError when the place cannot be written."""
-    fresh = file.with_name(f".{file.name}.new")
+def check_place(file: Path) -> None:
+    """Make the report's folder; UserError, before any work is done, when it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--report {file}: cannot be written: {error.strerror}") from error
+    if file.suffix != ".json" or file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UserError(f"--report {file}: expected a FILE.json in a folder that can be written")
+
+
+def write_json(report: Mapping[str, Any], file: Path) -> None:
+    """Write the report whole or not at all. UserError when the disk is full."""
+    fresh = file.with_name(f".{file.name}.new")
+    try:
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         fresh.replace(file)
     except OSError as error:

@@ -113,6 +113,7 @@ _CLASSES: dict[str, type[Index]] = {"FLAT": Flat, "IVF_FLAT": IvfFlat, "HNSW": H
 def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
     """The index for a yaml's ``index.type`` and the parameters beside it, in Milvus' spelling.
 
+    The yaml may list the parameters of every type; those of the other types are left alone.
     Raises SettingsError for an unknown type or key (with the nearest known one) or a bad value.
     """
     if type not in _CLASSES:
@@ -121,10 +122,11 @@ def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
             f"one of {', '.join(_CLASSES)}"
         )
     fields = _FIELDS[type]
+    known = [key for each in _FIELDS.values() for key in each]
     for key in params:
-        if key not in fields:
-            known = ", ".join(fields) or "none"
+        if key not in known:
             raise SettingsError(
-                f"index.{key}: no parameter of {type}{nearest(key, fields)}; it has: {known}"
+                f"index.{key}: no index has this parameter{nearest(key, known)}; "
+                f"{type} has: {', '.join(fields) or 'none'}"
             )
-    return _CLASSES[type](**{fields[key]: value for key, value in params.items()})
+    return _CLASSES[type](**{fields[key]: params[key] for key in fields if key in params})

@@ -72,12 +72,18 @@ def merge_interests(
 
 def _first_of_each(ids: IntArray) -> NDArray[np.bool_]:
     """[B, M]: whether an id stands here for the first time in its row."""
-    order = np.argsort(ids, axis=1, kind="stable")
-    in_order = np.take_along_axis(ids, order, axis=1)
+    if not ids.size:
+        return np.ones(ids.shape, bool)
+    # id and place in one number: sorting those is ten times as fast as a stable argsort
+    bits = ids.shape[1].bit_length()
+    numbers = np.maximum(ids, 0)
+    if int(numbers.max()) >> (62 - bits):
+        numbers = np.unique(numbers, return_inverse=True)[1].reshape(ids.shape)
+    packed = np.sort((numbers << bits) | np.arange(ids.shape[1]), axis=1)
     first = np.ones(ids.shape, bool)
-    first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    first[:, 1:] = (packed[:, 1:] >> bits) != (packed[:, :-1] >> bits)
     result = np.empty(ids.shape, bool)
-    np.put_along_axis(result, order, first, axis=1)
+    np.put_along_axis(result, packed & ((1 << bits) - 1), first, axis=1)
     return result
 
 

@@ -171,6 +171,8 @@ class MilvusRetriever:
         parameters = {"metric_type": self.metric, "params": index.search_params(k)}
         ids = np.full((len(asked), k), MISSING_ID, np.int64)
         scores = np.full((len(asked), k), MISSING_SCORE, np.float32)
+        # asked for nothing, a server sends ids and scores alone, and Lite whole rows
+        fields = ["item"] if self._connection.is_lite else None
         step = max(1, min(QUERIES_PER_CALL, HITS_PER_CALL // k))
         for start in range(0, len(asked), step):
             part = asked[start : start + step]
@@ -180,7 +182,7 @@ class MilvusRetriever:
                 list(part),
                 limit=k,
                 search_params=parameters,
-                output_fields=["item"],
+                output_fields=fields,
                 consistency_level=consistency or self.consistency,
             )
             for row, hits in enumerate(found, start):

@@ -191,3 +191,9 @@ def test_a_bad_review_is_named(tmp_path: Path, line: str, said: str) -> None:
 def test_no_reviews(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no reviews"):
         read_reviews(write(tmp_path, "", "r.json"))
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    message = refusal(tmp_path, b"a,x,3\nb,\xff\xfe,3\n")
+    assert "log.csv" in message
+    assert "\n" not in message
