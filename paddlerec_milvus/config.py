@@ -137,7 +137,7 @@ class Settings(BaseModel):
 
     def path(self, key: str) -> Path:
         """``runner.<key>`` as an absolute path; SettingsError when it is not set."""
-        value = getattr(self.runner, key)
+        value: str | None = getattr(self.runner, key)
         if value is None:
             raise SettingsError(f"{self.file}: runner.{key} is missing and has no default")
         return self.model_dir / value

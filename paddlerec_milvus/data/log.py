@@ -100,10 +100,10 @@ def _parse_fast(content: bytes) -> tuple[Ints, Ints, Ints] | None:
     except pl.exceptions.PolarsError:
         return None
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
-    if frame.height != lines or any(frame.null_count().row(0)) or frame["item"].min() < 1:
+    if frame.height != lines or any(frame.null_count().row(0)):
         return None
     users, items, times = (frame[column].to_numpy() for column in _COLUMNS)
-    return users, items, times
+    return None if items.min(initial=1) < 1 else (users, items, times)
 
 
 def _parse_slow(content: bytes, name: str) -> tuple[Ints, Ints, Ints]:

@@ -82,9 +82,9 @@ def ids_of(column: pl.Series, kind: str, where: Where, string_ids: bool) -> pl.S
             that are: more likely a damaged line than a log of strings.
     """
     if column.dtype.is_integer():
-        integers = column.cast(pl.Int64, strict=False)
+        integers: pl.Series = column.cast(pl.Int64, strict=False)
     elif column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        column = column.cast(pl.String).replace("", None)
+        column = pl.Series(column.cast(pl.String).replace("", None))
         integers = column.cast(pl.Int64, strict=False)
         # "007" is a name: as a number it would become another id than "7" is
         integers = integers.set(integers.cast(pl.String).ne_missing(column), None)

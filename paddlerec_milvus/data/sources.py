@@ -118,10 +118,11 @@ def _with_titles(log: RawLog, path: Path | None) -> RawLog:
     if path is None:
         return log
     titles = read_titles_file(path)
+    example = str(titles["source_id"].first())
     if not titles["source_id"].is_in(log.item_ids.cast(pl.String).to_list()).any():
         raise DataError(
             f"{path}: none of its {titles.height} items is in the log (it has "
-            f"'{titles['source_id'].first()}', the log '{log.item_ids[0]}'); name the table that "
+            f"'{example}', the log '{log.item_ids[0]}'); name the table that "
             "belongs to the log"
         )
     return dataclasses.replace(log, titles=titles)

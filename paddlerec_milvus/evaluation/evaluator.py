@@ -26,7 +26,7 @@ from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.training.trainer import data_files, use_device
+from paddlerec_milvus.training.trainer import use_device
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ class Stopwatch:
 
 def read_test_users(settings: Settings, item_count: int | None) -> HeldOutUsers:
     """The users of ``runner.test_data_dir``; their histories must fit the item table."""
-    files = data_files(settings.path("test_data_dir"), "runner.test_data_dir")
-    users = read_held_out(files)
+    users = read_held_out(settings.path("test_data_dir"))
     largest = int(users.history.max(initial=0))
     if item_count is not None and largest >= item_count:
         raise DataError(
@@ -211,8 +210,7 @@ class Evaluation:
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
-        files = data_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
-        log = read_click_log(files)
+        log = read_click_log(self.settings.path("train_data_dir"))
         largest = max(int(log.items.max()), int(self.users.history.max(initial=0)))
         popular = np.full((len(self.users.user_ids), self.top_n), -1, dtype=np.int64)
         top = most_popular(log, self.top_n)

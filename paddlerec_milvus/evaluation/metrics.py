@@ -41,7 +41,7 @@ def find_hits(candidates: IntArray, indptr: IntArray, truths: IntArray) -> Hits:
 
 
 def _discounts(n: int) -> FloatArray:
-    return 1.0 / np.log2(np.arange(2, n + 2, dtype=np.float64))
+    return np.asarray(1.0 / np.log2(np.arange(2, n + 2, dtype=np.float64)))
 
 
 def _ideal_dcg(relevant: IntArray, top_n: int) -> FloatArray:
@@ -65,7 +65,7 @@ def recall(hits: Hits) -> FloatArray:
 
 def hitrate(hits: Hits) -> FloatArray:
     """hitrate@N [U] = 1 if the list holds at least one truth (trec_eval's ``success``)."""
-    return hits.at.any(axis=1).astype(np.float64)
+    return (hits.at.sum(axis=1) > 0).astype(np.float64)
 
 
 def ndcg(hits: Hits) -> FloatArray:

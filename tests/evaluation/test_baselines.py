@@ -1,21 +1,14 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Baselines against brute force, and against the published figure of real logs."""
+"""Baselines against brute force."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from paddlerec_milvus.data.cli import main as prepare
-from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
-from paddlerec_milvus.data.log import ClickLog, read_click_log
-from paddlerec_milvus.data.prepared import open_prepared
+from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.evaluation.baselines import ItemKNN, most_popular
-from paddlerec_milvus.evaluation.metrics import relevance
-
-REAL_LOGS = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def log_of(users: list[list[int]]) -> ClickLog:
@@ -69,21 +62,3 @@ def test_item_knn_equals_brute_force(block):
 def test_item_knn_gives_a_short_list_where_nothing_is_near():
     found = ItemKNN(log_of([[1, 2], [3, 4]]), 5).recommend(held_out([[1], [4]]), 20, 3)
     assert found.tolist() == [[2, -1, -1], [3, -1, -1]]
-
-
-@pytest.mark.shared
-@pytest.mark.skipif(not REAL_LOGS.is_dir(), reason="the real click logs are not on this machine")
-@pytest.mark.parametrize(
-    ("name", "users", "published"),
-    [("goodbooks_mix", 1344, 11.918), ("s3rec_sports", 3560, 3.709)],
-)
-def test_most_popular_reaches_the_published_recall(tmp_path, name, users, published):
-    source = REAL_LOGS / name / "interactions.csv"
-    assert prepare(["--interactions", str(source), "--out", str(tmp_path / name)]) == 0
-    prepared = open_prepared(tmp_path / name)
-    test = read_held_out(sorted(prepared.test_dir.iterdir()))
-    top = most_popular(read_click_log(sorted(prepared.train_dir.iterdir())), 50)
-    found = np.tile(top, (len(test.user_ids), 1))
-    got = relevance(found, test.truth_indptr, test.truths, 50)
-    assert len(test.user_ids) == users
-    assert round(100 * got["recall@50"], 3) == published

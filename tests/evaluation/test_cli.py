@@ -140,7 +140,7 @@ def test_an_empty_test_folder_is_said(trained, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     arguments = [a for a in trained.arguments() if a not in ("--data", str(trained.data))]
     assert infer([*arguments, f"runner.test_data_dir={tmp_path / 'empty'}"]) == 2
-    assert f"{tmp_path / 'empty'}: is empty" in capsys.readouterr().err
+    assert f"{tmp_path / 'empty'}: holds no data files" in capsys.readouterr().err
 
 
 def test_histories_beyond_the_item_table_are_said_before_anything_is_loaded(trained, capsys):

@@ -37,9 +37,15 @@ def users(draw):
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 6)))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     huge = draw(st.booleans())
-    ids = np.stack(  # an interest's list names no item twice
-        [[random.permutation(9)[: shape[2]] - 1 for _ in range(shape[1])] for _ in range(shape[0])]
-    ) * (2**58 if huge else 1)
+    ids = (
+        np.stack(  # an interest's list names no item twice
+            [
+                [random.permutation(9)[: shape[2]] - 1 for _ in range(shape[1])]
+                for _ in range(shape[0])
+            ]
+        )
+        * (2**58 if huge else 1)
+    )
     scores = -np.sort(-random.integers(0, 4, shape).astype(np.float32), axis=2)
     excluded = [random.integers(-1, 8, random.integers(0, 5)) for _ in range(shape[0])]
     if huge:

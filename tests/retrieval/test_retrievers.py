@@ -132,4 +132,6 @@ def test_lite_ignores_search_parameters_and_that_is_said(lite_uri, make_retrieve
     few = retriever.search_with(IvfFlat(16, 1), QUERIES, 50)
     all_cells = retriever.search_with(IvfFlat(16, 16), QUERIES, 50)
     assert effect == (["nprobe"] if (few.ids == all_cells.ids).all() else [])
-    assert make_retriever(lite_uri, retriever.collection).parameters_without_effect(QUERIES, 5) == []
+    assert (
+        make_retriever(lite_uri, retriever.collection).parameters_without_effect(QUERIES, 5) == []
+    )
