@@ -93,7 +93,7 @@ def ids_of(column: pl.Series, kind: str, where: Where, string_ids: bool) -> pl.S
     if column.null_count():
         raise DataError(f"{where(_first(column.is_null()))}: a blank line or an empty {kind} id")
     if string_ids:
-        return column.cast(pl.String)
+        return pl.Series(column.cast(pl.String))
     exceptions = integers.null_count()
     if not exceptions:
         return integers
@@ -103,7 +103,7 @@ def ids_of(column: pl.Series, kind: str, where: Where, string_ids: bool) -> pl.S
             f"{where(row)}: found {kind} id '{column[row]}', expected an integer as in the other "
             "lines; mend the line, or take all ids as strings with --string-ids"
         )
-    return column.cast(pl.String)
+    return pl.Series(column.cast(pl.String))
 
 
 def _first(mask: pl.Series) -> int:
