@@ -65,7 +65,7 @@ def recall(hits: Hits) -> FloatArray:
 
 def hitrate(hits: Hits) -> FloatArray:
     """hitrate@N [U] = 1 if the list holds at least one truth (trec_eval's ``success``)."""
-    return np.sign(hits.at.sum(axis=1).astype(np.float64))
+    return np.asarray(hits.at.any(axis=1), dtype=np.float64)
 
 
 def ndcg(hits: Hits) -> FloatArray:
