@@ -43,7 +43,7 @@ class ItemKNN:
     score of j is the sum over the history.
     """
 
-    def __init__(self, log: ClickLog, item_count: int, shrink: float = 10.0) -> None:
+    def __init__(self, log: ClickLog, item_count: int, shrink: float = 30.0) -> None:
         shape = (len(log.user_ids), item_count)
         clicks = np.ones(len(log.items), dtype=np.float32)
         users = sparse.csr_matrix((clicks, log.items, log.indptr), shape=shape)

@@ -360,9 +360,7 @@ class TestTrainingStep:
         _, _, _, gradient = one_step(attention=attention, normalize=normalize)
         assert gradient.is_selected_rows()
 
-    @pytest.mark.parametrize(
-        "optimizer", ["Adam", "AdamW", "SGD", "Adagrad", "Momentum", "RMSProp"]
-    )
+    @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Adagrad", "Momentum", "RMSProp"])
     def test_the_optimizer_of_the_yaml_moves_the_items(self, optimizer: str) -> None:
         _, before, after, _ = one_step(optimizer)
         assert np.isfinite(after).all()
@@ -383,9 +381,10 @@ class TestTrainingStep:
 
     def test_dropout_changes_training_alone(self) -> None:
         model = build(dropout=0.5)
-        history, lengths = (paddle.to_tensor(x) for x in some_users())
-        assert (interests(model, history, lengths) == interests(model, history, lengths)).all()
+        users = some_users()
+        assert (interests(model, *users) == interests(model, *users)).all()
         model.train()
+        history, lengths = (paddle.to_tensor(x) for x in users)
         assert (
             model.interests(history, lengths)[0].numpy()
             != model.interests(history, lengths)[0].numpy()
@@ -489,7 +488,8 @@ class TestStateDict:
         ("capsual.init_std", -1, "above 0"),
         ("capsual.routing_init", "random", "one of item, position"),
         ("capsual.map_init", "eye", "one of identity, normal"),
-        ("optimizer.class", "adam", "one of Adam, AdamW"),
+        ("optimizer.class", "adam", "one of Adam, SGD"),
+        ("optimizer.class", "AdamW", "one of Adam, SGD"),  # has no kernel for sparse gradients
         ("optimizer.learning_rate", 0, "above 0"),
         ("optimizer.learning_rate", "1e-3", "expected float"),
     ],

@@ -35,7 +35,13 @@ CHOICES = {
     "capsual.map_init": ("identity", "normal"),
     "attention": ("hard", "soft"),
     "sampler": ("uniform", "log_uniform"),
-    "optimizer.class": ("Adam", "AdamW", "SGD", "Adagrad", "Momentum", "RMSProp"),
+    "optimizer.class": (
+        "Adam",
+        "SGD",
+        "Adagrad",
+        "Momentum",
+        "RMSProp",
+    ),  # those that take sparse gradients
 }
 AT_LEAST_ONE = ("embedding_dim", "neg_samples", "maxlen", "capsual.iters", "capsual.max_k")
 ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optimizer.learning_rate")
@@ -120,7 +126,7 @@ class DygraphModel:
         """Build ``optimizer.class``; Adam touches only the rows that a batch looked up."""
         s = read_settings(config)
         name = s["optimizer.class"]
-        extra = {"lazy_mode": True} if name in ("Adam", "AdamW") else {}
+        extra = {"lazy_mode": True} if name == "Adam" else {}
         return getattr(paddle.optimizer, name)(
             learning_rate=s["optimizer.learning_rate"],
             parameters=[p for p in dy_model.parameters() if p.trainable],
