@@ -116,7 +116,9 @@ class RecDataset(IterableDataset):
 
     def __iter__(self):
         for name in self.file_list:
-            for line in open(name).read().split():
+            with open(name) as lines:
+                numbers = lines.read().split()
+            for line in numbers:
                 x = int(line) + random.random() + np.random.rand()
                 yield [np.array([int(line) % 2]), np.array([x, 1, -x, 0]).astype("float32")]
 """

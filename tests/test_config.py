@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from support import MIND, ROOT, mind_folder, write_yaml
 from paddlerec_milvus import command
 from paddlerec_milvus.config import find_yaml, load_settings, source_strings
 from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.zoo import ModelFolder
 
 SHIPPED = sorted((ROOT / "models").glob("*/*/config*.yaml"))
 
@@ -72,11 +74,10 @@ class TestShipped:
 
     def test_every_hyper_parameter_of_the_model_is_written_out(self, file: Path) -> None:
         given = flat_keys(yaml.safe_load(file.read_text())["hyper_parameters"])
-        table = next(
-            line for line in (file.parent / "dygraph_model.py").read_text().split("\n\n")
-            if "DEFAULTS = {" in line
-        )  # fmt: skip
-        names = [part.split('"')[1] for part in table.splitlines() if part.startswith("    ")]
+        folder = ModelFolder(file.parent)
+        folder.dygraph_model()
+        with folder.active():
+            names = importlib.import_module("dygraph_model").DEFAULTS
         assert set(names) <= set(given)
 
 
@@ -102,6 +103,11 @@ class TestUnknownKeys:
             assert f"did you mean '{right}'" in str(raised.value)
         assert str(mind_yaml) in str(from_yaml.value)
         assert "-o" in str(from_o.value)
+
+    def test_a_source_that_cannot_be_parsed_gives_no_keys(self, mind_yaml: Path) -> None:
+        # the zoo says so when it loads the folder; here the other files still count
+        (mind_yaml.parent / "broken.py").write_text("def (:\n")
+        assert load_settings(mind_yaml)
 
     def test_a_key_near_nothing_is_still_an_error(self, mind_yaml: Path) -> None:
         edited(mind_yaml, "hyper_parameters", zzz=1)

@@ -44,8 +44,9 @@ def merge_interests(
         )
     if top_n < 1:
         raise SettingsError(f"top_n: {top_n} candidates cannot be asked for; at least 1")
-    users, _interests, k = all_ids.shape
-    flat_ids, flat_scores = all_ids.reshape(users, -1), all_scores.reshape(users, -1)
+    users, interests, k = all_ids.shape
+    flat_ids = all_ids.reshape(users, interests * k)
+    flat_scores = all_scores.reshape(users, interests * k)
     usable = (flat_ids > 0) & ~np.isnan(flat_scores)
     if exclude is not None:
         usable &= ~_excluded(flat_ids, exclude)

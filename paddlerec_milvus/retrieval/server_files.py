@@ -20,6 +20,12 @@ from paddlerec_milvus.errors import RetrievalError
 
 COORDINATORS = ("rootCoord", "queryCoord", "dataCoord")
 NODES = ("queryNode", "indexNode", "dataNode")
+# A server with a loaded collection does not finish its orderly stop in any time; it loses nothing
+# by less, for writes are logged.
+STOP_SECONDS = 3
+# Stopped so, it stays registered in its folder for a while, and the next start there waits for
+# twice that. Less than this, and a machine that stalls for a moment ends the server.
+SESSION_SECONDS = 10
 
 
 def free_ports(count: int) -> list[int]:
@@ -110,7 +116,8 @@ def server_settings(
     settings["log"]["file"]["rootPath"] = str(data.parent / "logs")
     settings["log"]["level"] = "warn"
     settings["common"]["security"].update(authorizationEnabled=authorization, tlsMode=0)
-    settings["common"]["gracefulStopTimeout"] = 5  # seconds
+    settings["common"]["session"].update(ttl=SESSION_SECONDS)
+    settings["common"]["gracefulStopTimeout"] = STOP_SECONDS
     return settings
 
 

@@ -96,9 +96,10 @@ def test_failed_build_leaves_the_old_one_serving(
             raise failure
         return real(self, name, *arguments, **options)
 
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, RetrievalError)):
-        patch.setattr(Connection, "call", failing)
+    monkeypatch.setattr(Connection, "call", failing)
+    with pytest.raises((KeyboardInterrupt, RetrievalError)):
         retriever.build(VECTORS[:9], IDS[:9])
+    monkeypatch.setattr(Connection, "call", real)
     assert names(retriever) == before
     assert retriever.count() == 200
     assert retriever.search(VECTORS[:1], 1).ids.tolist() == [[1]]
@@ -171,7 +172,7 @@ def test_open_compares_build_parameters_on_a_server(server, make_retriever):
     first = make_retriever(server.uri, index=IvfFlat(nlist=16, nprobe=2))
     first.build(VECTORS, IDS)
     other = make_retriever(server.uri, first.collection, index=IvfFlat(nlist=8, nprobe=2))
-    with pytest.raises(RetrievalError, match="'nlist': 16.* expected .*'nlist': 8"):
+    with pytest.raises(RetrievalError, match=r"'nlist': 16.* expected .*'nlist': 8"):
         other.open()
 
 
@@ -221,7 +222,7 @@ def test_settings_that_cannot_be_used(lite_uri):
         MilvusRetriever(lite_uri, "items", consistency="strong")
     with pytest.raises(SettingsError, match=r"index.metric: 'ip'"):
         MilvusRetriever(lite_uri, "items", metric="ip")
-    with pytest.raises(RetrievalError, match="milvus.timeout: 0"):
+    with pytest.raises(RetrievalError, match=r"milvus\.timeout: 0"):
         MilvusRetriever(lite_uri, "items", timeout=0)
 
 
@@ -323,7 +324,8 @@ def test_ctrl_c_while_inserting(server, make_retriever):
                     print("row", flush=True)
                     time.sleep(0.05)
         Rows.batches = slow
-        MilvusRetriever({server.uri!r}, {retriever.collection!r}).build(np.ones((900, 4)), range(900))
+        retriever = MilvusRetriever({server.uri!r}, {retriever.collection!r})
+        retriever.build(np.ones((900, 4)), range(900))
     """)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -53,10 +53,11 @@ def test_listens_on_loopback_alone(server):
 
 
 @pytest.mark.server
-def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
+def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_files, "SESSION_SECONDS", 5)  # for a quick second start
     with LocalMilvus(tmp_path, authorization=True) as first:
         for token in ("", "root:wrong"):
-            with pytest.raises(RetrievalError, match="refused the token.*milvus.token"):
+            with pytest.raises(RetrievalError, match=r"refused the token.*milvus.token"):
                 MilvusRetriever(first.uri, "items", token=token)
         with MilvusRetriever(first.uri, "items", token="root:Milvus", index=Hnsw()) as retriever:
             retriever.build(VECTORS, IDS)
@@ -153,10 +154,10 @@ def test_server_that_dies_or_never_gets_healthy_shows_its_log(tmp_path, monkeypa
     program.write_text("#!/bin/sh\necho no space left on device; exit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr("paddlerec_milvus.retrieval.server.unpacked_binaries", lambda _: fake)
-    with pytest.raises(RetrievalError, match="ended at its start(.|\n)*no space left on device"):
+    with pytest.raises(RetrievalError, match=r"ended at its start(.|\n)*no space left on device"):
         LocalMilvus(tmp_path / "data").start()
     program.write_text("#!/bin/sh\necho waiting; exec sleep 600\n")
-    with pytest.raises(RetrievalError, match="not healthy within 1 s(.|\n)*waiting"):
+    with pytest.raises(RetrievalError, match=r"not healthy within 1 s(.|\n)*waiting"):
         LocalMilvus(tmp_path / "data", start_seconds=1).start()
 
 
@@ -167,9 +168,14 @@ def test_unpacking_that_was_killed_is_done_again(tmp_path, monkeypatch):
     real = server_files.package_folder() / "bin" / "libatomic.so.1.lzma"
     (package / "bin" / "milvus.lzma").write_bytes(real.read_bytes())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("shutil.copyfileobj", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        server_files.unpacked_binaries(package)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            server_files.unpacked_binaries(package)
     folder = server_files.unpacked_binaries(package)
     assert os.access(folder / "milvus", os.X_OK)
     assert [each.name for each in folder.parent.iterdir()] == [folder.name]

@@ -35,13 +35,8 @@ CHOICES = {
     "capsual.map_init": ("identity", "normal"),
     "attention": ("hard", "soft"),
     "sampler": ("uniform", "log_uniform"),
-    "optimizer.class": (
-        "Adam",
-        "SGD",
-        "Adagrad",
-        "Momentum",
-        "RMSProp",
-    ),  # those that take sparse gradients
+    # those that take sparse gradients
+    "optimizer.class": ("Adam", "SGD", "Adagrad", "Momentum", "RMSProp"),
 }
 AT_LEAST_ONE = ("embedding_dim", "neg_samples", "maxlen", "capsual.iters", "capsual.max_k")
 ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optimizer.learning_rate")

@@ -1,0 +1,447 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The epoch loop: what it writes, what it refuses, and that stopping changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from support import ROOT, checkpoint_bits, generic_folder, mind_folder, python
+
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.errors import CheckpointError, DataError, ModelError, SettingsError
+from paddlerec_milvus.training.batches import as_tensors, full_batches, open_batches
+from paddlerec_milvus.training.cli import main
+from paddlerec_milvus.training.trainer import Interrupted, Trainer, stop_on_request, train
+from paddlerec_milvus.zoo import ModelFolder
+
+FOLDERS: dict[str, Callable[[Path], Path]] = {
+    "mind": lambda folder: mind_folder(folder, dropout=0.2, sampler="log_uniform"),
+    "generic": generic_folder,
+}
+NUMBER = r"\d+\.\d{5}"
+COSTS = (
+    rf"avg_reader_cost: {NUMBER} sec, avg_batch_cost: {NUMBER} sec, avg_samples: {NUMBER}, "
+    rf"ips: {NUMBER} ins/s"
+)
+
+
+@pytest.fixture(params=sorted(FOLDERS))
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The yaml of our MIND, and of a folder in upstream's style, each with dropout."""
+    return FOLDERS[request.param](tmp_path / "model")
+
+
+@pytest.fixture
+def mind(tmp_path: Path) -> Path:
+    return FOLDERS["mind"](tmp_path / "model")
+
+
+@pytest.fixture
+def generic(tmp_path: Path) -> Path:
+    return FOLDERS["generic"](tmp_path / "model")
+
+
+def run(
+    file: Path,
+    out: Path,
+    *options: str,
+    resume: bool = False,
+    stop_at: int | None = None,
+    seen: list[Any] | None = None,
+) -> Path:
+    """Train into ``out``; Ctrl-C comes during the step of that number, from 1."""
+    settings = load_settings(file, [f"runner.model_save_path={out}", *options])
+    trainer = Trainer(settings, ModelFolder(file.parent), resume)
+    forward, steps = trainer.contract.train_forward, [0]
+
+    def watched(dy_model: Any, metrics: Any, batch: Any, config: Any) -> Any:
+        steps[0] += 1
+        if seen is not None:
+            seen.append([np.asarray(part) for part in batch])
+        if steps[0] == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(dy_model, metrics, batch, config)
+
+    trainer.contract.train_forward = watched  # type: ignore[method-assign]
+    trainer.run()
+    return out
+
+
+def stopped(file: Path, out: Path, step: int, *options: str, resume: bool = False) -> Path:
+    with pytest.raises(Interrupted, match="--resume"):
+        run(file, out, *options, resume=resume, stop_at=step)
+    return out
+
+
+class TestLogAndFiles:
+    def test_lines_have_paddlerecs_shape(
+        self, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        run(model, tmp_path / "out", "runner.epochs=2")
+        lines = [record.getMessage() for record in caplog.records]
+        values = r"(auc:0\.\d{6}, )?loss:\d+\.\d+(e-\d+)?, "
+        batch = re.compile(rf"epoch: (\d), batch_id: (\d+), {values}{COSTS}")
+        done = re.compile(rf"epoch: (\d) done, {values}epoch time: \d+\.\d\d s")
+        logged = [m.group(1, 2) for m in map(batch.fullmatch, lines) if m]
+        ids = (
+            ("0", "4", "8") if "MIND" in (model.parent / "net.py").read_text() else ("0", "2", "4")
+        )
+        assert logged == [(epoch, i) for epoch in "01" for i in ids]
+        assert [m.group(1) for m in map(done.fullmatch, lines) if m] == ["0", "1"]
+        assert sum(line.startswith("saved ") for line in lines) == 2
+
+    def test_checkpoints(self, model: Path, tmp_path: Path) -> None:
+        out = run(model, tmp_path / "out", "runner.epochs=2")
+        assert sorted(p.name for p in out.iterdir()) == ["0", "1"]
+        for epoch in out.iterdir():
+            files = {p.name for p in epoch.iterdir()}
+            assert files == {"rec.pdparams", "rec.pdopt", "rec.pdstate"}
+        assert checkpoint_bits(out / "0") != checkpoint_bits(out / "1")
+
+    def test_a_relative_save_path_is_in_the_folder_of_the_yaml(self, generic: Path) -> None:
+        train(load_settings(generic, ["runner.epochs=1"]))
+        assert (generic.parent / "out" / "0" / "rec.pdparams").is_file()
+
+    def test_the_loss_falls_on_a_planted_log(
+        self, mind: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        rate = "hyper_parameters.optimizer.learning_rate=0.02"
+        run(mind, tmp_path / "out", "runner.epochs=8", rate)
+        text = " ".join(record.getMessage() for record in caplog.records)
+        losses = [float(x) for x in re.findall(r"done, loss:([\d.]+)", text)]
+        # 16 negatives and the target, nothing learned: log 17 = 2.8 with equal logits
+        assert losses[-1] < 0.6 * losses[0]
+
+    def test_use_visual(self, generic: Path, tmp_path: Path) -> None:
+        run(generic, tmp_path / "out", "runner.epochs=1", "runner.use_visual=True")
+        (log,) = (generic.parent / "visualDL_log" / "train").iterdir()
+        content = log.read_bytes()
+        assert b"train/loss" in content
+        assert b"train/auc" in content
+
+    def test_use_visual_is_closed_when_stopped(self, generic: Path, tmp_path: Path) -> None:
+        stopped(generic, tmp_path / "out", 3, "runner.use_visual=True")
+        (log,) = (generic.parent / "visualDL_log" / "train").iterdir()
+        assert b"train/loss" in log.read_bytes()
+
+
+class TestSameBits:
+    def test_same_seed(self, model: Path, tmp_path: Path) -> None:
+        first = run(model, tmp_path / "a", "runner.epochs=1")
+        same = run(model, tmp_path / "b", "runner.epochs=1")
+        other = run(model, tmp_path / "c", "runner.epochs=1", "runner.seed=5")
+        assert checkpoint_bits(first / "0") == checkpoint_bits(same / "0")
+        assert checkpoint_bits(first / "0") != checkpoint_bits(other / "0")
+
+    def test_one_epoch_and_resume_to_three(self, model: Path, tmp_path: Path) -> None:
+        whole = run(model, tmp_path / "whole", "runner.epochs=3")
+        parts = run(model, tmp_path / "parts", "runner.epochs=1")
+        np.random.rand(7)  # noqa: NPY002 - whatever happened in between
+        run(model, parts, "runner.epochs=3", resume=True)
+        for epoch in "012":
+            assert checkpoint_bits(parts / epoch) == checkpoint_bits(whole / epoch)
+
+    @pytest.mark.parametrize("step", [1, 3, 6, 8])  # generic: 6 batches in an epoch, MIND 10
+    def test_stopped_inside_an_epoch(self, model: Path, tmp_path: Path, step: int) -> None:
+        whole = run(model, tmp_path / "whole", "runner.epochs=2")
+        parts = stopped(model, tmp_path / "parts", step, "runner.epochs=2")
+        assert (parts / "interrupted" / "rec.pdparams").is_file()
+        paddle.seed(99)
+        run(model, parts, "runner.epochs=2", resume=True)
+        assert checkpoint_bits(parts / "1") == checkpoint_bits(whole / "1")
+        assert sorted(p.name for p in parts.iterdir()) == ["0", "1"]
+
+    def test_stopped_twice_in_the_same_epoch(self, model: Path, tmp_path: Path) -> None:
+        whole = run(model, tmp_path / "whole", "runner.epochs=1")
+        parts = stopped(model, tmp_path / "parts", 2, "runner.epochs=1")
+        stopped(model, parts, 2, "runner.epochs=1", resume=True)
+        run(model, parts, "runner.epochs=1", resume=True)
+        assert checkpoint_bits(parts / "0") == checkpoint_bits(whole / "0")
+
+    def test_last_epoch(self, model: Path, tmp_path: Path) -> None:
+        whole = run(model, tmp_path / "whole", "runner.epochs=3")
+        shutil.copytree(whole / "0", tmp_path / "parts" / "0")
+        parts = run(model, tmp_path / "parts", "runner.epochs=3", "runner.last_epoch=0")
+        assert checkpoint_bits(parts / "2") == checkpoint_bits(whole / "2")
+
+    def test_in_processes_of_their_own(self, generic: Path, tmp_path: Path) -> None:
+        # the folder itself sends Ctrl-C, so the step is known
+        source = generic.parent / "dygraph_model.py"
+        stop = "import os, signal\n        if os.environ.get('STOP_IN') == str(self.at()): "
+        stop += "os.kill(os.getpid(), signal.SIGINT)\n        label, features = "
+        text = source.read_text().replace("label, features = ", stop, 1)
+        text += "\n    step = 0\n\n    def at(self):\n"
+        text += "        self.step += 1\n        return self.step\n"
+        source.write_text(text)
+
+        def trainer(out: str, *options: str, **environment: str) -> Any:
+            arguments = ["-m", str(generic), "-o", f"runner.model_save_path={out}", *options]
+            script = [str(ROOT / "tools" / "trainer.py"), *arguments]
+            return python(*script, cwd=tmp_path, PYTHONPATH=str(ROOT), **environment)
+
+        assert trainer("whole").returncode == 0
+        done = trainer("parts", STOP_IN="9")
+        assert done.returncode == 130, done.stderr
+        assert done.stderr.strip().splitlines()[-1] == (
+            "stopped in epoch 1 after 3 batches; the same command with --resume goes on"
+        )
+        assert "saved parts/interrupted" in done.stderr
+        done = trainer("parts", "--resume")
+        assert done.returncode == 0, done.stderr
+        assert checkpoint_bits(tmp_path / "parts" / "2") == checkpoint_bits(
+            tmp_path / "whole" / "2"
+        )
+
+
+class TestResume:
+    def test_nothing_there_starts_at_zero(
+        self, generic: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        out = run(generic, tmp_path / "out", "runner.epochs=1", resume=True)
+        assert "nothing to resume" in caplog.text
+        assert (out / "0").is_dir()
+
+    def test_a_finished_run_says_so(
+        self, generic: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        out = run(generic, tmp_path / "out", "runner.epochs=2")
+        caplog.set_level(logging.INFO)
+        seen: list[Any] = []
+        run(generic, out, "runner.epochs=2", resume=True, seen=seen)
+        assert seen == []
+        assert "2 epochs are done; raise runner.epochs: 2 to go on" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("runner.train_batch_size=4", r"runner\.train_batch_size: was 8, is 4"),
+            ("runner.seed=9", r"runner\.seed: was 12345, is 9"),
+            ("runner.num_workers=1", r"runner\.num_workers: was None, is 1"),
+        ],
+    )
+    def test_another_order_inside_an_epoch(
+        self, generic: Path, tmp_path: Path, option: str, message: str
+    ) -> None:
+        out = stopped(generic, tmp_path / "out", 8)
+        with pytest.raises(SettingsError, match=rf"stands inside epoch 1.*{message}"):
+            run(generic, out, option, resume=True)
+
+    def test_another_batch_size_between_epochs(self, generic: Path, tmp_path: Path) -> None:
+        out = run(generic, tmp_path / "out", "runner.epochs=1")
+        seen: list[Any] = []
+        run(generic, out, "runner.epochs=2", "runner.train_batch_size=4", resume=True, seen=seen)
+        assert len(seen) == 12
+
+    def test_another_optimizer(self, mind: Path, tmp_path: Path) -> None:
+        out = run(mind, tmp_path / "out", "runner.epochs=1")
+        with pytest.raises(SettingsError, match="optimizer: was Adam, is SGD"):
+            run(mind, out, "hyper_parameters.optimizer.class=SGD", resume=True)
+
+    def test_another_shape(self, mind: Path, tmp_path: Path) -> None:
+        out = run(mind, tmp_path / "out", "runner.epochs=1")
+        with pytest.raises(CheckpointError, match=r"item_emb\.weight: \[41, 8\] in the file, \[50"):
+            run(mind, out, "hyper_parameters.item_count=50", resume=True)
+
+    def test_last_epoch_that_is_not_there(self, generic: Path, tmp_path: Path) -> None:
+        out = run(generic, tmp_path / "out", "runner.epochs=1")
+        with pytest.raises(CheckpointError, match=r"holds: 0$"):
+            run(generic, out, "runner.last_epoch=4")
+
+    def test_a_new_run_over_a_longer_old_one(self, generic: Path, tmp_path: Path) -> None:
+        whole = run(generic, tmp_path / "whole", "runner.seed=2")
+        out = run(generic, tmp_path / "out")  # another seed, three epochs
+        stopped(generic, out, 8, "runner.seed=2")
+        run(generic, out, "runner.seed=2", resume=True)
+        assert checkpoint_bits(out / "2") == checkpoint_bits(whole / "2")
+
+    def test_model_init_path(self, mind: Path, tmp_path: Path) -> None:
+        out = run(mind, tmp_path / "out", "runner.epochs=1")
+        settings = load_settings(mind, [f"runner.model_init_path={out / '0'}"])
+        trainer = Trainer(settings, ModelFolder(mind.parent))
+        stored = paddle.load(str(out / "0" / "rec.pdparams"))
+        for name, value in trainer.model.state_dict().items():
+            assert (value.numpy() == stored[name].numpy()).all()
+        with pytest.raises(CheckpointError, match="no such checkpoint"):
+            run(mind, out, f"runner.model_init_path={out / '7'}")
+
+
+class TestStopping:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_once_asks_twice_stops(self, number: int) -> None:
+        before = signal.getsignal(number)
+        with stop_on_request() as asked:
+            assert not asked.is_set()
+            os.kill(os.getpid(), number)
+            assert asked.wait(5)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is before
+
+    def test_outside_the_main_thread_signals_are_left_alone(self) -> None:
+        before, handlers = signal.getsignal(signal.SIGINT), []
+
+        def work() -> None:
+            with stop_on_request():
+                handlers.append(signal.getsignal(signal.SIGINT))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert handlers == [before]
+
+
+class TestRefused:
+    def never(self, file: Path, tmp_path: Path, *options: str) -> None:
+        seen: list[Any] = []
+        try:
+            run(file, tmp_path / "out", *options, seen=seen)
+        finally:
+            assert seen == []
+            assert not (tmp_path / "out").exists()
+
+    def test_item_count_below_the_largest_id(self, mind: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            ModelError, match=r"item_count: 40 allows item ids 1 to 39.*1 to 40; set"
+        ):
+            self.never(mind, tmp_path, "hyper_parameters.item_count=40")
+
+    def test_a_bad_hyper_parameter(self, mind: Path, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=r"hyper_parameters\.dropout: 2\.0"):
+            self.never(mind, tmp_path, "hyper_parameters.dropout=2.0")
+
+    def test_a_batch_larger_than_the_data(self, generic: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            DataError, match=r"not one batch of runner\.train_batch_size: 49; lower"
+        ):
+            self.never(generic, tmp_path, "runner.train_batch_size=49")
+
+    def test_train_data(self, generic: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            DataError, match=r"runner\.train_data_dir: .*none: no such folder.*--data"
+        ):
+            self.never(generic, tmp_path, f"runner.train_data_dir={tmp_path / 'none'}")
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / ".hidden").write_text("")
+        with pytest.raises(DataError, match=r"runner\.train_data_dir: .*empty: is empty"):
+            self.never(generic, tmp_path, f"runner.train_data_dir={tmp_path / 'empty'}")
+
+    def test_train_data_not_set(self, tmp_path: Path) -> None:
+        file = generic_folder(tmp_path / "model", train_data_dir=None)
+        with pytest.raises(SettingsError, match=r"runner\.train_data_dir is missing"):
+            self.never(file, tmp_path)
+
+    @pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="this paddle has a GPU")
+    @pytest.mark.parametrize("device", ["gpu", "xpu", "npu"])
+    def test_a_device_that_is_not_there(self, generic: Path, tmp_path: Path, device: str) -> None:
+        with pytest.raises(
+            SettingsError, match=rf"runner\.use_{device}: True.*paddlerec-milvus\[gpu"
+        ):
+            self.never(generic, tmp_path, f"runner.use_{device}=True")
+
+    def test_two_optimizers(self, generic: Path, tmp_path: Path) -> None:
+        source = generic.parent / "dygraph_model.py"
+        text = source.read_text().replace("return paddle.optimizer.Adam(", "return 1, (")
+        source.write_text(text.replace("learning_rate=rate, parameters=dy_model.parameters()", "2"))
+        with pytest.raises(
+            SettingsError, match="create_optimizer gives a tuple, not one optimizer"
+        ):
+            self.never(generic, tmp_path)
+
+    def test_through_the_command_line(
+        self, generic: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["-m", str(generic), "-o", "runner.epoch=3"]) == 2
+        assert "did you mean 'epochs'" in capsys.readouterr().err
+        assert main(["-m", str(generic), "-o", "runner.epochs=1"]) == 0
+
+
+class TestBatches:
+    def test_num_workers_gives_each_sample_once(self, mind: Path, tmp_path: Path) -> None:
+        def samples(*options: str) -> list[str]:
+            seen: list[Any] = []
+            run(mind, tmp_path / "out", "runner.epochs=2", *options, seen=seen)
+            assert len(seen) == 20
+            assert all(len(batch[0]) == 32 for batch in seen)
+            first = [str([p[i].tolist() for p in b]) for b in seen[:10] for i in range(32)]
+            again = [str([p[i].tolist() for p in b]) for b in seen[10:] for i in range(32)]
+            assert first != again
+            assert sorted(first) == sorted(again)
+            return first
+
+        assert samples() == samples("runner.num_workers=1")
+
+    def test_num_workers_of_a_generic_reader(self, generic: Path, tmp_path: Path) -> None:
+        labels = []
+        for workers in (0, 1):
+            seen: list[Any] = []
+            option = f"runner.num_workers={workers}"
+            run(generic, tmp_path / "out", "runner.epochs=1", option, seen=seen)
+            labels.append([batch[0].ravel().tolist() for batch in seen])
+        assert labels[0] == labels[1]
+        assert sum(map(len, labels[0])) == 48
+
+    def test_the_incomplete_batch_is_dropped_as_upstream_does(self, tmp_path: Path) -> None:
+        file = generic_folder(tmp_path / "model", samples=47)
+        seen: list[Any] = []
+        run(file, tmp_path / "out", "runner.epochs=1", seen=seen)
+        assert [len(batch[0]) for batch in seen] == [8] * 5
+
+    def test_equal_to_a_data_loader(self) -> None:
+        class Samples(paddle.io.IterableDataset):  # type: ignore[misc, unused-ignore]
+            def __iter__(self) -> Any:
+                for n in range(7):
+                    yield [np.array([n, n]), {"a": np.float32(n), "b": [n]}, "text"]
+
+        loader = paddle.io.DataLoader(Samples(), batch_size=3, drop_last=True)
+        for ours, theirs in zip(full_batches(Samples(), 3), loader, strict=True):
+            assert (ours[0].numpy() == theirs[0].numpy()).all()
+            for key in ("a",):
+                assert (ours[1][key].numpy() == theirs[1][key].numpy()).all()
+                assert ours[1][key].dtype == theirs[1][key].dtype
+            assert (ours[1]["b"][0].numpy() == theirs[1]["b"][0].numpy()).all()
+            assert ours[2] == theirs[2] == ["text"] * 3
+
+    def test_the_reader_draws_from_a_stream_of_its_own(self) -> None:
+        def draws() -> Any:
+            while True:
+                yield [np.array([np.random.rand()])]  # noqa: NPY002
+
+        def batches(disturb: bool) -> list[float]:
+            np.random.seed(3)  # noqa: NPY002
+            found = []
+            for batch, _ in zip(full_batches(draws(), 2), range(4), strict=False):
+                if disturb:
+                    np.random.rand(5)  # noqa: NPY002 - the net draws, too
+                found += batch[0].numpy().ravel().tolist()
+            return found
+
+        assert batches(disturb=True) == batches(disturb=False)
+        assert len(set(batches(disturb=False))) == 8
+
+    def test_a_dataset_with_places(self) -> None:
+        class Places(paddle.io.Dataset):  # type: ignore[misc, unused-ignore]
+            def __getitem__(self, place: int) -> Any:
+                return np.array([place])
+
+            def __len__(self) -> int:
+                return 5
+
+        batches = open_batches(Places(), 2, 0)
+        assert [batch.numpy().ravel().tolist() for batch in batches(0)] == [[0, 1], [2, 3]]
+
+    def test_as_tensors_leaves_text_alone(self) -> None:
+        assert as_tensors(["a", b"b", None]) == ["a", b"b", None]
