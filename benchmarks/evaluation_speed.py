@@ -102,12 +102,8 @@ def ours(work: Path, sample: Path, test: Path, top_n: int, ef: int) -> dict[str,
     run([sys.executable, "-u", "tools/trainer.py", *model, *data], ROOT)
     report = work / "ours.json"
     with LocalMilvus() as server:
-        run(
-            [sys.executable, "-u", "tools/infer.py", *model]
-            + ["-top_n", str(top_n), "--report", str(report), *data],
-            ROOT,
-            MILVUS_URI=server.uri,
-        )
+        ask = [*model, "-top_n", str(top_n), "--report", str(report), *data]
+        run([sys.executable, "-u", "tools/infer.py", *ask], ROOT, MILVUS_URI=server.uri)
     values: dict[str, object] = json.loads(report.read_text())
     return values
 

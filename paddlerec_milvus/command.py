@@ -66,9 +66,8 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 def run(main: Callable[[], None]) -> int:
     """Run ``main``: a user's mistake becomes one line and exit code 2, Ctrl-C exit code 130."""
-    logging.basicConfig(
-        format="%(asctime)s - %(levelname)s - %(message)s", level=logging.INFO, stream=sys.stderr
-    )
+    logging.basicConfig(format="%(asctime)s - %(levelname)s - %(message)s", stream=sys.stderr)
+    logging.getLogger("paddlerec_milvus").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
     try:
         main()

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from paddlerec_milvus.errors import SettingsError, nearest
 
@@ -41,6 +49,8 @@ _Loader.add_implicit_resolver(
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+# some of upstream's yamls write 0 and 1
+Switch = Annotated[bool, BeforeValidator(lambda given: bool(given) if given in (0, 1) else given)]
 
 
 class Section(BaseModel):
@@ -72,12 +82,12 @@ class RunnerSettings(Section):
     infer_start_epoch: Natural = 0
     infer_end_epoch: Count = 1  # exclusive
     seed: Natural = 12345
-    use_gpu: bool = False
-    use_xpu: bool = False
-    use_npu: bool = False
-    use_auc: bool = False
-    use_visual: bool = False
-    use_fleet: bool = False
+    use_gpu: Switch = False
+    use_xpu: Switch = False
+    use_npu: Switch = False
+    use_auc: Switch = False
+    use_visual: Switch = False
+    use_fleet: Switch = False
 
     @model_validator(mode="after")
     def _some_epoch_to_infer(self) -> RunnerSettings:

@@ -163,7 +163,7 @@ class TestTypes:
             ("runner.epochs=", "valid integer"),
             ("runner.epochs=0", "greater than or equal to 1"),
             ("runner.seed=-1", "greater than or equal to 0"),
-            ("runner.use_gpu=1", "valid boolean"),
+            ("runner.use_gpu=2", "valid boolean"),
             ("runner.use_gpu='False'", "valid boolean"),
             ("runner.train_data_dir=3", "valid string"),
             ("milvus.timeout=soon", "valid number"),

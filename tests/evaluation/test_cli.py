@@ -78,17 +78,17 @@ def test_flat_in_milvus_lite_equals_exact_search(trained, tmp_path):
 @pytest.mark.parametrize(
     "index", [["index.type=FLAT"], ["index.type=HNSW", "index.M=16", "index.ef=128"]]
 )
-def test_the_real_server_gives_the_same_relevance(trained, tmp_path, milvus_server, index):
+def test_the_real_server_gives_the_same_relevance(trained, tmp_path, server, index):
     exact = report_of(trained, tmp_path, flags=["--exact"])
-    server = report_of(trained, tmp_path, f"milvus.uri={milvus_server}", *index)
-    assert server["index_recall@20"] >= 0.98
-    assert server["recall@20"] == pytest.approx(exact["recall@20"], abs=0.02)
+    served = report_of(trained, tmp_path, f"milvus.uri={server.uri}", *index)
+    assert served["index_recall@20"] >= 0.98
+    assert served["recall@20"] == pytest.approx(exact["recall@20"], abs=0.02)
 
 
 @pytest.mark.server
-def test_a_parameter_without_effect_is_said(trained, tmp_path, caplog, milvus_server):
+def test_a_parameter_without_effect_is_said(trained, tmp_path, caplog, server):
     # a segment below 1,024 rows is never indexed by the server: every ef finds the same
-    report = report_of(trained, tmp_path, f"milvus.uri={milvus_server}", "index.type=HNSW")
+    report = report_of(trained, tmp_path, f"milvus.uri={server.uri}", "index.type=HNSW")
     assert report["parameters_without_effect"] == ["ef"]
     assert "index.ef has no effect on" in caplog.text
 
