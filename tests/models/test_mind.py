@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 FOLDER = ModelFolder(MIND)
 CONTRACT = FOLDER.dygraph_model()
 V, D, K, L = 30, 8, 3, 6
+UPSTREAM = {"capsual.routing_init": "position", "capsual.recency": False}
 
 spec = importlib.util.spec_from_file_location("mind_net", MIND / "net.py")
 assert spec is not None
@@ -74,13 +75,15 @@ def np_squash(z: Array) -> Array:
 
 
 def np_route(
-    history: Array, length: int, bilinear: Array, logits: Array, iters: int
+    history: Array, length: int, bilinear: Array, logits: Array, iters: int, recency: Array
 ) -> tuple[Array, Array]:
     """Routing of one user, over the clicks alone: [length, D] to interests [K, D], weights."""
+    ages = np.arange(length)[::-1]  # the last click has age 0
     mapped = [click @ bilinear for click in history[:length]]
     b = logits[:, :length].copy()
     for iteration in range(iters):
         weights = np.exp(b) / np.exp(b).sum(axis=0)  # over interests, for each click
+        weights = weights * np.exp(recency[ages])
         interest = np.stack(
             [np_squash(sum(w * e for w, e in zip(row, mapped, strict=True))) for row in weights]
         )
@@ -95,24 +98,33 @@ class TestRouting:
     @pytest.mark.parametrize("iters", [1, 2, 3])
     @pytest.mark.parametrize("routing_init", ["item", "position"])
     @pytest.mark.parametrize("map_init", ["identity", "normal"])
-    def test_equals_a_loop_over_clicks(self, iters: int, routing_init: str, map_init: str) -> None:
+    @pytest.mark.parametrize("recency", [True, False])
+    def test_equals_a_loop_over_clicks(
+        self, iters: int, routing_init: str, map_init: str, recency: bool
+    ) -> None:
         paddle.seed(2)
-        layer = net.InterestCapsules(D, K, L, iters, 1.0, routing_init, map_init, relu_layer=False)
+        layer = net.InterestCapsules(
+            D, K, L, iters, 1.0, routing_init, map_init, recency, relu_layer=False
+        )
+        by_age = np.zeros(L)
+        if recency:
+            assert (layer.recency.numpy() == 0).all()  # all ages weigh the same at the start
+            by_age = np.linspace(0.5, -2.0, L)
+            layer.recency.set_value(by_age.astype("float32"))
         bilinear = layer.bilinear_mapping_matrix.numpy().astype("float64")
         if map_init == "identity":
             assert (bilinear == np.eye(D)).all()
         table = layer.routing_logits.numpy()[0].astype("float64")
         history = np.random.default_rng(0).normal(size=(4, L, D)).astype("float32")
         lengths = np.array([L, 3, 1, 4])
-        mask = (np.arange(L) < lengths[:, None])[:, None].astype("float32")
-        vectors, weights = layer(paddle.to_tensor(history), paddle.to_tensor(mask))
+        vectors, weights = layer(paddle.to_tensor(history), paddle.to_tensor(lengths[:, None]))
         for user, length in enumerate(lengths):
             clicks = history[user].astype("float64")
             start = table
             if routing_init == "item":
                 mapped = clicks @ bilinear
                 start = table @ (mapped / np.linalg.norm(mapped, axis=1, keepdims=True)).T
-            expected, shares = np_route(clicks, length, bilinear, start, iters)
+            expected, shares = np_route(clicks, length, bilinear, start, iters, by_age)
             np.testing.assert_allclose(vectors.numpy()[user], expected, rtol=2e-4, atol=1e-5)
             np.testing.assert_allclose(
                 weights.numpy()[user, :, :length], shares, rtol=2e-4, atol=1e-5
@@ -121,12 +133,12 @@ class TestRouting:
 
     def test_the_gradient_flows_through_the_last_iteration_alone(self) -> None:
         paddle.seed(2)
-        layer = net.InterestCapsules(D, K, L, 3, 1.0, "item", "normal", relu_layer=False)
+        layer = net.InterestCapsules(D, K, L, 3, 1.0, "item", "normal", False, relu_layer=False)
         rng = np.random.default_rng(0)
         values = rng.normal(size=(1, L, D)).astype("float32")
         direction = rng.normal(size=(K, D))
         history = paddle.to_tensor(values, stop_gradient=False)
-        vectors, weights = layer(history, paddle.ones([1, 1, L]))
+        vectors, weights = layer(history, paddle.full([1, 1], L))
         (vectors[0] * paddle.to_tensor(direction.astype("float32"))).sum().backward()
         # the same sum with the weights held, and its slope at each place
         bilinear = layer.bilinear_mapping_matrix.numpy().astype("float64")
@@ -180,8 +192,9 @@ class TestWhatMustNotMatter:
             interests(model, longer, lengths), interests(model, history, lengths), atol=1e-5
         )
 
-    def test_the_order_of_the_history(self) -> None:
-        model = build(dropout=0.5)  # of no effect in evaluation
+    @pytest.mark.parametrize("recency", [True, False])
+    def test_the_order_of_the_history(self, recency: bool) -> None:
+        model = build(dropout=0.5, **{"capsual.recency": recency})  # no dropout in evaluation
         history, lengths = some_users()
         rng = np.random.default_rng(4)
         shuffled = history.copy()
@@ -191,6 +204,11 @@ class TestWhatMustNotMatter:
         np.testing.assert_allclose(
             interests(model, shuffled, lengths), interests(model, history, lengths), atol=1e-5
         )
+        if recency:  # that holds until the weights of ages are learned
+            model.capsual_layer.recency.set_value(np.linspace(0, -2, L).astype("float32"))
+            assert not np.allclose(
+                interests(model, shuffled, lengths), interests(model, history, lengths), atol=1e-3
+            )
 
     def test_the_other_users_of_the_batch(self) -> None:
         model = build()
@@ -429,13 +447,13 @@ class TestStateDict:
         load_parameters(folder, model, CONTRACT.adapt_state_dict)  # type: ignore[attr-defined]
 
     def test_names_and_shapes_are_paddlerecs(self) -> None:
-        model = build(relu_layer=True, **{"capsual.routing_init": "position"})
+        model = build(relu_layer=True, **UPSTREAM)
         given = {name: list(value.shape) for name, value in model.state_dict().items()}
         assert given == {n: s for n, s in self.upstream.items() if n != "embedding_bias"}
 
     def test_paddlerecs_checkpoint_loads(self, tmp_path: Path) -> None:
         folder = self.checkpoint(tmp_path / "0")
-        model = build(relu_layer=True, normalize=False, **{"capsual.routing_init": "position"})
+        model = build(relu_layer=True, normalize=False, **UPSTREAM)
         self.load(folder, model)
         stored = paddle.load(str(folder / "rec.pdparams"))
         for name, value in model.state_dict().items():
@@ -454,7 +472,7 @@ class TestStateDict:
         assert "embedding_bias" not in str(raised.value)
 
     def test_a_bias_that_was_trained_is_not_dropped(self, tmp_path: Path) -> None:
-        model = build(relu_layer=True, **{"capsual.routing_init": "position"})
+        model = build(relu_layer=True, **UPSTREAM)
         folder = self.checkpoint(tmp_path / "0", embedding_bias=paddle.ones([V]))
         with pytest.raises(CheckpointError, match=r"embedding_bias: \[30\] in the file, absent"):
             self.load(folder, model)

@@ -10,6 +10,7 @@ from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, IvfFlat
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
 from .conftest import clustered
 
@@ -19,24 +20,31 @@ VECTORS = clustered(COUNT, DIMENSION, seed=1)
 QUERIES = clustered(9, DIMENSION, seed=2)
 
 
-@pytest.fixture(params=["exact", "lite", pytest.param("server", marks=pytest.mark.server)])
-def place(request):
-    return request.param
+@pytest.fixture(
+    scope="module", params=["exact", "lite", pytest.param("server", marks=pytest.mark.server)]
+)
+def build(request, tmp_path_factory):
+    """Builds the same retriever in each place, one for each metric."""
+    made = {}
 
+    def make(metric="IP"):
+        if metric in made:
+            return made[metric]
+        if request.param == "exact":
+            made[metric] = ExactRetriever(VECTORS, IDS, metric)
+        else:
+            uri = str(tmp_path_factory.mktemp("lite") / "milvus.db")
+            if request.param == "server":
+                uri = request.getfixturevalue("server").uri
+            made[metric] = MilvusRetriever(uri, f"shared_{metric}", metric=metric)
+            made[metric].build(VECTORS, IDS)
+        return made[metric]
 
-@pytest.fixture
-def build(place, request, make_retriever):
-    """Builds the same retriever in each place."""
-
-    def make(metric="IP", vectors=VECTORS, ids=IDS):
-        if place == "exact":
-            return ExactRetriever(vectors, ids, metric)
-        fixture = request.getfixturevalue("server" if place == "server" else "lite_uri")
-        retriever = make_retriever(getattr(fixture, "uri", fixture), metric=metric)
-        retriever.build(vectors, ids)
-        return retriever
-
-    return make
+    yield make
+    for retriever in made.values():
+        if isinstance(retriever, MilvusRetriever):
+            retriever.drop()
+            retriever.close()
 
 
 @pytest.mark.parametrize("metric", ["IP", "COSINE", "L2"])

@@ -16,6 +16,8 @@ Where this network departs from the paper, each behind a setting:
 - ``capsual.routing_init: item``: routing starts from fixed random directions, so that the same item
   starts alike at every position and for every user. The paper draws at random for each user (served
   lists would change from call to call); ``position`` is PaddleRec's table, bound to positions.
+- ``capsual.recency``: each click's routing weights are multiplied by a learned weight of its age (0
+  for the last click), 1 at the start. The paper takes a history as a set.
 - the bilinear map starts at the identity when ``capsual.map_init`` is ``identity``.
 - K is the same for every user; the paper's K' = max(1, min(K, log2 L)) is not applied.
 
@@ -47,7 +49,9 @@ def to_unit(vectors):
 class InterestCapsules(nn.Layer):
     """Behaviour-to-interest dynamic routing with one shared bilinear map (paper, section 3.3)."""
 
-    def __init__(self, dim, max_k, maxlen, iters, init_std, routing_init, map_init, relu_layer):
+    def __init__(
+        self, dim, max_k, maxlen, iters, init_std, routing_init, map_init, recency, relu_layer
+    ):
         super().__init__()
         self.iters = iters
         self.routing_init = routing_init
@@ -63,6 +67,8 @@ class InterestCapsules(nn.Layer):
             attr=paddle.ParamAttr(trainable=False),
             default_initializer=normal,
         )
+        # logs of the weights of a click's age
+        self.recency = self.create_parameter([maxlen], is_bias=True) if recency else None
         self.relu_layer = nn.Linear(dim, dim) if relu_layer else None
 
     def initial_logits(self, behaviours):
@@ -73,22 +79,33 @@ class InterestCapsules(nn.Layer):
         logits = paddle.matmul(to_unit(behaviours), directions)  # [B, L, K]
         return paddle.transpose(logits, [0, 2, 1])
 
-    def forward(self, history, mask):
-        """Route ``history`` [B, L, D] into interests.
+    def weights_of_clicks(self, lengths, length):
+        """[B, 1, L]: 0 at padding, elsewhere 1 or the learned weight of the click's age."""
+        positions = paddle.arange(length).unsqueeze(0)
+        mask = (positions < lengths).astype("float32").unsqueeze(1)
+        if self.recency is None:
+            return mask
+        age = paddle.clip(lengths - 1 - positions, 0, self.recency.shape[0] - 1)  # [B, L]
+        weights = paddle.gather(paddle.exp(self.recency), age.reshape([-1])).reshape(age.shape)
+        return mask * weights.unsqueeze(1)
 
-        ``mask`` [B, 1, L] is 1.0 at clicks and 0.0 at padding. Returns the interests [B, K, D] and
-        the weights [B, K, L] of the last iteration. Gradients flow through the last one only, as
-        in the authors' published code.
+    def forward(self, history, lengths):
+        """Route ``history`` [B, L, D], of which ``lengths`` [B, 1] clicks are real.
+
+        Returns the interests [B, K, D] and the weights [B, K, L] of the last iteration. Gradients
+        flow through the last one only, as in the authors' published code.
         """
         behaviours = paddle.matmul(history, self.bilinear_mapping_matrix)  # S e, [B, L, D]
+        clicks = self.weights_of_clicks(lengths, history.shape[1])
         with paddle.no_grad():
             fixed = behaviours.detach()
             logits = self.initial_logits(fixed)  # [B, K, L]
             for _ in range(self.iters - 1):
-                weights = F.softmax(logits, axis=1) * mask
+                weights = F.softmax(logits, axis=1) * clicks
                 interests = squash(paddle.matmul(weights, fixed))  # [B, K, D]
                 logits = logits + paddle.matmul(interests, fixed, transpose_y=True)
-            weights = F.softmax(logits, axis=1) * mask
+            weights = F.softmax(logits, axis=1)
+        weights = weights * clicks
         interests = squash(paddle.matmul(weights, behaviours))
         if self.relu_layer is not None:
             interests = F.relu(self.relu_layer(interests))
@@ -133,6 +150,7 @@ class MIND(nn.Layer):
         capsual_init_std,
         routing_init,
         map_init,
+        recency,
         relu_layer,
         normalize,
         temperature,
@@ -163,6 +181,7 @@ class MIND(nn.Layer):
             capsual_init_std,
             routing_init,
             map_init,
+            recency,
             relu_layer,
         )
         self.negatives = NegativeSampler(item_count, sampler)
@@ -176,10 +195,9 @@ class MIND(nn.Layer):
 
         ``history`` [B, L] int64 item ids, padding 0 on the right; ``lengths`` [B, 1] int64.
         """
-        mask = paddle.arange(history.shape[1]).unsqueeze(0) < lengths  # [B, L]
         embedded = self.unit(self.item_emb(history))
         embedded = F.dropout(embedded, self.dropout, training=self.training)
-        vectors, weights = self.capsual_layer(embedded, mask.astype("float32").unsqueeze(1))
+        vectors, weights = self.capsual_layer(embedded, lengths)
         return self.unit(vectors), weights
 
     def item_vectors(self):
