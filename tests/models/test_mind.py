@@ -138,7 +138,7 @@ class TestRouting:
         values = rng.normal(size=(1, L, D)).astype("float32")
         direction = rng.normal(size=(K, D))
         history = paddle.to_tensor(values, stop_gradient=False)
-        vectors, weights = layer(history, paddle.full([1, 1], L))
+        vectors, weights = layer(history, paddle.full([1, 1], L, dtype="int64"))
         (vectors[0] * paddle.to_tensor(direction.astype("float32"))).sum().backward()
         # the same sum with the weights held, and its slope at each place
         bilinear = layer.bilinear_mapping_matrix.numpy().astype("float64")
