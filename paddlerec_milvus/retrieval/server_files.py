@@ -23,8 +23,9 @@ NODES = ("queryNode", "indexNode", "dataNode")
 # A server with a loaded collection does not finish its orderly stop in any time; it loses nothing
 # by less, for writes are logged.
 STOP_SECONDS = 3
-# Stopped so, it stays registered in its folder for a while, and the next start there waits for
-# twice that. Less than this, and a machine that stalls for a moment ends the server.
+# Stopped so, it stays registered in its folder for a while, and an early next start there waits:
+# up to half a minute (a whole one with the default, 30). With much less, a machine that stalls
+# for a moment would end the server.
 SESSION_SECONDS = 10
 
 

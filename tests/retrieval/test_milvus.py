@@ -166,15 +166,6 @@ def test_open_says_what_differs(uri, make_retriever):
 
 
 @pytest.mark.server
-def test_open_compares_build_parameters_on_a_server(server, make_retriever):
-    first = make_retriever(server.uri, index=IvfFlat(nlist=16, nprobe=2))
-    first.build(VECTORS, IDS)
-    other = make_retriever(server.uri, first.collection, index=IvfFlat(nlist=8, nprobe=2))
-    with pytest.raises(RetrievalError, match=r"'nlist': 16.* expected .*'nlist': 8"):
-        other.open()
-
-
-@pytest.mark.server
 def test_rows_beyond_the_message_limit_and_long_categories(server, make_retriever):
     # 850 rows of 20,000 floats are 68 MB; the limit is 64
     vectors = np.random.default_rng(0).random((850, 20_000), dtype=np.float32)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import RetrievalError, SettingsError
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, IvfFlat
@@ -109,6 +109,9 @@ def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, i
         clear = scores > scores[-1] + 1e-5
         assert set(row[clear].tolist()) == set(other[clear].tolist())
     if isinstance(index, IvfFlat):
+        other = make_retriever(server.uri, retriever.collection, index=IvfFlat(nlist=8, nprobe=2))
+        with pytest.raises(RetrievalError, match=r"'nlist': 64.* expected .*'nlist': 8"):
+            other.open()
         assert retriever.parameters_without_effect(queries, 50) == []
         retriever.index = IvfFlat(nlist=64, nprobe=1)
         assert not retriever.is_exact

@@ -53,8 +53,7 @@ def test_listens_on_loopback_alone(server):
 
 
 @pytest.mark.server
-def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path, monkeypatch):
-    monkeypatch.setattr(server_files, "SESSION_SECONDS", 5)  # for a quick second start
+def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
     with LocalMilvus(tmp_path, authorization=True) as first:
         for token in ("", "root:wrong"):
             with pytest.raises(RetrievalError, match=r"refused the token.*milvus.token"):
