@@ -53,15 +53,16 @@ def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """The settings that the shared arguments describe."""
-    settings = load_settings(arguments.config_yaml, arguments.opt)
-    if arguments.data is None:
-        return settings
-    prepared = open_prepared(arguments.data.resolve())
-    return settings.with_values(
-        {"train_data_dir": str(prepared.train_dir), "test_data_dir": str(prepared.test_dir)},
-        {"item_count": prepared.item_count},
-    )
+    """The settings that the shared arguments describe: ``-o`` over ``--data`` over the yaml."""
+    overrides = list(arguments.opt)
+    if arguments.data is not None:
+        prepared = open_prepared(arguments.data.resolve())
+        overrides[:0] = [
+            f"runner.train_data_dir={prepared.train_dir}",
+            f"runner.test_data_dir={prepared.test_dir}",
+            f"hyper_parameters.item_count={prepared.item_count}",
+        ]
+    return load_settings(arguments.config_yaml, overrides)
 
 
 def run(main: Callable[[], None]) -> int:

@@ -167,15 +167,6 @@ class Settings(BaseModel):
         flat |= {f"hyper_parameters.{key}": value for key, value in self.hyper_parameters.items()}
         return flat
 
-    def with_values(self, runner: Mapping[str, Any], hyper: Mapping[str, Any]) -> Settings:
-        """A copy with some ``runner`` and ``hyper_parameters`` values replaced."""
-        return self.model_copy(
-            update={
-                "runner": self.runner.model_copy(update=dict(runner)),
-                "hyper_parameters": {**self.hyper_parameters, **hyper},
-            }
-        )
-
 
 def find_yaml(given: str, zoo: Path | None = None) -> Path:
     """The yaml for ``-m``: a path, or one inside the zoo without its task folder."""
@@ -249,6 +240,7 @@ def _known_keys(model_dir: Path, given: Sequence[str]) -> tuple[set[str], set[st
     known = {f"runner.{name}" for name in RunnerSettings.model_fields}
     known |= {f"milvus.{name}" for name in MilvusSettings.model_fields}
     known |= {f"retrieval.{name}" for name in RetrievalSettings.model_fields}
+    known |= {"hyper_parameters.item_count", "hyper_parameters.maxlen"}  # the evaluator reads them
     known |= {text for text in strings if text.startswith(("runner.", "hyper_parameters."))}
     spelled_short = {
         key
@@ -291,12 +283,13 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
         raise SettingsError(
             f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}"
         )
-    try:
-        value = raw if key == "milvus.token" else yaml.load(raw, _Loader)
+    section, name = key.split(".", 1)
+    is_path = section == "runner" and name in PATH_KEYS and raw != ""
+    try:  # a path or a token may hold what yaml takes for something else
+        value = raw if is_path or key == "milvus.token" else yaml.load(raw, _Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"-o {text}: the value is not yaml") from error
-    section, name = key.split(".", 1)
-    if section == "runner" and name in PATH_KEYS and isinstance(value, str):
+    if is_path:
         value = str(Path(value).resolve())
     if key == "milvus.uri" and isinstance(value, str) and value and "://" not in value:
         value = str(Path(value).resolve())

@@ -165,7 +165,6 @@ class TestTypes:
             ("runner.seed=-1", "greater than or equal to 0"),
             ("runner.use_gpu=2", "valid boolean"),
             ("runner.use_gpu='False'", "valid boolean"),
-            ("runner.train_data_dir=3", "valid string"),
             ("milvus.timeout=soon", "valid number"),
             ("milvus.timeout=0", "greater than 0"),
             ("milvus.collection=a-b", "match pattern"),
@@ -370,12 +369,6 @@ class TestDotted:
     def test_the_seed_is_always_there(self, upstream_yaml: Path) -> None:
         assert load_settings(upstream_yaml).dotted()["runner.seed"] == 12345
 
-    def test_with_values(self, mind_yaml: Path) -> None:
-        settings = load_settings(mind_yaml).with_values({"epochs": 9}, {"item_count": 77})
-        assert settings.dotted()["runner.epochs"] == 9
-        assert settings.dotted()["hyper_parameters.item_count"] == 77
-        assert settings.dotted()["hyper_parameters.maxlen"] == 5
-
 
 class TestCommand:
     def arguments(self, *given: str) -> argparse.Namespace:
@@ -399,6 +392,17 @@ class TestCommand:
         settings = command.read_settings(given)
         assert settings.path("train_data_dir") == tmp_path / "books" / "train"
         assert settings.dotted()["hyper_parameters.item_count"] == 10
+
+    def test_o_wins_over_data(self, mind_yaml: Path, tmp_path: Path) -> None:
+        (tmp_path / "a: b #c" / "train").mkdir(parents=True)
+        (tmp_path / "a: b #c" / "valid").mkdir()
+        (tmp_path / "a: b #c" / "train" / "part-0").write_text("1,5,0\n1,6,1\n")
+        held_out = "user_id:2 target_item:0 hist_item:7 eval_item:9\n"
+        (tmp_path / "a: b #c" / "valid" / "part-0").write_text(held_out)
+        data = ["--data", str(tmp_path / "a: b #c"), "-o", "hyper_parameters.item_count=99"]
+        settings = command.read_settings(self.arguments("-m", str(mind_yaml), *data))
+        assert settings.hyper_parameters["item_count"] == 99
+        assert settings.path("train_data_dir") == tmp_path / "a: b #c" / "train"
 
     def test_exit_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
         def fails(error: BaseException) -> int:

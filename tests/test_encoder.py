@@ -87,7 +87,7 @@ def test_several_in_one_process(tmp_path: Path) -> None:
 
 def test_another_shape_is_refused(settings: Settings) -> None:
     train(settings)
-    other = settings.with_values({}, {"item_count": 50})
+    other = load_settings(settings.file, ["hyper_parameters.item_count=50"])
     with pytest.raises(CheckpointError, match=r"\[41, 8\] in the file, \[50, 8\] here"):
         encoder(other).load(settings.path("model_save_path") / "0")
     with pytest.raises(CheckpointError, match=r"no such checkpoint; .* holds: 0"):
@@ -123,7 +123,7 @@ def test_what_is_no_recall_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"hyper_parameters\.maxlen is needed"):
         encoder(settings)
     with pytest.raises(ModelError, match="not a recall model that can be searched"):
-        encoder(settings.with_values({}, {"maxlen": 3})).item_vectors()
+        encoder(load_settings(settings.file, ["hyper_parameters.maxlen=3"])).item_vectors()
 
 
 def test_bad_settings_are_named(tmp_path: Path) -> None:
