@@ -34,7 +34,9 @@ logger = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
-INDEX_RECALL_USERS = 2_000  # exact search over a large catalogue costs more than the evaluation
+# exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
+EXACT_PAIRS = 400_000_000  # of a user and an item
+EXACT_USERS = 1_000  # at least
 
 
 @dataclass
@@ -188,8 +190,9 @@ class Evaluation:
     def _index_quality(
         self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray
     ) -> dict[str, Any]:
-        """How exact the index is, on a sample of users; says which parameter does nothing."""
-        rows = spread(len(found), INDEX_RECALL_USERS)
+        """How exact the index is, over all users or a spread of them; says which parameter does nothing."""
+        items = self.encoder.config["hyper_parameters.item_count"]
+        rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // items))
         truth = self._candidates(exact, self.queries[rows], Stopwatch())
         few = self.queries[rows[:16]]
         interests = self.encoder.interests(few.histories, few.lengths)
