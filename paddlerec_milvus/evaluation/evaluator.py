@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +27,7 @@ from paddlerec_milvus.retrieval.base import Retriever, checked_k
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
+from paddlerec_milvus.retrieval.merge import Candidates
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.training.trainer import use_device
 from paddlerec_milvus.zoo import ModelFolder
@@ -37,6 +40,7 @@ FloatArray = npt.NDArray[np.float32]
 # exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
 EXACT_PAIRS = 400_000_000  # of a user and an item
 EXACT_USERS = 1_000  # at least
+SEARCHES = 3  # under way at a time
 
 
 @dataclass
@@ -90,15 +94,30 @@ def candidates_of(
     batch_size: int,
     watch: Stopwatch,
 ) -> IntArray:
-    """Candidates [U, top_n] int64 of all users, -1 where a list is short."""
-    lists = []
+    """Candidates [U, top_n] int64 of all users, -1 where a list is short.
+
+    While one batch is searched, the next goes through the tower and the last is merged: ``search``
+    is the time that this waits for lists.
+    """
+    lists: list[IntArray] = []
+    under_way: deque[Future[Candidates]] = deque()
+
+    def collect(left: int) -> None:
+        while len(under_way) > left:
+            with watch.stage("search"):
+                lists.append(under_way.popleft().result().ids)
+
     starts = range(0, len(queries.lengths), batch_size)
-    for start in tqdm(starts, "users", unit="batch", disable=None):
-        batch = queries[start : start + batch_size]
-        with watch.stage("tower"):
-            interests = encoder.interests(batch.histories, batch.lengths)
-        with watch.stage("search"):
-            lists.append(search_users(retriever, interests, top_n, exclude=batch.exclude).ids)
+    with ThreadPoolExecutor(SEARCHES) as pool:
+        for start in tqdm(starts, "users", unit="batch", disable=None):
+            batch = queries[start : start + batch_size]
+            with watch.stage("tower"):
+                interests = encoder.interests(batch.histories, batch.lengths)
+            under_way.append(
+                pool.submit(search_users, retriever, interests, top_n, exclude=batch.exclude)
+            )
+            collect(left=SEARCHES)
+        collect(left=0)
     return np.concatenate(lists)
 
 
@@ -190,7 +209,7 @@ class Evaluation:
     def _index_quality(
         self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray
     ) -> dict[str, Any]:
-        """How exact the index is, over all users or a spread of them; says which parameter does nothing."""
+        """How exact the index is, over all users or a spread of them, and which setting is idle."""
         items = self.encoder.config["hyper_parameters.item_count"]
         rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // items))
         truth = self._candidates(exact, self.queries[rows], Stopwatch())
