@@ -150,7 +150,7 @@ class Settings(BaseModel):
         value: str | None = getattr(self.runner, key)
         if value is None:
             raise SettingsError(f"{self.file}: runner.{key} is missing and has no default")
-        return self.model_dir / value
+        return Path(os.path.normpath(self.model_dir / value))
 
     @property
     def milvus_uri(self) -> str:
