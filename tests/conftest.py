@@ -1,14 +1,18 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Shared by all tests: no setting of the caller's environment reaches a test."""
+"""Shared by all tests: nothing of the caller's environment reaches a test; one real server."""
 
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from paddlerec_milvus.retrieval.server import LocalMilvus
+
+# a shell that starts this in the background has its children ignore Ctrl-C; the tests send it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
