@@ -94,19 +94,24 @@ def stop_on_request() -> Iterator[threading.Event]:
 class Meter:
     """Reader and step seconds, and samples, since the last log line."""
 
+    interval: int  # batches between two lines
     reader: float = 0.0
     run: float = 0.0
     samples: int = 0
 
-    def line(self, interval: int) -> str:
+    def __str__(self) -> str:
         """PaddleRec's words."""
         total = self.reader + self.run
         return (
-            f"avg_reader_cost: {self.reader / interval:.5f} sec, "
-            f"avg_batch_cost: {total / interval:.5f} sec, "
-            f"avg_samples: {self.samples / interval:.5f}, "
+            f"avg_reader_cost: {self.reader / self.interval:.5f} sec, "
+            f"avg_batch_cost: {total / self.interval:.5f} sec, "
+            f"avg_samples: {self.samples / self.interval:.5f}, "
             f"ips: {self.samples / max(total, 1e-9):.5f} ins/s"
         )
+
+
+def _words(values: list[tuple[str, str, float]]) -> str:
+    return "".join(f"{name}:{text}, " for name, text, _ in values)
 
 
 @dataclass
@@ -127,6 +132,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        if settings.runner.use_fleet:
+            raise SettingsError(
+                "runner.use_fleet: True, but this trainer runs in one process; set it to False"
+            )
         use_device(settings)
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
@@ -141,8 +150,6 @@ class Trainer:
             )
         if settings.runner.model_init_path is not None:
             load_parameters(settings.path("model_init_path"), self.model, self._adapt)
-        if settings.runner.use_fleet:
-            self._distribute()
         self.batches = self._open_reader()
         self.save_path = settings.path("model_save_path")
 
@@ -158,13 +165,6 @@ class Trainer:
     @property
     def _adapt(self) -> Any:
         return getattr(self.contract, "adapt_state_dict", None)
-
-    def _distribute(self) -> None:
-        from paddle.distributed import fleet
-
-        fleet.init(is_collective=True, strategy=fleet.DistributedStrategy())
-        self.optimizer = fleet.distributed_optimizer(self.optimizer)
-        self.model = fleet.distributed_model(self.model)
 
     def _open_reader(self) -> Any:
         runner = self.settings.runner
@@ -249,7 +249,7 @@ class Trainer:
         self.model.train()
         metrics, names = self.contract.create_metrics()
         printed: dict[str, Any] | None = None
-        meter, began = Meter(), time.perf_counter()
+        meter, began = Meter(interval), time.perf_counter()
         done = 0
         if start is not None:
             set_random_state(start.epoch_random)
@@ -273,11 +273,8 @@ class Trainer:
             meter.samples += len(batch[0])
             if done % interval == 0:
                 values = self._values(metrics, names, printed)
-                line = "".join(f"{name}:{text}, " for name, text, _ in values)
-                logger.info(
-                    "epoch: %d, batch_id: %d, %s%s", epoch, done, line, meter.line(interval)
-                )
-                meter = Meter()
+                logger.info("epoch: %d, batch_id: %d, %s%s", epoch, done, _words(values), meter)
+                meter = Meter(interval)
                 for name, _, value in values if writer is not None else ():
                     writer.add_scalar(tag=f"train/{name}", step=self.step, value=value)
             done += 1
@@ -293,12 +290,8 @@ class Trainer:
                 f"{self.settings.path('train_data_dir')}: gives not one batch of "
                 f"runner.train_batch_size: {self.settings.runner.train_batch_size}; lower it"
             )
-        line = "".join(
-            f"{name}:{text}, " for name, text, _ in self._values(metrics, names, printed)
-        )
-        logger.info(
-            "epoch: %d done, %sepoch time: %.2f s", epoch, line, time.perf_counter() - began
-        )
+        words, seconds = _words(self._values(metrics, names, printed)), time.perf_counter() - began
+        logger.info("epoch: %d done, %sepoch time: %.2f s", epoch, words, seconds)
         self._save(self.save_path / str(epoch), epoch, 0, epoch_random, done=True)
 
     def _values(
@@ -323,8 +316,6 @@ class Trainer:
     def _save(
         self, folder: Path, epoch: int, batch: int, epoch_random: dict[str, Any], *, done: bool
     ) -> None:
-        if self.settings.runner.use_fleet and paddle.distributed.get_rank() != 0:
-            return
         position = Position(
             epoch, batch, self.step, done, random_state(), epoch_random, self._run_settings()
         )

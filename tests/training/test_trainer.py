@@ -445,3 +445,8 @@ class TestBatches:
 
     def test_as_tensors_leaves_text_alone(self) -> None:
         assert as_tensors(["a", b"b", None]) == ["a", b"b", None]
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"runner\.use_fleet: True, but"):
+        train(load_settings(mind_folder(tmp_path / "mind"), ["runner.use_fleet=True"]))
