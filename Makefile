@@ -21,7 +21,7 @@ help:  ## this list
 	@$(PIP) -e '.[server,serve,bench,dev]'
 	@touch $@
 
-demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table and a picture (3 minutes)
+demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table and a picture (a minute)
 	@$(BIN)/python datasets/amazonbook/prepare.py --sample --out datasets/sample
 	@$(BIN)/python -u tools/trainer.py -m mind/config.yaml
 	@$(BIN)/python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report demo/report.json

@@ -35,7 +35,6 @@ from paddlerec_milvus.zoo import ModelFolder
 logger = logging.getLogger(__name__)
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 # exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
 EXACT_PAIRS = 400_000_000  # of a user and an item
@@ -199,7 +198,7 @@ class Evaluation:
         )
         report |= {"users": len(found), "seconds": seconds, "seconds_by_stage": watch.seconds}
         if milvus is not None:
-            report |= self._index_quality(milvus, exact, found)
+            report |= self._index_quality(milvus, exact, found, len(ids))
         return report
 
     def _candidates(self, retriever: Retriever, queries: Queries, watch: Stopwatch) -> IntArray:
@@ -207,10 +206,9 @@ class Evaluation:
         return candidates_of(self.encoder, retriever, queries, self.top_n, batch_size, watch)
 
     def _index_quality(
-        self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray
+        self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray, items: int
     ) -> dict[str, Any]:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
-        items = self.encoder.config["hyper_parameters.item_count"]
         rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // items))
         truth = self._candidates(exact, self.queries[rows], Stopwatch())
         few = self.queries[rows[:16]]
