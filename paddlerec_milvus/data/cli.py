@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from paddlerec_milvus.data.amazonbook import ADDRESS
+from paddlerec_milvus.data.feature_files import DEFAULT_MIN_FEATURE_COUNT, FeatureFiles
 from paddlerec_milvus.data.prepare import Outcome, prepare
 from paddlerec_milvus.data.sources import AmazonBook, Interactions, Reviews, Sample, Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
@@ -33,6 +34,8 @@ examples:
                                                             the size of Amazon Books
   prepare.py --interactions clicks.csv --items books.csv --out data/mine
                                                             your own log, with titles
+  prepare.py --interactions clicks.csv --item-features authors.csv --out data/mine
+                                                            ... with side features
   prepare.py --interactions clicks.parquet --out data/mine  the same from parquet
   prepare.py --reviews reviews_Books_5.json.gz --out data/books
                                                             Amazon's review file
@@ -40,7 +43,8 @@ examples:
 
 a log has the columns uid,item,time: by position without a header, by name with one; ids are
 integers or strings, time a number. A table of titles has a header with item,title and, if you
-like, category."""
+like, category. A table of features has a header with item (or user) and a column for each
+feature; its values are taken as text."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--items", metavar="FILE|N", help="a table of titles; with --sample the number of items"
     )
+    parser.add_argument(
+        "--item-features", type=Path, metavar="FILE", help="item,<column>… such as category,brand"
+    )
+    parser.add_argument(
+        "--user-features", type=Path, metavar="FILE", help="user,<column>… such as age,country"
+    )
+    parser.add_argument(
+        "--min-feature-count",
+        type=int,
+        default=DEFAULT_MIN_FEATURE_COUNT,
+        metavar="N",
+        help="values of features on fewer items (users) are unknown (default: %(default)s)",
+    )
     parser.add_argument("--users", type=int, metavar="N", help="--sample: number of users")
     parser.add_argument("--clicks", type=int, metavar="N", help="--sample: number of clicks")
     parser.add_argument(
@@ -94,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
 # Which of the options belong to which source; elsewhere they would be silently without effect.
 _OPTIONS = {
     "sample": ("users", "items", "clicks"),
-    "interactions": ("items", "string_ids"),
-    "reviews": ("items",),
-    "amazonbook": ("url", "cache"),
+    "interactions": ("items", "string_ids", "item_features", "user_features"),
+    "reviews": ("items", "item_features", "user_features"),
+    "amazonbook": ("url", "cache", "item_features", "user_features"),
 }
 
 
@@ -186,6 +203,12 @@ def report(outcome: Outcome) -> str:
             f"{meta['dropped_items']:,} items, {meta['dropped_users']:,} users, "
             f"{meta['dropped_clicks']:,} clicks"
         )
+    for kind, columns in meta.get("features", {}).items():
+        counts = [
+            f"{name} ({count['values']:,} values, {count['unknown']:,} {kind}s unknown)"
+            for name, count in columns.items()
+        ]
+        lines.append(f"{kind} features: {', '.join(counts)}")
     folder = shlex.quote(str(outcome.folder))
     lines.append(f"next: python -u tools/trainer.py -m mind/config.yaml --data {folder}")
     return "\n".join(lines)
@@ -198,7 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _sigterm_unwinds():
             outcome = prepare(
-                _source(given), given.out, given.seed, given.min_count, given.overwrite
+                *(_source(given), given.out, given.seed, given.min_count, given.overwrite),
+                FeatureFiles(given.item_features, given.user_features, given.min_feature_count),
             )
         print(report(outcome))
     except UserError as error:

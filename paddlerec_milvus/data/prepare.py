@@ -3,7 +3,7 @@
 
 ``train/clicks.csv``, ``valid/part-0`` and ``test/part-0`` in the contract's formats, ``items.csv``
 (item, source_id, title, category), ``users.csv`` (uid, source_id) where the source's user ids were
-strings, and ``meta.json``.
+strings, side features where there are any (see ``features``), and ``meta.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ from typing import Any
 
 import polars as pl
 
+from paddlerec_milvus.data.feature_files import FeatureFiles
+from paddlerec_milvus.data.features import (
+    ITEM_FEATURE_VALUES,
+    ITEM_FEATURES,
+    USER_FEATURE_VALUES,
+    USER_FEATURES,
+    Features,
+    item_features,
+    user_features,
+)
 from paddlerec_milvus.data.files import HashedFile, writing
 from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
 from paddlerec_milvus.data.log import write_clicks
@@ -44,14 +54,19 @@ def prepare(
     seed: int = DEFAULT_SEED,
     min_count: int = DEFAULT_MIN_COUNT,
     overwrite: bool = False,
+    features: FeatureFiles | None = None,
 ) -> Outcome:
     """Prepare ``source`` in ``out``, or find that this has been done.
 
     Raises:
-        DataError: the source cannot be read, ``out`` holds something else, or cannot be written.
+        DataError: source or features cannot be read, ``out`` holds something else, or cannot be
+            written.
     """
     out = out.resolve()
+    features = features or FeatureFiles()
     recipe: dict[str, Any] = {"source": source.identity(), "seed": seed, "min_count": min_count}
+    if identity := features.identity():
+        recipe["features"] = identity
     try:
         recover(out)
         found = _find(out)
@@ -61,9 +76,14 @@ def prepare(
         return _reuse(out, found, recipe)
     logger.info("reading %s", recipe["source"]["kind"])
     with staged(out) as staging:
+        items, users = features.read()  # first: a mistake in it need not wait for the log
         dataset = source.dataset(seed, min_count)
+        coded = (
+            item_features(dataset, items, features.min_count),
+            user_features(dataset, users, features.min_count),
+        )
         logger.info("writing %s", out)
-        meta = write_dataset(staging, dataset, recipe)
+        meta = write_dataset(staging, dataset, recipe, *coded)
     return Outcome(out, meta, already=False)
 
 
@@ -108,12 +128,22 @@ def _reuse(out: Path, meta: dict[str, Any], recipe: dict[str, Any]) -> Outcome:
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
     # file names are for the reader; the checksum says whether it is the same file
-    source = {k: v for k, v in recipe.get("source", {}).items() if k not in ("file", "items_file")}
-    return {**{k: v for k, v in recipe.items() if k != "source"}, **source}
+    nested = {**recipe.get("source", {}), **recipe.get("features", {})}
+    flat = {k: v for k, v in recipe.items() if k not in ("source", "features")}
+    return {**flat, **{k: v for k, v in nested.items() if k != "file" and not k.endswith("_file")}}
 
 
-def write_dataset(folder: Path, dataset: Dataset, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Write all files of a prepared folder; meta.json last. Returns its content."""
+def write_dataset(
+    folder: Path,
+    dataset: Dataset,
+    recipe: dict[str, Any],
+    items: Features | None = None,
+    users: Features | None = None,
+) -> dict[str, Any]:
+    """Write all files of a prepared folder; meta.json last. Returns its content.
+
+    ``items`` and ``users`` are their side features.
+    """
     files = {}
     files["train/clicks.csv"] = _write(
         folder / "train" / "clicks.csv", lambda file: write_clicks(file, dataset.train)
@@ -123,7 +153,15 @@ def write_dataset(folder: Path, dataset: Dataset, recipe: dict[str, Any]) -> dic
     files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
     if dataset.users is not None:
         files["users.csv"] = _write_table(folder / "users.csv", dataset.users)
-    meta = describe(dataset) | {"recipe": recipe, "files": files}
+    if items is not None:
+        files[ITEM_FEATURES] = _write_table(folder / ITEM_FEATURES, items.codes)
+        files[ITEM_FEATURE_VALUES] = _write_table(folder / ITEM_FEATURE_VALUES, items.values)
+    if users is not None:
+        files[USER_FEATURES] = _write_table(folder / USER_FEATURES, users.codes)
+        files[USER_FEATURE_VALUES] = _write_table(folder / USER_FEATURE_VALUES, users.values)
+    kinds = {"item": items, "user": users}
+    features = {kind: coded.summary() for kind, coded in kinds.items() if coded is not None}
+    meta = describe(dataset) | {"features": features, "recipe": recipe, "files": files}
     text = json.dumps(meta, indent=2, ensure_ascii=False) + "\n"
     _write(folder / META, lambda file: file.write(text.encode()))
     return meta
