@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from pathlib import Path
 
+import features
+import mind_reader
 import net
+import numpy as np
 import paddle
+from capsules import InterestCapsules
+from negatives import NegativeSampler
 
 # every setting, in the yaml's words, with the value taken when a yaml of PaddleRec's lacks it
 DEFAULTS = {
@@ -22,24 +29,37 @@ DEFAULTS = {
     "capsual.routing_init": "item",
     "capsual.map_init": "identity",
     "capsual.recency": True,
+    "capsual.dynamic_k": False,
+    "context": True,
     "relu_layer": False,
     "normalize": True,
     "temperature": 0.1,
-    "attention": "hard",
+    "attention": "max",
     "sampler": "uniform",
+    "sampler_power": 0.75,
+    "batch_negatives": False,
+    "hard_negatives": 0.0,
+    "routing_penalty": 0.0,
     "dropout": 0.0,
+    "item_features": False,
+    "user_features": False,
     "optimizer.class": "Adam",
     "optimizer.learning_rate": 0.002,
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup": 0.0,
 }
 CHOICES = {
     "capsual.routing_init": ("item", "position"),
     "capsual.map_init": ("identity", "normal"),
-    "attention": ("hard", "soft"),
-    "sampler": ("uniform", "log_uniform"),
+    "attention": ("max", "hard", "soft"),
+    "sampler": ("uniform", "log_uniform", "popularity", "all"),
+    "optimizer.schedule": ("constant", "cosine"),
     # those that take sparse gradients
     "optimizer.class": ("Adam", "SGD", "Adagrad", "Momentum", "RMSProp"),
 }
 AT_LEAST_ONE = ("embedding_dim", "neg_samples", "maxlen", "capsual.iters", "capsual.max_k")
+FROM_ZERO = ("sampler_power", "hard_negatives", "routing_penalty")
+FROM_ZERO_BELOW_ONE = ("dropout", "optimizer.warmup")
 ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optimizer.learning_rate")
 
 
@@ -75,10 +95,23 @@ def unusable(read):
         for name in ABOVE_ZERO
         if not (read[name] > 0 and math.isfinite(read[name]))
     ]
-    if not 0 <= read["dropout"] < 1:
-        wrong.append(f"dropout: {read['dropout']} (from 0 to below 1)")
+    wrong += [
+        f"{name}: {read[name]} (from 0)"
+        for name in FROM_ZERO
+        if not (read[name] >= 0 and math.isfinite(read[name]))
+    ]
+    wrong += [
+        f"{name}: {read[name]} (from 0 to below 1)"
+        for name in FROM_ZERO_BELOW_ONE
+        if not 0 <= read[name] < 1
+    ]
     if not read["item_count"] >= 2:
         wrong.append(f"item_count: {read['item_count']} (largest item id + 1, at least 2)")
+    elif read["sampler"] != "all" and read["neg_samples"] > read["item_count"] - 1:
+        wrong.append(
+            f"neg_samples: {read['neg_samples']} (there are {read['item_count'] - 1} items; for a "
+            "softmax over all of them set sampler: all)"
+        )
     if read["hidden_size"] != read["embedding_dim"]:
         wrong.append(
             f"hidden_size: {read['hidden_size']} (interests are compared with items, so it equals "
@@ -92,31 +125,59 @@ def as_tensor(array):
     return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
 
 
+def count_items(config, item_count):
+    """Clicks [V] of each item in the training log."""
+    folder = features.data_folder(config) / Path(config.get("runner.train_data_dir", "")).name
+    _, items = mind_reader.read_clicks(
+        sorted(str(path) for path in folder.glob("*") if not path.name.startswith("."))
+    )
+    return np.bincount(items, minlength=item_count)[:item_count]
+
+
 class DygraphModel:
     """What a trainer and an evaluator call."""
+
+    _profiles = None
 
     def create_model(self, config):
         """Build the network; ValueError says which settings cannot be used."""
         s = read_settings(config)
+        profiles = features.Profiles(config) if s["user_features"] else None
         return net.MIND(
             item_count=s["item_count"],
             embedding_dim=s["embedding_dim"],
             emb_init_std=s["emb_init_std"],
             neg_samples=s["neg_samples"],
-            maxlen=s["maxlen"],
             pow_p=s["pow_p"],
-            capsual_iters=s["capsual.iters"],
-            capsual_max_k=s["capsual.max_k"],
-            capsual_init_std=s["capsual.init_std"],
-            routing_init=s["capsual.routing_init"],
-            map_init=s["capsual.map_init"],
-            recency=s["capsual.recency"],
-            relu_layer=s["relu_layer"],
+            capsules=InterestCapsules(
+                dim=s["embedding_dim"],
+                max_k=s["capsual.max_k"],
+                maxlen=s["maxlen"],
+                iters=s["capsual.iters"],
+                init_std=s["capsual.init_std"],
+                routing_init=s["capsual.routing_init"],
+                map_init=s["capsual.map_init"],
+                recency=s["capsual.recency"],
+                context=s["context"],
+                dynamic_k=s["capsual.dynamic_k"],
+                relu_layer=s["relu_layer"],
+                weights_learn=s["routing_penalty"] > 0,
+            ),
+            negatives=NegativeSampler(
+                s["item_count"],
+                s["sampler"],
+                s["sampler_power"],
+                functools.partial(count_items, config, s["item_count"]),
+            ),
             normalize=s["normalize"],
             temperature=s["temperature"],
             attention=s["attention"],
-            sampler=s["sampler"],
             dropout=s["dropout"],
+            batch_negatives=s["batch_negatives"],
+            hard_negatives=s["hard_negatives"],
+            routing_penalty=s["routing_penalty"],
+            item_codes=features.item_codes(config, s["item_count"]),
+            profile_sizes=profiles.sizes if profiles else (),
         )
 
     def create_optimizer(self, dy_model, config):
@@ -130,21 +191,47 @@ class DygraphModel:
             **extra,
         )
 
+    def learning_rate(self, config, progress):
+        """The learning rate at ``progress`` (0 to 1) of a run, for a trainer that sets it.
+
+        A linear rise over the share ``optimizer.warmup``, then constant or half a cosine down to a
+        thousandth (Loshchilov and Hutter, 2017).
+        """
+        base = config.get("hyper_parameters.optimizer.learning_rate", 0.002)
+        warmup = config.get("hyper_parameters.optimizer.warmup", 0.0)
+        if progress < warmup:
+            return base * (progress + 1e-3) / (warmup + 1e-3)
+        if config.get("hyper_parameters.optimizer.schedule", "cosine") == "constant":
+            return base
+        left = (progress - warmup) / (1.0 - warmup)
+        return base * (0.5 * (1.0 + math.cos(math.pi * left)) + 1e-3)
+
     def create_metrics(self):
         """A recall model is measured after retrieval, not in training."""
         return [], []
 
     def train_forward(self, dy_model, metrics_list, batch_data, config):
-        """Loss of one batch ``[hist_item, target_item, seq_len]``."""
-        history, labels, lengths = (as_tensor(part) for part in batch_data)
-        loss = dy_model(history, lengths, labels)
+        """Loss of one batch ``[hist_item, target_item, seq_len]``, then profiles if there are."""
+        history, labels, lengths, *profiles = (as_tensor(part) for part in batch_data)
+        loss = dy_model(history, lengths, labels, *profiles)
         return loss, metrics_list, {"loss": loss}
 
     def infer_forward(self, dy_model, metrics_list, batch_data, config):
-        """User vectors [B, K, D] and routing weights of ``[hist_item, seq_len, eval_item]``."""
+        """User vectors [B, K, D] and routing weights of ``[hist_item, seq_len, eval_item]``, then
+        profiles if there are.
+        """
         dy_model.eval()
         history, lengths = (as_tensor(part) for part in batch_data[:2])
-        return dy_model(history, lengths)
+        profiles = as_tensor(batch_data[3]) if len(batch_data) > 3 else None
+        return dy_model(history, lengths, profiles=profiles)
+
+    def user_profiles(self, users, config):
+        """Codes [B, F] int64 of the profiles of ``users`` [B]; None where the setting is off."""
+        if not config.get("hyper_parameters.user_features", False):
+            return None
+        if self._profiles is None:
+            self._profiles = features.Profiles(config)
+        return self._profiles(users)
 
     def item_vectors(self, dy_model):
         """What is put into the index: [item_count, D] float32, row 0 is padding."""

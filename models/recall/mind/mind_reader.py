@@ -2,7 +2,9 @@
 """Training samples of MIND: a click, and the clicks before it.
 
 Every (user, position) of the log is one sample, in an order shuffled from ``runner.seed`` and the
-epoch. ``runner.batches_per_epoch`` above 0 ends an epoch after that many batches.
+epoch. ``runner.batches_per_epoch`` above 0 ends an epoch after that many batches. With
+``hyper_parameters.next_n`` above 1 the target is any of the next ``next_n`` clicks, drawn anew in
+each epoch.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from features import Profiles
 from paddle.io import IterableDataset, get_worker_info
 
 
@@ -45,9 +48,12 @@ class RecDataset(IterableDataset):
         self.batches_per_epoch = config.get("runner.batches_per_epoch", 0)
         self.seed = config.get("runner.seed", 12345)
         self.epoch = 0
+        self.rank, self.world = 0, 1
         min_history = config.get("hyper_parameters.min_history", 1)
-        if type(min_history) is not int or min_history < 1:
-            raise ValueError(f"hyper_parameters.min_history: {min_history!r} (at least 1)")
+        self.next_n = config.get("hyper_parameters.next_n", 1)
+        for name, value in (("min_history", min_history), ("next_n", self.next_n)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"hyper_parameters.{name}: {value!r} (at least 1)")
         users, self.items = read_clicks(sorted(file_list))
         item_count = config.get("hyper_parameters.item_count", 0)
         if self.items.min() < 1 or self.items.max() >= item_count:
@@ -56,10 +62,14 @@ class RecDataset(IterableDataset):
                 f"but {', '.join(map(str, file_list))} hold {self.items.min()} to "
                 f"{self.items.max()}; set it to the largest id + 1"
             )
+        self.users = self.profiles = None
+        if config.get("hyper_parameters.user_features", False):
+            self.users, self.profiles = users, Profiles(config)
         starts = np.flatnonzero(np.diff(users, prepend=users[0] - 1))
         clicks_of = np.diff(starts, append=len(users))
         # clicks of the same user before each click
         self.before = np.arange(len(users)) - np.repeat(starts, clicks_of)
+        self.last = np.repeat(starts + clicks_of - 1, clicks_of)  # each click's user's last one
         self.samples = np.flatnonzero(self.before >= min_history)
         if len(self.samples) == 0:
             raise ValueError(f"no user has more than {min_history} clicks: nothing to train on")
@@ -68,8 +78,22 @@ class RecDataset(IterableDataset):
         """Shuffle as the given epoch does, whatever was read before."""
         self.epoch = epoch
 
+    def set_share(self, rank, world):
+        """Give the rows of process ``rank`` of ``world`` alone: the same number to each."""
+        self.rank, self.world = rank, world
+
+    def count_batches(self, batch_size):
+        """Batches in an epoch."""
+        if self.batches_per_epoch > 0:
+            return self.batches_per_epoch
+        return -(-(len(self.samples) // self.world) // (batch_size // self.world))
+
     def iter_batches(self, batch_size):
-        """Batches ``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1]]`` of one epoch."""
+        """Batches ``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1]]`` of one epoch.
+
+        A user's profile [B, F] comes fourth where ``user_features`` is set. ``batch_size`` is that
+        of all processes together.
+        """
         rng = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1
         order = rng.permutation(self.samples)
@@ -78,16 +102,23 @@ class RecDataset(IterableDataset):
             rounds = [order] + [rng.permutation(order) for _ in range((wanted - 1) // len(order))]
             order = np.concatenate(rounds)[:wanted]
         offsets = np.arange(self.maxlen)
-        for start in range(0, len(order), batch_size):
-            clicks = order[start : start + batch_size]
+        own = batch_size // self.world
+        order = order[: len(order) // self.world * self.world][self.rank :: self.world]
+        for start in range(0, len(order), own):
+            clicks = order[start : start + own]
             length = np.minimum(self.before[clicks], self.maxlen)
             filled = offsets < length[:, None]
             past = np.where(filled, (clicks - length)[:, None] + offsets, 0)
-            yield [
+            target = clicks
+            if self.next_n > 1:
+                ahead = np.minimum(self.last[clicks] - clicks + 1, self.next_n)
+                target = clicks + (rng.random(len(clicks)) * ahead).astype(np.int64)
+            batch = [
                 np.where(filled, self.items[past], 0),
-                self.items[clicks][:, None],
+                self.items[target][:, None],
                 length[:, None],
             ]
+            yield batch if self.profiles is None else [*batch, self.profiles(self.users[clicks])]
 
     def __iter__(self):
         """One sample at a time: ``[hist_item [maxlen], target_item [1], seq_len [1]]``."""
