@@ -47,22 +47,27 @@ def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="a folder made by datasets/amazonbook/prepare.py: train on its train/, evaluate on "
-        "its test/, take item_count from its meta.json",
+        "its test/, take item_count from its meta.json, and where the yaml has a valid_data_dir "
+        "keep the best epoch on its valid/",
     )
     return parser
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """The settings that the shared arguments describe: ``-o`` over ``--data`` over the yaml."""
-    overrides = list(arguments.opt)
-    if arguments.data is not None:
-        prepared = open_prepared(arguments.data.resolve())
-        overrides[:0] = [
-            f"runner.train_data_dir={prepared.train_dir}",
-            f"runner.test_data_dir={prepared.test_dir}",
-            f"hyper_parameters.item_count={prepared.item_count}",
-        ]
-    return load_settings(arguments.config_yaml, overrides)
+    yaml, overrides = arguments.config_yaml, list(arguments.opt)
+    if arguments.data is None:
+        return load_settings(yaml, overrides)
+    prepared = open_prepared(arguments.data.resolve())
+    overrides[:0] = [
+        f"runner.train_data_dir={prepared.train_dir}",
+        f"runner.test_data_dir={prepared.test_dir}",
+        f"hyper_parameters.item_count={prepared.item_count}",
+    ]
+    settings = load_settings(yaml, overrides)
+    if settings.runner.valid_data_dir is None:
+        return settings
+    return load_settings(yaml, [f"runner.valid_data_dir={prepared.valid_dir}", *overrides])
 
 
 def run(main: Callable[[], None]) -> int:

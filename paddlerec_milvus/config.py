@@ -67,6 +67,9 @@ class RunnerSettings(Section):
 
     train_data_dir: str | None = None
     test_data_dir: str | None = None
+    valid_data_dir: str | None = None  # measured after each epoch; the best epoch is kept
+    valid_top_n: Annotated[int, Field(ge=1, le=16_384)] = 50
+    patience: Natural = 0  # epochs without a better valid recall that end a run; 0: off
     train_reader_path: str = "reader"
     infer_reader_path: str = "reader"
     train_batch_size: Count = 128
@@ -81,10 +84,11 @@ class RunnerSettings(Section):
     infer_load_path: str = "model_output"
     infer_start_epoch: Natural = 0
     infer_end_epoch: Count = 1  # exclusive
-    seed: Natural = 12345
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 12345
     use_gpu: Switch = False
     use_xpu: Switch = False
     use_npu: Switch = False
+    use_amp: Switch = False  # bfloat16 where it is safe; on a GPU only
     use_auc: Switch = False
     use_visual: Switch = False
     use_fleet: Switch = False
@@ -95,6 +99,15 @@ class RunnerSettings(Section):
             raise ValueError(
                 f"infer_end_epoch: {self.infer_end_epoch} is exclusive and must be above "
                 f"infer_start_epoch: {self.infer_start_epoch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_measure(self) -> RunnerSettings:
+        if self.patience and self.valid_data_dir is None:
+            raise ValueError(
+                f"patience: {self.patience} waits for a better recall on the valid users: set "
+                "valid_data_dir, or patience: 0"
             )
         return self
 
@@ -121,6 +134,7 @@ class RetrievalSettings(Section):
 PATH_KEYS = (
     "train_data_dir",
     "test_data_dir",
+    "valid_data_dir",
     "model_save_path",
     "model_init_path",
     "infer_load_path",

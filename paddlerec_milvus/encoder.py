@@ -10,19 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import paddle
 
+from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import ModelError
-from paddlerec_milvus.training.checkpoint import load_parameters
-from paddlerec_milvus.zoo import ModelFolder
+from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
 class Encoder:
-    """The user tower and the item table of a recall model folder."""
+    """The user tower and the item table of a recall model folder.
 
-    def __init__(self, settings: Settings, folder: ModelFolder) -> None:
+    ``contract`` and ``model`` are those of a run in training, which are used as they are; without
+    them a model is made, in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: ModelFolder,
+        contract: DygraphModel | None = None,
+        model: Any = None,
+    ) -> None:
         self.folder = folder
         self.config = settings.dotted()
         self.maxlen = int(self.config.get("hyper_parameters.maxlen", 0))
@@ -30,10 +40,12 @@ class Encoder:
             raise ModelError(
                 f"{settings.file}: hyper_parameters.maxlen is needed to evaluate a recall model"
             )
-        self.contract = folder.dygraph_model()
-        with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
-            self.model = self.contract.create_model(self.config)
-        self.model.eval()
+        self.contract = contract or folder.dygraph_model()
+        self.model = model
+        if model is None:
+            with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
+                self.model = self.contract.create_model(self.config)
+            self.model.eval()
 
     def load(self, checkpoint: Path) -> None:
         """Load ``checkpoint/rec.pdparams``; CheckpointError lists what differs."""
@@ -60,14 +72,23 @@ class Encoder:
                 )
         return np.asarray(vectors.numpy(), dtype=np.float32)
 
-    def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
-        """Interests [B, K, D] float32 of ``histories`` [B, maxlen] (padding 0), ``lengths`` [B]."""
+    def interests(
+        self, histories: IntArray, lengths: IntArray, users: IntArray | None = None
+    ) -> FloatArray:
+        """Interests [B, K, D] float32 of ``histories`` [B, maxlen] (padding 0), ``lengths`` [B].
+
+        ``users`` [B] are their ids, for a folder whose ``DygraphModel.user_profiles(users, config)``
+        knows a profile of them; without ids it sees no profile.
+        """
         batch: list[Any] = [
             paddle.to_tensor(histories),
             paddle.to_tensor(lengths.reshape(-1, 1)),
             paddle.zeros([len(histories), 1, 1], dtype="int64"),
         ]
         with self.folder.active(), paddle.no_grad():
+            if users is not None and hasattr(self.contract, "user_profiles"):
+                profiles = self.contract.user_profiles(users, self.config)
+                batch += [] if profiles is None else [paddle.to_tensor(profiles)]
             vectors, _ = self.contract.infer_forward(self.model, None, batch, self.config)
         array = np.asarray(vectors.numpy(), dtype=np.float32)
         return array if array.ndim == 3 else array[:, None, :]

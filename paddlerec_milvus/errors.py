@@ -27,6 +27,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, does not fit the model or cannot be written."""
 
 
+class TrainingError(UserError):
+    """Training that cannot go on: the loss or a parameter is no longer a number."""
+
+
 class RetrievalError(UserError):
     """Milvus is away, refuses a call, or holds something else than expected."""
 

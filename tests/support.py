@@ -45,6 +45,8 @@ def mind_folder(folder: Path, **hyper: Any) -> Path:
         "train_batch_size": 32,
         "print_interval": 4,
         "model_save_path": "out",
+        "valid_data_dir": None,
+        "patience": 0,
     }
     sections["hyper_parameters"] |= {
         "item_count": 41,

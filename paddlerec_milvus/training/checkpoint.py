@@ -2,17 +2,21 @@
 """Checkpoints: PaddleRec's ``<epoch>/rec.pdparams`` and ``rec.pdopt``, whole or not there at all.
 
 A third file, ``rec.pdstate``, holds what a bit-equal resume needs beside them: the position in the
-run and the state of every random generator.
+run, the state of every random generator and which epoch did best on the valid users. ``best`` is a
+copy of that epoch's parameters with its measures.
 """
 
 from __future__ import annotations
 
+import filecmp
+import json
 import os
 import pickle
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,9 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddlerec_milvus.checkpoint import BEST, BEST_FILE, PREFIX
 from paddlerec_milvus.errors import CheckpointError
 
-PREFIX = "rec"
 INTERRUPTED = "interrupted"
 
 
@@ -43,6 +47,16 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The epoch that did best on the valid users, and what it reached there."""
+
+    epoch: int
+    metrics: dict[str, float]  # by their names in reports, e.g. "recall@50"
+    top_n: int
+    measured: dict[str, Any]  # the settings that decide what the metrics mean
+
+
+@dataclass(frozen=True)
 class Position:
     """Where a run stands, and its random state there."""
 
@@ -53,21 +67,18 @@ class Position:
     random: dict[str, Any]  # now
     epoch_random: dict[str, Any]  # when this epoch's reader was started
     settings: dict[str, Any]  # that a resume inside an epoch must share
+    best: Best | None = None  # so far
 
 
-def save_checkpoint(
-    folder: Path, state: Mapping[str, Any], optimizer: Mapping[str, Any], position: Position
-) -> None:
-    """Write ``folder`` in one move; a failure leaves what was there before. CheckpointError."""
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write, which becomes ``folder`` in one move or leaves what was there before."""
     fresh = folder.with_name(f".{folder.name}.new")
     old = folder.with_name(f".{folder.name}.old")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        paddle.save(dict(state), str(fresh / f"{PREFIX}.pdparams"))
-        paddle.save(dict(optimizer), str(fresh / f"{PREFIX}.pdopt"))
-        with (fresh / f"{PREFIX}.pdstate").open("wb") as file:
-            pickle.dump(position, file)
+        yield fresh
         for written in fresh.iterdir():
             with written.open("rb") as file:
                 os.fsync(file.fileno())
@@ -85,42 +96,42 @@ def save_checkpoint(
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def load_parameters(
-    folder: Path, model: Any, adapt: Callable[[Any], Any] | None = None
-) -> dict[str, Any]:
-    """Load ``folder/rec.pdparams`` into ``model``; every name and shape must fit.
+def save_checkpoint(
+    folder: Path, state: Mapping[str, Any], optimizer: Mapping[str, Any], position: Position
+) -> None:
+    """Write ``folder`` in one move; a failure leaves what was there before. CheckpointError."""
+    with _whole(folder) as fresh:
+        paddle.save(dict(state), str(fresh / f"{PREFIX}.pdparams"))
+        paddle.save(dict(optimizer), str(fresh / f"{PREFIX}.pdopt"))
+        with (fresh / f"{PREFIX}.pdstate").open("wb") as file:
+            pickle.dump(position, file)
 
-    ``adapt`` is the model folder's own translation of older files. CheckpointError lists each
-    parameter that differs.
+
+def keep_best(save_path: Path, best: Best | None) -> None:
+    """Make ``save_path/best`` what ``best`` says: a copy of that epoch, or nothing.
+
+    It is written anew where it differs, so one that an interrupted or another run left is mended.
+    An epoch that is no longer there leaves it as it is. CheckpointError when the disk is full.
     """
-    file = folder / f"{PREFIX}.pdparams"
-    if not file.is_file():
-        at_hand = [path.parent.name for path in sorted(folder.parent.glob("*/rec.pdparams"))]
-        raise CheckpointError(
-            f"{file}: there is no such checkpoint; "
-            + (f"{folder.parent} holds: {', '.join(at_hand)}" if at_hand else "train first")
-        )
-    try:
-        state: dict[str, Any] = paddle.load(str(file))
-    except Exception as error:  # a damaged file can make its unpickler raise anything
-        raise CheckpointError(f"{file}: cannot be read as a checkpoint: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
-    if adapt is not None:
-        state = adapt(state)
-    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    given = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
-    differing = [
-        f"{name}: {given.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} here"
-        for name in sorted(wanted.keys() | given.keys())
-        if wanted.get(name) != given.get(name)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{file}: does not fit the model that the settings describe: {'; '.join(differing)}"
-        )
-    model.set_state_dict(state)
-    return state
+    folder = save_path / BEST
+    if best is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    name = f"{PREFIX}.pdparams"
+    source = save_path / str(best.epoch) / name
+    words = json.dumps({"epoch": best.epoch, "top_n": best.top_n, **best.metrics}, indent=2) + "\n"
+    is_so = (
+        (folder / name).is_file()
+        and (folder / BEST_FILE).is_file()
+        and (folder / BEST_FILE).read_text(encoding="utf-8") == words
+        and source.is_file()
+        and filecmp.cmp(source, folder / name, shallow=False)
+    )
+    if is_so or not source.is_file():
+        return
+    with _whole(folder) as fresh:
+        shutil.copyfile(source, fresh / name)
+        (fresh / BEST_FILE).write_text(words, encoding="utf-8")
 
 
 def load_training_state(folder: Path, optimizer: Any) -> Position:

@@ -15,7 +15,9 @@ examples:
   python -u tools/trainer.py -m /path/to/PaddleRec/models/rank/deepfm/config.yaml
 
 Each epoch ends with a checkpoint: <runner.model_save_path>/<epoch>/rec.pdparams and rec.pdopt.
-Ctrl-C saves the place inside an epoch. Next: python -u tools/infer.py -m mind/config.yaml
+Ctrl-C saves the place inside an epoch. With runner.valid_data_dir each epoch is measured on those
+users and the best is kept in best/ (tools/infer.py --best); runner.patience ends a run early.
+Next: python -u tools/infer.py -m mind/config.yaml
 """
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 import shutil
@@ -14,12 +15,14 @@ import paddle
 import pytest
 from support import ROOT, checkpoint_bits, generic_folder, python
 
+from paddlerec_milvus.checkpoint import best_epoch, load_parameters
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.training import checkpoint
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
+    Best,
     Position,
-    load_parameters,
+    keep_best,
     load_training_state,
     newest,
     random_state,
@@ -227,6 +230,51 @@ class TestRefused:
         (folder / "rec.pdstate").unlink()
         with pytest.raises(CheckpointError, match=r"set runner\.model_init_path"):
             load_training_state(folder, trained()[1])
+
+
+class TestBest:
+    def best(self, epoch: int, recall: float = 0.5) -> Best:
+        return Best(epoch, {"recall@5": recall}, 5, {})
+
+    def test_a_copy_of_its_epoch_that_loads_like_any(self, tmp_path: Path) -> None:
+        save(tmp_path / "0", seed=1)
+        keep_best(tmp_path, self.best(0))
+        layer, _ = trained(seed=2)
+        load_parameters(tmp_path / "best", layer)
+        assert (layer.weight.numpy() == trained(seed=1)[0].weight.numpy()).all()
+        assert best_epoch(tmp_path) == 0
+        assert json.loads((tmp_path / "best" / "best.json").read_text()) == {
+            "epoch": 0,
+            "top_n": 5,
+            "recall@5": 0.5,
+        }
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "best"]
+
+    def test_what_another_run_left_is_mended(self, tmp_path: Path) -> None:
+        save(tmp_path / "0", seed=1)
+        save(tmp_path / "3", seed=3)
+        keep_best(tmp_path, self.best(3))
+        keep_best(tmp_path, self.best(0))  # the run went back to epoch 0
+        assert best_epoch(tmp_path) == 0
+        save(tmp_path / "0", seed=2)  # another run with the same figures
+        keep_best(tmp_path, self.best(0))
+        kept = (tmp_path / "best" / "rec.pdparams").read_bytes()
+        assert kept == (tmp_path / "0" / "rec.pdparams").read_bytes()
+
+    def test_an_epoch_that_is_gone_leaves_it(self, tmp_path: Path) -> None:
+        keep_best(tmp_path, self.best(0))
+        assert not (tmp_path / "best").exists()
+        shutil.move(save(tmp_path / "0"), tmp_path / "best")
+        keep_best(tmp_path, self.best(0))
+        assert (tmp_path / "best" / "rec.pdparams").is_file()
+
+    def test_none(self, tmp_path: Path) -> None:
+        save(tmp_path / "0")
+        keep_best(tmp_path, self.best(0))
+        keep_best(tmp_path, None)
+        assert [p.name for p in tmp_path.iterdir()] == ["0"]
+        with pytest.raises(CheckpointError, match=r"no best epoch; .* runner\.valid_data_dir"):
+            best_epoch(tmp_path)
 
 
 class TestNewest:

@@ -4,31 +4,24 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
-import signal
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 import pytest
+from runs import FOLDERS, run, stopped
 from support import ROOT, checkpoint_bits, generic_folder, mind_folder, python
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.errors import CheckpointError, DataError, ModelError, SettingsError
 from paddlerec_milvus.training.batches import as_tensors, full_batches, open_batches
 from paddlerec_milvus.training.cli import main
-from paddlerec_milvus.training.trainer import Interrupted, Trainer, stop_on_request, train
+from paddlerec_milvus.training.trainer import Trainer, train
 from paddlerec_milvus.zoo import ModelFolder
 
-FOLDERS: dict[str, Callable[[Path], Path]] = {
-    "mind": lambda folder: mind_folder(folder, dropout=0.2, sampler="log_uniform"),
-    "generic": generic_folder,
-}
 NUMBER = r"\d+\.\d{5}"
 COSTS = (
     rf"avg_reader_cost: {NUMBER} sec, avg_batch_cost: {NUMBER} sec, avg_samples: {NUMBER}, "
@@ -50,38 +43,6 @@ def mind(tmp_path: Path) -> Path:
 @pytest.fixture
 def generic(tmp_path: Path) -> Path:
     return FOLDERS["generic"](tmp_path / "model")
-
-
-def run(
-    file: Path,
-    out: Path,
-    *options: str,
-    resume: bool = False,
-    stop_at: int | None = None,
-    seen: list[Any] | None = None,
-) -> Path:
-    """Train into ``out``; Ctrl-C comes during the step of that number, from 1."""
-    settings = load_settings(file, [f"runner.model_save_path={out}", *options])
-    trainer = Trainer(settings, ModelFolder(file.parent), resume)
-    forward, steps = trainer.contract.train_forward, [0]
-
-    def watched(dy_model: Any, metrics: Any, batch: Any, config: Any) -> Any:
-        steps[0] += 1
-        if seen is not None:
-            seen.append([np.asarray(part) for part in batch])
-        if steps[0] == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return forward(dy_model, metrics, batch, config)
-
-    trainer.contract.train_forward = watched  # type: ignore[method-assign]
-    trainer.run()
-    return out
-
-
-def stopped(file: Path, out: Path, step: int, *options: str, resume: bool = False) -> Path:
-    with pytest.raises(Interrupted, match="--resume"):
-        run(file, out, *options, resume=resume, stop_at=step)
-    return out
 
 
 class TestLogAndFiles:
@@ -277,31 +238,6 @@ class TestResume:
             assert (value.numpy() == stored[name].numpy()).all()
         with pytest.raises(CheckpointError, match="no such checkpoint"):
             run(mind, out, f"runner.model_init_path={out / '7'}")
-
-
-class TestStopping:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_once_asks_twice_stops(self, number: int) -> None:
-        before = signal.getsignal(number)
-        with stop_on_request() as asked:
-            assert not asked.is_set()
-            os.kill(os.getpid(), number)
-            assert asked.wait(5)
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-        assert signal.getsignal(number) is before
-
-    def test_outside_the_main_thread_signals_are_left_alone(self) -> None:
-        before, handlers = signal.getsignal(signal.SIGINT), []
-
-        def work() -> None:
-            with stop_on_request():
-                handlers.append(signal.getsignal(signal.SIGINT))
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        assert handlers == [before]
 
 
 class TestRefused:

@@ -1,0 +1,81 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Why a run ends before its last epoch: on request, or because it has diverged."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from paddlerec_milvus.errors import TrainingError
+
+logger = logging.getLogger(__name__)
+
+# what makes a loss overflow, where a model folder has it
+STEEP_KEYS = ("hyper_parameters.optimizer.learning_rate", "hyper_parameters.temperature")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped on request, after it saved where it stood."""
+
+
+@contextmanager
+def stop_on_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        logger.info("stopping after this batch; once more stops at once and loses the epoch")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def require_finite_loss(
+    loss: Any, place: str, config: Mapping[str, Any], saved: Path | None
+) -> None:
+    """TrainingError when ``loss`` is NaN or infinite; on a device this waits for the step."""
+    value = float(loss.astype("float32").mean())
+    if not math.isfinite(value):
+        raise _diverged(f"{place}: the loss is {value}", config, saved)
+
+
+def require_finite_parameters(
+    model: Any, place: str, config: Mapping[str, Any], saved: Path | None
+) -> None:
+    """TrainingError that names each parameter of ``model`` with NaN or infinite values."""
+    broken = [
+        name
+        for name, value in model.state_dict().items()
+        if paddle.is_floating_point(value) and not bool(paddle.isfinite(value).all())
+    ]
+    if broken:
+        raise _diverged(f"{place}: NaN or infinite: {', '.join(broken)}", config, saved)
+
+
+def _diverged(what: str, config: Mapping[str, Any], saved: Path | None) -> TrainingError:
+    steep = [f"{key}: {config[key]}" for key in STEEP_KEYS if key in config]
+    good = "this run has saved no checkpoint yet"
+    if saved is not None:
+        good = f"the last good checkpoint is {saved}, from which --resume goes on"
+    return TrainingError(
+        f"{what}; {good}. Lower the learning rate, raise a temperature, or look for such values in "
+        f"the data{' (' + ', '.join(steep) + ')' if steep else ''}"
+    )
