@@ -7,17 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.evaluation.report import check_place, draw, make_report, table, write_json
+from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.report import check_place, make_report, table, write_json
 
 EXAMPLES = """\
 examples:
   python -u tools/infer.py -m mind/config.yaml -top_n 50
+  python -u tools/infer.py -m mind/config.yaml --best     # the best epoch on the valid users
   python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report out/report.json
   python -u tools/infer.py -m mind/config.yaml -o index.type=IVF_FLAT index.nlist=128 index.nprobe=8
   MILVUS_URI=http://127.0.0.1:19530 python -u tools/infer.py -m mind/config.yaml
 
 recall, ndcg and hitrate say how good the lists are, against held-out clicks. index_recall says how
 much of the exact list the index returned, and nothing of relevance.
+
+The second table says what a user's interests do. cosine: how alike they are; dead: how many bring
+nothing to the list or repeat an earlier one; share: what each brings, a user's largest first. For
+lists and held-out clicks: coverage of the catalogue, gini of exposure (0: all items alike), mean
+popularity rank (0 %: the most popular), and, with categories in items.csv, category_diversity: the
+share of pairs of a list's items that differ in category.
 """
 
 
@@ -33,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--exact", action="store_true", help="search exactly in numpy, without Milvus"
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="evaluate the epoch that did best on the valid users (runner.valid_data_dir) instead "
+        "of runner.infer_start_epoch to infer_end_epoch",
     )
     parser.add_argument(
         "--baselines",
@@ -53,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_place(arguments.report)
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
-        evaluation = Evaluation(settings, arguments.top_n, arguments.exact)
+        evaluation = Evaluation(settings, arguments.top_n, arguments.exact, arguments.best)
         epochs = evaluation.epochs()
         baselines = evaluation.baselines() if arguments.baselines else {}
         report = make_report(settings, arguments.top_n, epochs, baselines, exact=arguments.exact)

@@ -1,35 +1,42 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Test users → interests → search → merged candidates → numbers: the one loop over test users."""
+"""A model folder's epochs on its test users: their candidates, and all that is said of these."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from paddlerec_milvus.checkpoint import BEST, best_epoch
 from paddlerec_milvus.config import Settings
-from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
-from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.data.log import ClickLog, read_click_log
+from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.baselines import ItemKNN, most_popular
+from paddlerec_milvus.evaluation.catalogue import catalogue_of
+from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
+from paddlerec_milvus.evaluation.lists import Catalogue, list_report, of_lists, of_truths
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance
+from paddlerec_milvus.evaluation.users import (
+    Queries,
+    Search,
+    Stopwatch,
+    candidates_of,
+    read_users,
+)
 from paddlerec_milvus.retrieval.base import Retriever, checked_k
-from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.merge import Candidates
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.training.trainer import use_device
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -39,85 +46,6 @@ IntArray = npt.NDArray[np.int64]
 # exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
 EXACT_PAIRS = 400_000_000  # of a user and an item
 EXACT_USERS = 1_000  # at least
-SEARCHES = 3  # under way at a time
-
-
-@dataclass
-class Stopwatch:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add what runs inside to the stage ``name``."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-
-
-def read_test_users(settings: Settings, item_count: int | None) -> HeldOutUsers:
-    """The users of ``runner.test_data_dir``; their histories must fit the item table."""
-    users = read_held_out(settings.path("test_data_dir"))
-    largest = int(users.history.max(initial=0))
-    if item_count is not None and largest >= item_count:
-        raise DataError(
-            f"{settings.path('test_data_dir')}: a history holds item {largest}, but the model's "
-            f"hyper_parameters.item_count is {item_count}: it was trained on other data"
-        )
-    return users
-
-
-@dataclass(frozen=True)
-class Queries:
-    """What is asked: histories [U, maxlen], lengths [U], and the items that a list may not hold."""
-
-    histories: IntArray
-    lengths: IntArray
-    exclude: Sequence[IntArray] | None
-
-    def __getitem__(self, rows: slice | IntArray) -> Queries:
-        exclude = self.exclude
-        if exclude is not None:
-            exclude = [exclude[row] for row in np.arange(len(self.lengths))[rows]]
-        return Queries(self.histories[rows], self.lengths[rows], exclude)
-
-
-def candidates_of(
-    encoder: Encoder,
-    retriever: Retriever,
-    queries: Queries,
-    top_n: int,
-    batch_size: int,
-    watch: Stopwatch,
-) -> IntArray:
-    """Candidates [U, top_n] int64 of all users, -1 where a list is short.
-
-    While one batch is searched, the next goes through the tower and the last is merged: ``search``
-    is the time that this waits for lists.
-    """
-    lists: list[IntArray] = []
-    under_way: deque[Future[Candidates]] = deque()
-
-    def collect(left: int) -> None:
-        while len(under_way) > left:
-            with watch.stage("search"):
-                lists.append(under_way.popleft().result().ids)
-
-    starts = range(0, len(queries.lengths), batch_size)
-    with ThreadPoolExecutor(SEARCHES) as pool:
-        for start in tqdm(starts, "users", unit="batch", disable=None):
-            batch = queries[start : start + batch_size]
-            with watch.stage("tower"):
-                interests = encoder.interests(batch.histories, batch.lengths)
-            under_way.append(
-                pool.submit(search_users, retriever, interests, top_n, exclude=batch.exclude)
-            )
-            collect(left=SEARCHES)
-        collect(left=0)
-    return np.concatenate(lists)
 
 
 def spread(count: int, at_most: int) -> IntArray:
@@ -132,26 +60,33 @@ class Evaluation:
     settings: Settings
     top_n: int = 50
     exact: bool = False
+    best: bool = False  # the best epoch on the valid users, instead of infer_start_epoch …
 
     def __post_init__(self) -> None:
         checked_k(self.top_n)
         use_device(self.settings)
         params = {key: value for key, value in self.settings.index.items() if key != "type"}
         self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
-        item_count = self.settings.hyper_parameters.get("item_count")
-        self.users = read_test_users(self.settings, item_count)
+        self.users = read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
-        excluded = self.users.history_list() if self.settings.retrieval.exclude_history else None
-        self.queries = Queries(*self.users.histories(self.encoder.maxlen), excluded)
+        exclude = self.settings.retrieval.exclude_history
+        self.queries = Queries.of(self.users, self.encoder.maxlen, exclude_history=exclude)
 
     def epochs(self) -> dict[str, dict[str, Any]]:
-        """The report of each epoch from ``infer_start_epoch`` to before ``infer_end_epoch``."""
-        runner = self.settings.runner
+        """The report of each epoch by its number."""
         reports = {}
         with nullcontext() if self.exact else self._milvus() as retriever:
-            for epoch in range(runner.infer_start_epoch, runner.infer_end_epoch):
-                reports[str(epoch)] = self._epoch(epoch, retriever)
+            for epoch, checkpoint in self._checkpoints():
+                reports[str(epoch)] = self._epoch(epoch, checkpoint, retriever)
         return reports
+
+    def _checkpoints(self) -> Iterator[tuple[int, Path]]:
+        runner, folder = self.settings.runner, self.settings.path("infer_load_path")
+        if self.best:
+            yield best_epoch(folder), folder / BEST
+            return
+        for epoch in range(runner.infer_start_epoch, runner.infer_end_epoch):
+            yield epoch, folder / str(epoch)
 
     def _milvus(self) -> MilvusRetriever:
         milvus = self.settings.milvus
@@ -167,11 +102,14 @@ class Evaluation:
             consistency=milvus.consistency,
         )
 
-    def _epoch(self, epoch: int, milvus: MilvusRetriever | None) -> dict[str, Any]:
+    def _epoch(
+        self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None
+    ) -> dict[str, Any]:
         watch, began = Stopwatch(), time.perf_counter()
-        self.encoder.load(self.settings.path("infer_load_path") / str(epoch))
-        vectors = self.encoder.item_vectors()[1:]  # row 0 is padding
-        ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
+        self.encoder.load(checkpoint)
+        table = self.encoder.item_vectors()
+        vectors = table[1:]  # row 0 is padding
+        ids = np.arange(1, len(table), dtype=np.int64)
         exact = ExactRetriever(vectors, ids, metric=self.settings.retrieval.metric)
         retriever: Retriever = exact
         if milvus is not None:
@@ -182,7 +120,7 @@ class Evaluation:
                 "load": times.load_seconds,
             }
             retriever = milvus
-        found = self._candidates(retriever, self.queries, watch)
+        found, use = self._candidates(self._search(retriever, table), self.queries, watch)
         report: dict[str, Any] = relevance(
             found, self.users.truth_indptr, self.users.truths, self.top_n
         )
@@ -198,21 +136,37 @@ class Evaluation:
         )
         report |= {"users": len(found), "seconds": seconds, "seconds_by_stage": watch.seconds}
         if milvus is not None:
-            report |= self._index_quality(milvus, exact, found, len(ids))
-        return report
+            search = self._search(exact, table)
+            report |= self._index_quality(milvus, search, found)
+        return report | {"interests": interest_report(use)} | self._lists(found)
 
-    def _candidates(self, retriever: Retriever, queries: Queries, watch: Stopwatch) -> IntArray:
+    def _search(self, retriever: Retriever, table: npt.NDArray[np.float32]) -> Search:
+        return Search(retriever, table, self.settings.retrieval.metric, self.top_n)
+
+    def _candidates(
+        self, search: Search, queries: Queries, watch: Stopwatch
+    ) -> tuple[IntArray, InterestUse]:
         batch_size = self.settings.runner.infer_batch_size
-        return candidates_of(self.encoder, retriever, queries, self.top_n, batch_size, watch)
+        return candidates_of(self.encoder, search, queries, batch_size, watch)
+
+    def _lists(self, found: IntArray) -> dict[str, Any]:
+        """What the lists ``found`` show, and what the truths show by the same functions."""
+        catalogue = self.catalogue
+        truths = of_truths(self.users.truth_indptr, self.users.truths, catalogue.size)
+        return {
+            "lists": list_report(of_lists(found, catalogue.size), catalogue),
+            "truths": list_report(truths, catalogue),
+            "catalogue": {"items": catalogue.size, "popularity_from": catalogue.popularity_from},
+        }
 
     def _index_quality(
-        self, milvus: MilvusRetriever, exact: ExactRetriever, found: IntArray, items: int
+        self, milvus: MilvusRetriever, exact: Search, found: IntArray
     ) -> dict[str, Any]:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
-        rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // items))
-        truth = self._candidates(exact, self.queries[rows], Stopwatch())
+        rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // len(exact.vectors)))
+        truth, _ = self._candidates(exact, self.queries[rows], Stopwatch())
         few = self.queries[rows[:16]]
-        interests = self.encoder.interests(few.histories, few.lengths)
+        interests = self.encoder.interests(few.histories, few.lengths, few.users)
         idle = milvus.parameters_without_effect(
             interests.reshape(-1, interests.shape[-1]), self.top_n
         )
@@ -228,9 +182,25 @@ class Evaluation:
             "parameters_without_effect": idle,
         }
 
+    @cached_property
+    def train_log(self) -> ClickLog:
+        """The clicks of ``train_data_dir``."""
+        return read_click_log(self.settings.path("train_data_dir"))
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What is known of the items that the model has vectors of."""
+        log = None
+        try:
+            log = self.train_log
+        except UserError as error:
+            logger.info("popularity is taken from the order of ids: %s", error)
+        size = len(self.encoder.item_vectors()) - 1
+        return catalogue_of(size, log, self.settings.path("test_data_dir"))
+
     def baselines(self) -> dict[str, dict[str, Any]]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
-        log = read_click_log(self.settings.path("train_data_dir"))
+        log = self.train_log
         largest = max(int(log.items.max()), int(self.users.history.max(initial=0)))
         popular = np.full((len(self.users.user_ids), self.top_n), -1, dtype=np.int64)
         top = most_popular(log, self.top_n)
@@ -243,5 +213,6 @@ class Evaluation:
         return {
             name: relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
             | {"users": len(found)}
+            | {"lists": self._lists(found)["lists"]}
             for name, found in lists.items()
         }

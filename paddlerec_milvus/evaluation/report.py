@@ -75,7 +75,12 @@ def rows_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as a table, in per cent."""
+    """All that is printed of a report: relevance, then interests and lists, then words on these."""
+    return "\n\n".join([relevance_table(report), interest_table(report), in_words(report)])
+
+
+def relevance_table(report: Mapping[str, Any]) -> str:
+    """Relevance of each line, in per cent."""
     top_n = report["top_n"]
     names = [f"{name}@{top_n}" for name in RELEVANCE]
     shown = f"index_recall@{top_n}" in report
@@ -88,6 +93,60 @@ def table(report: Mapping[str, Any]) -> str:
             line.append("" if exactness is None else f"{100 * exactness:.3f}")
         lines.append([*line, values["users"]])
     return tabulate(lines, headers=header, stralign="right", disable_numparse=True)
+
+
+def _shown(value: float | None, form: str = ".1f", scale: float = 100) -> str:
+    return "" if value is None else format(scale * value, form)
+
+
+def _interest_cells(values: Mapping[str, Any]) -> list[str]:
+    """How alike the interests are, how many are dead, and their shares; empty for a baseline."""
+    use = values.get("interests")
+    if use is None:
+        return ["", "", ""]
+    shares = " / ".join(_shown(share, ".0f") for share in use["share_by_rank"])
+    return [
+        _shown(use["cosine"]["mean"], ".2f", scale=1),
+        f"{use['dead']:.2f} of {use['count']}",
+        shares,
+    ]
+
+
+def interest_table(report: Mapping[str, Any]) -> str:
+    """What the interests and the lists of each line of the table are like, and the truths."""
+    names = ["coverage", "gini", "popularity_rank"]
+    names += ["category_diversity"] if "category_diversity" in report["truths"] else []
+    rows = {
+        title: [*_interest_cells(values), *(_shown(values["lists"][name]) for name in names)]
+        for title, values in rows_of(report).items()
+    }
+    rows["held-out clicks"] = ["", "", "", *(_shown(report["truths"][name]) for name in names)]
+    header = ["interests", "cosine", "dead", "share of list, %", *(f"{name}, %" for name in names)]
+    lines = [[title, *cells] for title, cells in rows.items()]
+    return tabulate(lines, headers=header, stralign="right", disable_numparse=True)
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """What to read from ``interest_table``, of the last epoch: a line on each half."""
+    use, shown, truths = report["interests"], report["lists"], report["truths"]
+    catalogue = report["catalogue"]
+    largest, alike = use["share_by_rank"][0], use["cosine"]["mean"]
+    first = f"Of {use['count']} interests a user, {use['dead']:.2f} are dead"
+    if largest is not None:
+        first += f"; the largest brings {100 * largest:.0f} % of the list"
+        first += f" (an even share: {100 / use['count']:.0f} %)"
+    if alike is not None:
+        first += f"; their mean cosine is {alike:.2f} (near 1 they are one)"
+    second = f"Lists show {100 * shown['coverage']:.1f} % of the {catalogue['items']:,} items"
+    if shown["popularity_rank"] is not None and truths["popularity_rank"] is not None:
+        bias = shown["popularity_rank"] < truths["popularity_rank"]
+        second += (
+            f", {'more' if bias else 'no more'} popular ones than users click: mean popularity "
+            f"rank {100 * shown['popularity_rank']:.1f} % against "
+            f"{100 * truths['popularity_rank']:.1f} % (0 %: the most popular; by "
+            f"{catalogue['popularity_from']})"
+        )
+    return f"{first}.\n{second}."
 
 
 def check_place(file: Path) -> None:
@@ -109,33 +168,3 @@ def write_json(report: Mapping[str, Any], file: Path) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise UserError(f"--report {file}: cannot be written: {error.strerror}") from error
-
-
-def draw(report: Mapping[str, Any], file: Path) -> None:
-    """A picture of recall, NDCG and HitRate of each line of the table, readable in grey."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    top_n = report["top_n"]
-    rows = rows_of(report)
-    names = [f"{name}@{top_n}" for name in ("recall", "ndcg", "hitrate")]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(3.2 * len(names), 3.4), layout="constrained"
-    )
-    for axis, name in zip(axes, names, strict=True):
-        heights = [100 * values[name] for values in rows.values()]
-        greys = [
-            str(shade)
-            for shade in (0.25 + 0.6 * i / max(len(rows) - 1, 1) for i in range(len(rows)))
-        ]
-        bars = axis.bar(range(len(rows)), heights, color=greys, edgecolor="black")
-        axis.bar_label(bars, fmt="%.1f", padding=2)
-        axis.set_title(f"{name}, %")
-        axis.set_xticks(range(len(rows)), list(rows), rotation=25, ha="right")
-        axis.margins(y=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{report['users']:,} test users, clicks held out")
-    figure.savefig(file, dpi=150)
-    plt.close(figure)

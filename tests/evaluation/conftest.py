@@ -22,6 +22,7 @@ class Trained:
         return [
             *("-m", "mind/config.yaml", "--data", str(self.data), "-top_n", "20", "-o"),
             f"runner.infer_load_path={self.checkpoints}",
+            "hyper_parameters.neg_samples=128",
             *("runner.infer_start_epoch=0", "runner.infer_end_epoch=1"),
             *([] if any(o.startswith("milvus.uri") for o in options) else [self.lite]),
             *options,
@@ -38,6 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     size = ["--users", "600", "--items", "300", "--clicks", "9000"]
     assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0
     options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=2"]
+    options += ["hyper_parameters.neg_samples=128"]
     arguments = ["-m", "mind/config.yaml", "--data", str(folder / "data"), "-o", *options]
     assert train(arguments) == 0
     return Trained(folder / "data", folder / "out")

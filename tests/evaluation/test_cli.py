@@ -15,6 +15,7 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation, Stopwatch, spread
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.training.cli import main as train
 
 RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")
 
@@ -74,6 +75,53 @@ def test_flat_in_milvus_lite_equals_exact_search(trained, tmp_path):
     assert {n: lite[n] for n in RELEVANCE} == {n: exact[n] for n in RELEVANCE}
 
 
+def test_interests_and_lists_are_reported_and_shown(trained, tmp_path, capsys):
+    report = report_of(trained, tmp_path, flags=["--exact", "--baselines"])
+    use = report["interests"]
+    assert use == report["epochs"]["0"]["interests"]
+    assert use["count"] == 4
+    assert sum(use["share_by_index"]) == pytest.approx(1)
+    assert use["share_by_rank"] == sorted(use["share_by_rank"], reverse=True)
+    assert max(use["idle"], use["repeated"]) <= use["dead"] <= use["idle"] + use["repeated"]
+    assert use["cosine"]["p10"] <= use["cosine"]["p50"] <= use["cosine"]["p90"] <= 1
+
+    assert report["catalogue"] == {"items": 300, "popularity_from": "train clicks"}
+    for shown in (report["lists"], report["truths"], report["baselines"]["item_knn"]["lists"]):
+        assert set(shown) == {"coverage", "gini", "popularity_rank", "category_diversity"}
+        assert all(0 <= value <= 1 for value in shown.values())
+    popular = report["baselines"]["most_popular"]["lists"]
+    assert popular["coverage"] == pytest.approx(20 / 300)  # one list for all
+    assert popular["gini"] == pytest.approx(1 - 20 / 300)
+    # ranks are means of equals at the border, so hardly above (1 + … + 20 - 20 / 2) / 20 / 300
+    assert popular["popularity_rank"] == pytest.approx(10 / 300, abs=0.002)
+
+    first, second, words = capsys.readouterr().out.split("\n\n")
+    assert first.lstrip().startswith("per cent")
+    assert second.lstrip().startswith("interests")
+    assert f"{use['dead']:.2f} of 4" in second
+    assert f"{100 * report['truths']['popularity_rank']:.1f}" in second.splitlines()[-1]
+    assert "Of 4 interests a user" in words
+    assert "by train clicks" in words
+
+
+def test_one_interest_and_no_train_log_are_measured_too(trained, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    away = f"runner.train_data_dir={tmp_path / 'away'}"
+    folder = tmp_path / "one"
+    small = ["hyper_parameters.capsual.max_k=1", "hyper_parameters.neg_samples=128"]
+    options = [*small, f"runner.model_save_path={folder}"]
+    data = ["-m", "mind/config.yaml", "--data", str(trained.data)]
+    assert train([*data, "-o", "runner.epochs=1", *options]) == 0
+    options = [*options, f"runner.infer_load_path={folder}", away]
+    report = report_of(trained, tmp_path, *options, flags=["--exact"])
+    assert report["interests"]["cosine"] == dict.fromkeys(["mean", "p10", "p50", "p90"])
+    assert report["interests"]["share_by_rank"] == [1.0]
+    assert report["interests"]["dead"] == 0
+    assert report["catalogue"]["popularity_from"] == "ids, which fall by popularity"
+    assert f"{tmp_path / 'away'}" in caplog.text
+    assert "the largest brings 100 % of the list" in capsys.readouterr().out
+
+
 @pytest.mark.server
 @pytest.mark.parametrize(
     "index", [["index.type=FLAT"], ["index.type=HNSW", "index.M=16", "index.ef=128"]]
@@ -105,10 +153,10 @@ def test_excluding_the_history_leaves_none_of_it(trained):
     )
     evaluation = Evaluation(settings, top_n=30)
     evaluation.encoder.load(trained.checkpoints / "0")
-    vectors = evaluation.encoder.item_vectors()[1:]
-    exact = ExactRetriever(vectors, np.arange(1, 301))
-    with_history = evaluation.queries
-    found = evaluation._candidates(exact, with_history, Stopwatch())
+    table = evaluation.encoder.item_vectors()
+    exact = evaluation._search(ExactRetriever(table[1:], np.arange(1, 301)), table)
+    found, use = evaluation._candidates(exact, evaluation.queries, Stopwatch())
+    assert use.brought.sum(axis=1).tolist() == [30] * 60  # each candidate is somebody's
     users = read_held_out(sorted((trained.data / "test").iterdir()))
     for row, history in zip(found, users.history_list(), strict=True):
         assert len(row[row > 0]) == 30  # over-fetched, so that the list is still full
@@ -154,7 +202,7 @@ def test_a_checkpoint_of_another_shape_lists_what_differs(trained, capsys):
     message = fails(
         trained, capsys, "hyper_parameters.embedding_dim=32", "hyper_parameters.hidden_size=32"
     )
-    assert "item_emb.weight: [301, 64] in the file, [301, 32] here" in message
+    assert "item_emb.weight: [301, 128] in the file, [301, 32] here" in message
 
 
 def test_a_missing_checkpoint_names_those_at_hand(trained, capsys):

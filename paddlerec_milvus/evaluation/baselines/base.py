@@ -1,0 +1,117 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What all baselines share: clicks as a matrix, histories as a matrix, scores as lists."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.log import ClickLog
+from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.retrieval.base import checked_k
+
+_USERS, _SCORES = 512, 2**25  # at most at a time: users, and scores of theirs
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+def click_matrix(log: ClickLog, item_count: int) -> sparse.csr_matrix:
+    """[U, item_count] float32: 1 where a user clicked an item, however often.
+
+    Raises DataError when the log holds an item that ``item_count`` has no column for.
+    """
+    largest = int(log.items.max(initial=0))
+    if largest >= item_count:
+        raise DataError(f"the log holds item {largest}, but item_count is {item_count}")
+    clicks = np.ones(len(log.items), dtype=np.float32)
+    shape = (len(log.user_ids), item_count)
+    return _as_sets(sparse.csr_matrix((clicks, log.items, log.indptr), shape=shape))
+
+
+def history_matrix(histories: IntArray, item_count: int) -> sparse.csr_matrix:
+    """``histories`` [B, L], padding 0, as a matrix [B, item_count] float32 of zeros and ones."""
+    real = histories > 0
+    items = histories[real]
+    indptr = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+    shape = (len(histories), item_count)
+    return _as_sets(
+        sparse.csr_matrix((np.ones(len(items), dtype=np.float32), items, indptr), shape=shape)
+    )
+
+
+def _as_sets(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def top_items(scores: FloatArray, top_n: int) -> IntArray:
+    """Ids [B, top_n] of the highest ``scores`` [B, V], best first; of equals the smaller id first.
+
+    A score of -inf is never listed: where too few are left the list ends with -1.
+    """
+    kept = min(top_n, scores.shape[1])
+    least = np.partition(scores, -kept, axis=1)[:, -kept, None]
+    better, equal = scores > least, scores == least
+    room = kept - better.sum(axis=1, keepdims=True)
+    chosen = better | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= room))
+    part = np.nonzero(chosen)[1].reshape(len(scores), kept)
+    found = np.take_along_axis(scores, part, axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    ids = np.full((len(scores), top_n), -1, dtype=np.int64)
+    ids[:, :kept] = np.where(np.isneginf(found), -1, part)
+    ids[:, :kept] = np.take_along_axis(ids[:, :kept], order, axis=1)
+    return ids
+
+
+class Baseline(ABC):
+    """Scores items for users that it was not trained on, from their histories alone."""
+
+    def __init__(self, log: ClickLog, item_count: int) -> None:
+        """``item_count`` is the number of item ids, padding 0 included: the largest id + 1."""
+        self.item_count = item_count
+        self.users = click_matrix(log, item_count)  # [U, V]
+        self.clicks: IntArray = np.bincount(self.users.indices, minlength=item_count).astype(
+            np.int64
+        )  # [V], users that clicked an item
+
+    @abstractmethod
+    def scores(self, history: sparse.csr_matrix) -> FloatArray:
+        """Scores [B, V] of all items for histories [B, V] of zeros and ones; -inf: not listed."""
+
+    def recommend(
+        self,
+        users: HeldOutUsers,
+        maxlen: int,
+        top_n: int,
+        *,
+        exclude_history: bool = False,
+        block: int | None = None,
+    ) -> IntArray:
+        """Candidates [U, top_n] int64 from the last ``maxlen`` clicks of each user, -1 where short.
+
+        Only items with a click in the log are listed; ``exclude_history`` leaves out those that
+        the baseline sees in the history. ``block`` users are scored at a time, by default as many
+        as keep memory below a GiB.
+        Raises DataError for a history with an item that ``item_count`` has no place for.
+        """
+        checked_k(top_n)
+        histories, _ = users.histories(maxlen)
+        largest = int(histories.max(initial=0))
+        if largest >= self.item_count:
+            raise DataError(f"a history holds item {largest}, but item_count is {self.item_count}")
+        block = block or min(_USERS, max(1, _SCORES // self.item_count))
+        lists = [np.empty((0, top_n), dtype=np.int64)]
+        for start in range(0, len(histories), block):
+            history = history_matrix(histories[start : start + block], self.item_count)
+            scores = self.scores(history)
+            scores[:, self.clicks == 0] = -np.inf
+            if exclude_history:
+                scores[history.nonzero()] = -np.inf
+            lists.append(top_items(scores, top_n))
+        return np.concatenate(lists)

@@ -1,0 +1,67 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A report as a picture, readable in grey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paddlerec_milvus.evaluation.report import rows_of
+
+TRUTHS = "held-out clicks"
+
+
+def draw(report: Mapping[str, Any], file: Path) -> None:
+    """Recall, NDCG and HitRate of each line of the table; below, interests, coverage, popularity.
+
+    The interests are those of the last epoch.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(9.6, 6.8), layout="constrained")
+    rows = rows_of(report)
+    for axis, name in zip(axes[0], ("recall", "ndcg", "hitrate"), strict=True):
+        name = f"{name}@{report['top_n']}"
+        _bars(axis, f"{name}, %", list(rows), [values[name] for values in rows.values()])
+    shares = report["interests"]["share_by_rank"]
+    _bars(axes[1, 0], "a user's interests: share of the list, %", _ranks(len(shares)), shares)
+    shown = {title: values["lists"] for title, values in rows.items()} | {TRUTHS: report["truths"]}
+    for axis, name, title in (
+        (axes[1, 1], "coverage", "coverage, % of all items"),
+        (axes[1, 2], "popularity_rank", "popularity rank, % (0: most popular)"),
+    ):
+        heights = [values[name] for values in shown.values()]
+        _bars(axis, title, list(shown), heights, last_hatched=True)
+    figure.suptitle(f"{report['users']:,} test users, clicks held out")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def _ranks(count: int) -> list[str]:
+    return ["largest", *(f"{rank}." for rank in range(2, count + 1))]
+
+
+def _bars(
+    axis: Any,
+    title: str,
+    labels: Sequence[str],
+    shares: Sequence[float | None],
+    last_hatched: bool = False,
+) -> None:
+    """Bars of ``shares`` in per cent, dark to light, none for None; the last one may be hatched."""
+    greyed = len(labels) - last_hatched
+    greys = [str(0.25 + 0.6 * i / max(greyed - 1, 1)) for i in range(greyed)]
+    greys += ["white"] * last_hatched
+    heights = [float("nan") if share is None else 100 * share for share in shares]
+    bars = axis.bar(range(len(labels)), heights, color=greys, edgecolor="black")
+    if last_hatched:
+        bars[-1].set_hatch("//")
+    axis.bar_label(bars, fmt="%.1f", padding=2)
+    axis.set_title(title, fontsize="medium")
+    axis.set_xticks(range(len(labels)), labels, rotation=25, ha="right")
+    axis.margins(y=0.15)
+    axis.spines[["top", "right"]].set_visible(False)

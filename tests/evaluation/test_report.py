@@ -1,0 +1,100 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Tables, words and picture of reports whose numbers are known."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.report import in_words, interest_table, relevance_table, table
+
+NUMBERS = {"recall@5": 0.25, "ndcg@5": 0.2, "ndcg_hits@5": 0.5, "hitrate@5": 0.4, "users": 7}
+LISTS = {"coverage": 0.3, "gini": 0.9, "popularity_rank": 0.02, "category_diversity": 0.6}
+TRUTHS = {"coverage": 0.5, "gini": 0.7, "popularity_rank": 0.1, "category_diversity": 0.4}
+EPOCH = {
+    **NUMBERS,
+    "interests": {
+        "count": 2,
+        "cosine": {"mean": 0.375, "p10": 0.1, "p50": 0.4, "p90": 0.6},
+        "dead": 0.25,
+        "share_by_rank": [0.8, 0.2],
+    },
+    "lists": LISTS,
+    "truths": TRUTHS,
+    "catalogue": {"items": 1000, "popularity_from": "train clicks"},
+}
+
+
+def report_of(epoch: dict) -> dict:
+    popular = {**NUMBERS, "lists": {**epoch["lists"], "coverage": 0.005}}
+    return {
+        **epoch,
+        "top_n": 5,
+        "settings": {"file": "models/recall/mind/config.yaml"},
+        "epochs": {"3": epoch},
+        "baselines": {"most_popular": popular},
+    }
+
+
+def changed(**parts) -> dict:
+    epoch = copy.deepcopy(EPOCH)
+    for name, values in parts.items():
+        epoch[name] |= values
+    return report_of(epoch)
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell for cell in line.split("  ") if cell] for line in text.splitlines()]
+
+
+def test_the_second_table_has_model_baselines_and_truths():
+    header, _, model, popular, truths = cells(interest_table(report_of(EPOCH)))
+    assert [cell.strip() for cell in header][:4] == [
+        "interests",
+        "cosine",
+        "dead",
+        "share of list, %",
+    ]
+    shown = [cell.strip() for cell in model]
+    assert shown == ["MIND, epoch 3", "0.38", "0.25 of 2", "80 / 20", "30.0", "90.0", "2.0", "60.0"]
+    assert [cell.strip() for cell in popular] == ["MostPopular", "0.5", "90.0", "2.0", "60.0"]
+    assert [c.strip() for c in truths] == ["held-out clicks", "50.0", "70.0", "10.0", "40.0"]
+
+
+def test_the_first_table_is_printed_unchanged_above():
+    report = report_of(EPOCH)
+    assert table(report).startswith(relevance_table(report) + "\n\n")
+    assert [c.strip() for c in cells(relevance_table(report))[2]][:2] == ["MIND, epoch 3", "25.000"]
+
+
+def test_words_say_what_the_numbers_mean():
+    first, second = in_words(report_of(EPOCH)).splitlines()
+    assert "Of 2 interests a user, 0.25 are dead; the largest brings 80 % of the list" in first
+    assert "even share: 50 %" in first
+    assert "mean cosine is 0.38" in first
+    assert "30.0 % of the 1,000 items, more popular ones than users click" in second
+    assert "2.0 % against 10.0 %" in second
+    assert "no more popular ones" in in_words(changed(lists={"popularity_rank": 0.2}))
+
+
+def test_unknown_numbers_are_left_out(tmp_path):
+    report = changed(
+        interests={"count": 1, "cosine": {"mean": None}, "share_by_rank": [None]},
+        lists={"gini": None, "popularity_rank": None},
+    )
+    for shown in (report["lists"], report["truths"], report["baselines"]["most_popular"]["lists"]):
+        del shown["category_diversity"]
+    assert "category" not in interest_table(report)
+    assert "None" not in table(report)
+    assert "nan" not in table(report)
+    assert "cosine" not in in_words(report)
+    draw(report, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_picture_is_drawn_for_any_number_of_interests(tmp_path, count):
+    report = changed(interests={"count": count, "share_by_rank": [1 / count] * count})
+    draw(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
