@@ -1,0 +1,156 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The command line of benchmarks/quality.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from paddlerec_milvus.command import run
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.evaluation.report import machine, versions
+from quality_table import mind
+from quality_table.baselines import METHODS
+from quality_table.data import open_data
+from quality_table.expected import FILE, differences, read_expected
+from quality_table.pieces import say
+from quality_table.relevance import TOP_N
+from quality_table.render import draw, markdown
+from quality_table.results import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [*METHODS, *mind.TITLES]
+EXAMPLES = """\
+examples:
+  python benchmarks/quality.py --data books=datasets/books --data sports=datasets/sports
+  python benchmarks/quality.py --data books=datasets/books --paddlerec ../PaddleRec --check
+  python benchmarks/quality.py --data mine=datasets/mine --methods mind ease -o runner.epochs=8
+
+DIR is a folder made by datasets/amazonbook/prepare.py, or one with a raw interactions.csv, which is
+then prepared. An interrupted run goes on where it stopped: finished trainings stay in --work."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=f"recall, ndcg and hitrate at {TOP_N} of MIND and of baselines tuned on valid, "
+        "on the test users of click logs: a table, JSON and a picture.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", action="append", required=True, metavar="NAME=DIR", help="again for each log")
+    add("--methods", nargs="+", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
+    add("--seeds", type=int, default=3, metavar="N", help="trainings of MIND, ALS and BPR (3)")
+    add("--jobs", type=int, default=2, metavar="N", help="trainings at a time, a thread each (2)")
+    add("--paddlerec", type=Path, metavar="DIR", help="a checkout: its MIND is trained, too")
+    add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
+    add("--retune", action="store_true", help=f"tune also what {FILE.name} has parameters of")
+    add("--check", action="store_true", help=f"compare with {FILE.name}: exit code 1 if it is off")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "quality", metavar="PATH")
+    add("--work", type=Path, default=Path("output_quality"), metavar="DIR", help="kept for reruns")
+    add(*("-o", "--opt"), nargs="*", action="extend", default=[], metavar="KEY=VALUE",
+        help="settings of our MIND")  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; exit code 1 when --check finds something off, 2 for a user's mistake."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    off: list[str] = []
+
+    def work() -> None:
+        plan = _plan(arguments)
+        _check_place(arguments.out)
+        results = run_plan(plan, arguments.work.resolve(), arguments.jobs)
+        _write(_report(arguments, plan, results), arguments.out)
+        if arguments.check:
+            for data in plan.data:
+                off.extend(differences(plan.expected, data, results[data.name]["methods"]))
+            say("\n".join(f"off: {line}" for line in off) or f"all as {FILE.name} has it")
+
+    return run(work) or int(bool(off))
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    for name in given.methods:
+        if name not in NAMES:
+            hint = nearest(name, NAMES)
+            raise SettingsError(f"--methods {name}: no such method{hint}; of {', '.join(NAMES)}")
+    for name in ("seeds", "jobs", "paddlerec_batches"):
+        if getattr(given, name) < 1:
+            raise SettingsError(f"--{name} {getattr(given, name)}: expected 1 or more")
+    if given.paddlerec and not (given.paddlerec / "models/recall/mind/config.yaml").exists():
+        raise SettingsError(f"--paddlerec {given.paddlerec}: no checkout of PaddleRec")
+    settings = load_settings(mind.OURS, given.opt)  # a misspelt -o ends here, before any work
+    data = [open_data(each, given.work.resolve()) for each in given.data]
+    if len({each.name for each in data}) < len(data):
+        raise SettingsError(f"--data {' '.join(given.data)}: each needs a name of its own")
+    return Plan(
+        data=data,
+        methods=given.methods,
+        seeds=given.seeds,
+        maxlen=settings.hyper_parameters["maxlen"],
+        options=given.opt,
+        paddlerec=given.paddlerec and given.paddlerec.resolve(),
+        paddlerec_batches=given.paddlerec_batches,
+        retune=given.retune,
+        expected=read_expected(),
+    )
+
+
+def _files(out: Path) -> dict[str, Path]:
+    return {kind: out.with_name(f"{out.name}.{kind}") for kind in ("md", "json", "png")}
+
+
+def _check_place(out: Path) -> None:
+    """An output that cannot be written ends the run before it begins."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for file in _files(out).values():
+            with file.open("ab"):
+                pass
+            if not file.stat().st_size:
+                file.unlink()
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def _report(given: argparse.Namespace, plan: Plan, results: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "command": shlex.join(["python", "benchmarks/quality.py", *given.argv]),
+        "top_n": TOP_N,
+        "maxlen": plan.maxlen,
+        "seeds": list(range(1, plan.seeds + 1)),
+        "jobs": given.jobs,
+        "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED, "level": 0.95},
+        "grids": {
+            method.title: {**method.grid, **method.after}
+            for name, method in METHODS.items()
+            if name in plan.methods
+        },
+        "data": results,
+        "machine": machine(),
+        "versions": versions() | {name: version(name) for name in ("scipy", "implicit")},
+    }
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    files, text = _files(out), markdown(report)
+    for kind, content in (("md", text), ("json", json.dumps(report, indent=1) + "\n")):
+        fresh = files[kind].with_name(f".{files[kind].name}.new")
+        fresh.write_text(content, encoding="utf-8")
+        fresh.replace(files[kind])
+    draw(report, files["png"])
+    print(text)
+    say(f"written: {', '.join(map(str, files.values()))}")

@@ -1,0 +1,102 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""MIND, ours and PaddleRec's: trained by tools/trainer.py, measured with exact search."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddlerec_milvus.config import Settings, load_settings
+from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from quality_table.data import DataSet
+from quality_table.relevance import TOP_N, means, relevance_of
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ROOT / "models" / "recall" / "mind" / "config.yaml"
+TITLES = {"mind": "MIND", "mind_paddlerec": "MIND of PaddleRec"}
+USERS = 512  # encoded and searched at a time
+
+
+def code_of(yaml: Path) -> str:
+    """SHA-256 of a model folder's sources and of the yaml."""
+    digest = sha256()
+    for file in [*sorted(yaml.parent.glob("*.py")), yaml]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def paddlerec_options(batches: int) -> list[str]:
+    """Its own settings, but for one epoch of so many batches."""
+    return ["runner.epochs=1", f"runner.batches_per_epoch={batches}"]
+
+
+def measure(
+    data: DataSet, yaml: Path, options: Sequence[str], seed: int, folder: Path
+) -> dict[str, Any]:
+    """Train into ``folder`` and measure its best epoch on valid and test; the folder is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    places = [f"runner.model_save_path={folder / 'model'}", f"runner.seed={seed}"]
+    given = [*options, *places]
+    seconds = _train(["-m", str(yaml), "--data", str(data.folder), "-o", *given], folder / "log")
+    settings = load_settings(yaml, [f"hyper_parameters.item_count={data.item_count}", *given])
+    checkpoint, about = _best(folder / "model")
+    users = {split: data.users(split) for split in ("valid", "test")}
+    lists = lists_of(settings, checkpoint, users)
+    shutil.rmtree(folder)
+    valid, test = (relevance_of(lists[split], users[split]) for split in users)
+    return {"seconds": seconds, "checkpoint": about, "valid": means(valid), "test": test}
+
+
+def _train(arguments: list[str], log: Path) -> float:
+    """Seconds of tools/trainer.py, its start included; UserError with its last lines on failure."""
+    command = [sys.executable, "-u", str(ROOT / "tools" / "trainer.py"), *arguments]
+    began = time.perf_counter()
+    with log.open("w") as lines:
+        done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        said = "\n".join(log.read_text().splitlines()[-5:])
+        raise UserError(f"{' '.join(command)}: exit code {done.returncode}\n{said}\nall: {log}")
+    return time.perf_counter() - began
+
+
+def _best(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that was best on valid, else the last, and what is known of it."""
+    from paddlerec_milvus.checkpoint import BEST, BEST_FILE  # paddle: not for the baselines
+
+    best = folder / BEST
+    if best.exists():
+        return best, json.loads((best / BEST_FILE).read_text())
+    epochs = sorted(int(each.name) for each in folder.iterdir() if each.name.isdigit())
+    return folder / str(epochs[-1]), {"epoch": epochs[-1], "chosen": "the last"}
+
+
+def lists_of(
+    settings: Settings, checkpoint: Path, splits: dict[str, HeldOutUsers]
+) -> dict[str, np.ndarray]:
+    """Candidates [U, TOP_N] of each split by exact search with all interests."""
+    from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.users import Queries, Search, Stopwatch, candidates_of
+    from paddlerec_milvus.zoo import ModelFolder
+
+    encoder = Encoder(settings, ModelFolder(settings.model_dir))
+    encoder.load(checkpoint)
+    table, metric = encoder.item_vectors(), settings.retrieval.metric
+    ids = np.arange(1, len(table), dtype=np.int64)  # row 0 is padding
+    search = Search(ExactRetriever(table[1:], ids, metric), table, metric, TOP_N)
+    lists = {}
+    for split, users in splits.items():
+        asked = Queries.of(users, encoder.maxlen, exclude_history=False)
+        lists[split], _ = candidates_of(encoder, search, asked, USERS, Stopwatch())
+    return lists

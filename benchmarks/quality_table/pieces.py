@@ -1,0 +1,134 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Pieces of work: done in processes of one thread each, kept, and never done twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from quality_table import baselines, mind
+from quality_table.data import DataSet
+from quality_table.relevance import RECALL, TOP_N, means
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One training; ``stage`` is ``tune`` (on valid users) or ``measure`` (on test users)."""
+
+    data: DataSet
+    method: str
+    stage: str
+    params: dict[str, Any]
+    seed: int
+    maxlen: int
+    code: str = baselines.CODE
+    yaml: str = ""  # of a MIND
+
+    @property
+    def name(self) -> str:
+        """Of its file: a digest of all that decides the result, places left out."""
+        about = asdict(self) | {"data": self.data.fingerprint, "yaml": None, "top_n": TOP_N}
+        digest = sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{self.data.name}-{self.method}-{self.stage}-{digest}"
+
+    def __str__(self) -> str:
+        words = [f"{key}={value}" for key, value in self.params.items()]
+        seed = [f"seed={self.seed}"] if self.stage == "measure" else []
+        return " ".join([self.data.name, self.stage, self.method, *words, *seed])
+
+
+def work_on(piece: Piece, work: Path) -> Any:
+    """Do one piece; its result is JSON."""
+    if piece.stage == "tune":
+        return baselines.tune(piece.data, piece.method, piece.params, piece.maxlen)
+    if piece.method in baselines.METHODS:
+        return baselines.measure(piece.data, piece.method, piece.params, piece.seed, piece.maxlen)
+    folder = work / "models" / piece.name
+    return mind.measure(piece.data, Path(piece.yaml), piece.params["options"], piece.seed, folder)
+
+
+def _kept(piece: Piece, work: Path) -> tuple[Any, float]:
+    began = time.perf_counter()
+    result = work_on(piece, work)
+    file = work / "pieces" / f"{piece.name}.json"
+    fresh = file.with_suffix(".new")
+    about = asdict(piece) | {"data": piece.data.fingerprint, "yaml": None}
+    fresh.write_text(json.dumps({"piece": about, "result": result}))
+    fresh.replace(file)
+    return result, time.perf_counter() - began
+
+
+def run_pieces(pieces: Sequence[Piece], work: Path, jobs: int) -> list[Any]:
+    """Their results, in order; what the work folder holds already is read from there."""
+    (work / "pieces").mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
+    for piece in pieces:
+        file = work / "pieces" / f"{piece.name}.json"
+        if file.exists():
+            results[piece.name] = json.loads(file.read_text())["result"]
+    left = {piece.name: piece for piece in pieces if piece.name not in results}
+    if results:
+        say(f"{len(results)} of {len(results) + len(left)} are in {work / 'pieces'}")
+    if left:
+        results |= _run(list(left.values()), work, jobs)
+    return [results[piece.name] for piece in pieces]
+
+
+def _run(pieces: Sequence[Piece], work: Path, jobs: int) -> dict[str, Any]:
+    os.environ |= dict.fromkeys(ONE_THREAD, "1")  # before a process loads numpy
+    results = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(jobs, len(pieces)), mp_context=context, initializer=_worker
+    ) as pool:
+        futures = {pool.submit(_kept, piece, work): piece for piece in pieces}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                piece = futures[future]
+                results[piece.name], seconds = future.result()
+                found = _found(results[piece.name])
+                say(f"[{done}/{len(pieces)}] {piece}: {found} ({seconds:.0f} s)")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return results
+
+
+def _worker() -> None:
+    """Leave Ctrl-C to the parent; when it terminates this process, end its trainer too."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="paddle")  # of no concern here
+
+    def stop(*_: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(143)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _found(result: Any) -> str:
+    if isinstance(result, list):
+        return f"valid {RECALL} {100 * max(trial['valid'][RECALL] for trial in result):.2f}"
+    return f"test {RECALL} {100 * means(result['test'])[RECALL]:.2f}"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
