@@ -57,7 +57,9 @@ class ModelFolder:
         self._inside = False
 
     def _owns(self, module: object) -> bool:
-        places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+        # not getattr: some packages' modules answer it with whatever is asked for
+        own = getattr(module, "__dict__", {})
+        places = [own.get("__file__"), *(own.get("__path__") or ())]
         return any(place and Path(place).is_relative_to(self.path) for place in places)
 
     def _takes_name(self, name: str) -> bool:

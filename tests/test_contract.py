@@ -95,7 +95,7 @@ def test_our_mind_in_a_loop_as_paddlerecs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     epochs = [line for line in lines if line[0] == "epoch"]
-    assert [line[1:3] for line in epochs] == [["0", "10"], ["1", "10"], ["2", "10"]]
+    assert [line[1:3] for line in epochs] == [[str(epoch), "10"] for epoch in range(4)]
     losses = [float(line[3].removeprefix("loss:")) for line in epochs]
     assert losses[-1] < losses[0]
     assert lines[-1] == ["infer", "[2,", "4,", "8]", "[2,", "1,", "3]", "[41,", "8]"]
@@ -122,7 +122,8 @@ def test_paddlerecs_folder_as_it_is(tmp_path: Path) -> None:
 def test_our_mind_from_its_own_folder_and_from_the_root(tmp_path: Path) -> None:
     log = mind_folder(tmp_path / "mind").parent.parent / "log"
     options = ["runner.epochs=1", "runner.batches_per_epoch=2", f"runner.train_data_dir={log}"]
-    options += ["hyper_parameters.item_count=41"]
+    options += ["hyper_parameters.item_count=41", "hyper_parameters.neg_samples=16"]
+    options += ["runner.valid_data_dir=", "runner.patience=0"]
     for name, cwd, given in (("a", MIND, "config.yaml"), ("b", ROOT, "mind/config.yaml")):
         script = [str(ROOT / "tools" / "trainer.py"), "-m", given, "-o", *options]
         script += [f"runner.model_save_path={tmp_path / name}"]

@@ -99,12 +99,12 @@ class InterestCapsules(nn.Layer):
         """Weights [B, L, K] by which ``history`` [B, L, D] makes the interests; 0 at padding.
 
         ``lengths`` [B, 1] clicks are real. Gradients flow through the weights of a click's age
-        and, where ``weights_learn``, through the last iteration's routing; else none reach it, as
+        and, where ``weights_learn``, through all iterations; else none reach the routing, as
         in the authors' published code. Agreement is computed from the inner products of the
         behaviours: with G = b b', an interest z = w b gives z b' = w G and |z|^2 = w G w'.
         """
         clicks = self.click_weights(self.recency, lengths, history.shape[1])
-        with paddle.set_grad_enabled(self.weights_learn):
+        with paddle.set_grad_enabled(self.weights_learn and paddle.is_grad_enabled()):
             behaviours = paddle.matmul(history, self.bilinear_mapping_matrix)  # S e, [B, L, D]
             products = paddle.matmul(behaviours, behaviours, transpose_y=True)  # G, [B, L, L]
             squared = paddle.diagonal(products, axis1=1, axis2=2).unsqueeze(2)

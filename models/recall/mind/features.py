@@ -42,10 +42,10 @@ def item_codes(config, item_count):
     path = data_folder(config) / "item_features.csv"
     ids, codes = read_codes(path, "item_features")
     missing = np.setdiff1d(np.arange(1, item_count), ids)
-    if len(missing) or ids.max() >= item_count:
+    if len(missing) or ids.min() < 1 or ids.max() >= item_count:
         raise ValueError(
-            f"{path}: holds {len(ids)} items up to {ids.max()}, but hyper_parameters.item_count: "
-            f"{item_count} has items 1 to {item_count - 1}"
+            f"{path}: holds {len(ids)} items, {ids.min()} to {ids.max()}, but "
+            f"hyper_parameters.item_count: {item_count} has items 1 to {item_count - 1}"
             + (f"; missing: {', '.join(map(str, missing[:5]))}" if len(missing) else "")
         )
     table = np.zeros([item_count, codes.shape[1]], dtype=np.int64)

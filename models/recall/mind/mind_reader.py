@@ -18,6 +18,8 @@ from paddle.io import IterableDataset, get_worker_info
 
 def read_clicks(file_list):
     """Arrays ``users``, ``items`` (int64, [n]) of ``uid,item,time`` lines, by user, then time."""
+    if not file_list:
+        raise ValueError("no file of clicks (lines uid,item,time) in runner.train_data_dir")
     parts = []
     for path in file_list:
         try:
@@ -80,6 +82,11 @@ class RecDataset(IterableDataset):
 
     def set_share(self, rank, world):
         """Give the rows of process ``rank`` of ``world`` alone: the same number to each."""
+        if world > min(self.batch_size, len(self.samples)):
+            raise ValueError(
+                f"{world} processes share runner.train_batch_size: {self.batch_size} and "
+                f"{len(self.samples)} samples: at least one for each is needed"
+            )
         self.rank, self.world = rank, world
 
     def count_batches(self, batch_size):
@@ -97,12 +104,12 @@ class RecDataset(IterableDataset):
         rng = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1
         order = rng.permutation(self.samples)
+        own = batch_size // self.world
         if self.batches_per_epoch > 0:
-            wanted = self.batches_per_epoch * batch_size
+            wanted = self.batches_per_epoch * own * self.world
             rounds = [order] + [rng.permutation(order) for _ in range((wanted - 1) // len(order))]
             order = np.concatenate(rounds)[:wanted]
         offsets = np.arange(self.maxlen)
-        own = batch_size // self.world
         order = order[: len(order) // self.world * self.world][self.rank :: self.world]
         for start in range(0, len(order), own):
             clicks = order[start : start + own]

@@ -29,6 +29,7 @@ class NegativeSampler:
         self.power = power
         self.count_items = count_items
         self._shares = None
+        self._powered_shares = None
         self._cdf = None
 
     @property
@@ -41,10 +42,13 @@ class NegativeSampler:
             self._shares = counts / paddle.sum(counts)
         return self._shares
 
+    @property
     def _powered(self):
-        weights = self.shares**self.power
-        weights[0] = 0.0
-        return weights / paddle.sum(weights)
+        if self._powered_shares is None:
+            weights = self.shares**self.power
+            weights[0] = 0.0
+            self._powered_shares = weights / paddle.sum(weights)
+        return self._powered_shares
 
     def sample(self, n):
         """Ids [n] int64; of ``all`` every item once."""
@@ -57,7 +61,7 @@ class NegativeSampler:
             ids = paddle.exp(draws * math.log(self.item_count)).astype("int64")
         else:
             if self._cdf is None:
-                self._cdf = paddle.cumsum(self._powered())
+                self._cdf = paddle.cumsum(self._powered)
             ids = paddle.searchsorted(self._cdf, draws, right=True)
         return paddle.clip(ids, 1, self.item_count - 1)
 
@@ -71,7 +75,7 @@ class NegativeSampler:
             return n / (self.item_count - 1)
         if self.distribution == "log_uniform":
             return paddle.log1p(1.0 / ids.astype("float64")) * (n / math.log(self.item_count))
-        return paddle.gather(self._powered(), ids) * n
+        return paddle.gather(self._powered, ids) * n
 
     def log_counts(self, ids, n, batch=0):
         """Log of the expected count among ``n`` draws and the targets of ``batch`` clicks.

@@ -191,7 +191,7 @@ class MIND(nn.Layer):
         """
         interests = interests / self.temperature
         true = paddle.matmul(interests, target.unsqueeze(-1)).squeeze(-1)  # [B, K]
-        batch = labels.shape[0] if self.batch_negatives else 0
+        batch = labels.shape[0] - 1 if self.batch_negatives else 0  # a row's own is not counted
         rest = NegativeLogSum.apply(
             interests,
             negative,
