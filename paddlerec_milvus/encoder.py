@@ -77,8 +77,8 @@ class Encoder:
     ) -> FloatArray:
         """Interests [B, K, D] float32 of ``histories`` [B, maxlen] (padding 0), ``lengths`` [B].
 
-        ``users`` [B] are their ids, for a folder whose ``DygraphModel.user_profiles(users, config)``
-        knows a profile of them; without ids it sees no profile.
+        ``users`` [B] are their ids, for a folder that has ``DygraphModel.user_profiles(users,
+        config)``; without ids it sees no profile.
         """
         batch: list[Any] = [
             paddle.to_tensor(histories),

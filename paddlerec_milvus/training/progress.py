@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +34,19 @@ class Meter:
         )
 
 
-def values_of(metrics: list[Any], names: list[str], printed: dict[str, Any] | None) -> list[Value]:
-    """Everything that a model folder wants logged."""
+def values_of(
+    metrics: list[Any],
+    names: list[str],
+    printed: dict[str, Any] | None,
+    mean: Callable[[Any], Any] = lambda value: value,
+) -> list[Value]:
+    """Everything that a model folder wants logged; ``mean`` is taken over processes."""
     values = []
     for name, metric in zip(names, metrics, strict=False):
-        value = metric.accumulate()
+        value = mean(metric.accumulate())
         values.append((name, f"{value:.6f}", float(value)))
     for name, tensor in (printed or {}).items():
-        array = np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
+        array = mean(np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor))
         values.append((name, str(array).strip("[]"), float(array.reshape(-1)[0])))
     return values
 

@@ -27,15 +27,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_on_request() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once.
+
+    With ``once`` a second one changes nothing: a launcher sends several.
+    """
     asked = threading.Event()
 
     def ask(signum: int, frame: object) -> None:
-        if asked.is_set():
+        if asked.is_set() and not once:
             raise KeyboardInterrupt
+        if not asked.is_set():
+            more = "" if once else "; once more stops at once and loses the epoch"
+            logger.info("stopping after this batch%s", more)
         asked.set()
-        logger.info("stopping after this batch; once more stops at once and loses the epoch")
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -36,6 +36,8 @@ from paddlerec_milvus.training.checkpoint import (
     set_random_state,
     supersede,
 )
+from paddlerec_milvus.training.gradients import Gradients
+from paddlerec_milvus.training.processes import Processes, join
 from paddlerec_milvus.training.progress import Meter, values_of, visual_writer, words
 from paddlerec_milvus.training.schedule import Schedule, open_schedule
 from paddlerec_milvus.training.stopping import (
@@ -68,6 +70,8 @@ class Trainer:
     step: int = 0
     working_dir: Path = field(default_factory=Path.cwd)  # the user's, for log lines
     device: str = field(init=False)
+    processes: Processes = field(init=False)
+    gradients: Gradients | None = None  # of several processes
     config: dict[str, Any] = field(init=False)
     contract: DygraphModel = field(init=False)
     model: Any = field(init=False)
@@ -81,23 +85,24 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        if settings.runner.use_fleet:
-            raise SettingsError(
-                "runner.use_fleet: True, but this trainer runs in one process; set it to False"
-            )
         self.device = use_device(settings)
         if settings.runner.use_amp and self.device != "gpu":
             raise SettingsError(
                 f"runner.use_amp: True needs a GPU, but training runs on the {self.device}; set "
                 "it to False, or runner.use_gpu to True"
             )
+        self.processes = join(settings, self.device)
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
         self.save_path = settings.path("model_save_path")
         self._create_model()
         dataset = self._open_reader()
         self.batches = open_batches(
-            dataset, settings.runner.train_batch_size, settings.runner.num_workers
+            dataset,
+            settings.runner.train_batch_size,
+            settings.runner.num_workers,
+            self.processes,
+            settings.runner.seed,
         )
         self.schedule = open_schedule(settings, self.folder, self.contract, self.config, dataset)
         self.validation = open_validation(settings, self.folder, self.contract, self.model)
@@ -131,19 +136,25 @@ class Trainer:
 
     def run(self) -> None:
         """Train until ``runner.epochs`` or patience ends; Interrupted when asked to stop."""
+        self.processes.meet()
         start = self._starting_point()
         first = 0 if start is None else start.epoch + int(start.done)
         epochs = range(first, self.settings.runner.epochs)
         if not epochs:
             logger.info("%d epochs are done; raise runner.epochs: %d to go on", first, epochs.stop)
         visual = self.settings.model_dir / "visualDL_log" / "train"
+        draws = self.settings.runner.use_visual and self.processes.leads
         with (
             self.folder.active(),
             self._own_names(),
-            visual_writer(visual if self.settings.runner.use_visual else None) as writer,
+            visual_writer(visual if draws else None) as writer,
             logging_redirect_tqdm(loggers=[logging.getLogger()]),
-            stop_on_request() as asked,
+            stop_on_request(once=self.processes.world > 1) as asked,
         ):
+            if self.processes.world > 1:
+                self.processes.align(self.model.parameters())
+                self.gradients = Gradients(self.model, self.optimizer, self.processes, asked)
+                asked = self.gradients.stop
             for epoch in epochs:
                 if self.validation is not None and self.validation.gives_up(epoch, self.best):
                     break
@@ -155,13 +166,14 @@ class Trainer:
         runner = self.settings.runner
         checkpoint = None
         if self.resume:
-            checkpoint = newest(self.save_path)
+            checkpoint = self.processes.from_leader(lambda: newest(self.save_path))
             if checkpoint is None:
                 logger.info("nothing to resume in %s: starting at epoch 0", self.save_path)
         elif runner.last_epoch >= 0:
             checkpoint = self.save_path / str(runner.last_epoch)
         if checkpoint is None:
-            shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
+            if self.processes.leads:
+                shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
             if newest(self.save_path) is not None:
                 logger.info("%s holds an earlier run: its epochs are replaced", self.save_path)
             return None
@@ -170,7 +182,8 @@ class Trainer:
         self._require_same_run(checkpoint, position)
         set_random_state(position.random)
         self.step, self.saved, self.best = position.step, checkpoint, position.best
-        keep_best(self.save_path, self.best)
+        if self.processes.leads:
+            keep_best(self.save_path, self.best)
         if self.validation is not None:
             self.best = self.validation.comparable(self.best)
         logger.info("resumed from %s", checkpoint)
@@ -178,10 +191,10 @@ class Trainer:
 
     def _require_same_run(self, checkpoint: Path, position: Position) -> None:
         """SettingsError where the state of ``position`` does not fit the settings of this run."""
-        was, now = position.settings, self._run_settings()
+        was, now = {"processes": 1, **position.settings}, self._run_settings()
         changed = [
             f"{key}: was {was.get(key)}, is {now[key]}"
-            for key in (*ORDER_KEYS, "optimizer")
+            for key in (*ORDER_KEYS, "processes", "optimizer")
             if was.get(key) != now[key]
         ]
         if was.get("optimizer") != now["optimizer"]:
@@ -199,8 +212,12 @@ class Trainer:
 
     def _run_settings(self) -> dict[str, Any]:
         order = {key: self.config.get(key) for key in ORDER_KEYS}
-        optimizer, epochs = type(self.optimizer).__name__, self.settings.runner.epochs
-        return {**order, "optimizer": optimizer, "epochs": epochs}
+        return {
+            **order,
+            "processes": self.processes.world,
+            "optimizer": type(self.optimizer).__name__,
+            "epochs": self.settings.runner.epochs,
+        }
 
     def _epoch(
         self, epoch: int, start: Position | None, asked: threading.Event, writer: Any
@@ -218,9 +235,9 @@ class Trainer:
             meter.reader += started - waited
             metrics, printed = self._step(epoch, done, batch, metrics)
             meter.run += time.perf_counter() - started
-            meter.samples += len(batch[0])
+            meter.samples += len(batch[0]) * self.processes.world
             if done % interval == 0:
-                values = values_of(metrics, names, printed)
+                values = values_of(metrics, names, printed, self.processes.mean)
                 logger.info("epoch: %d, batch_id: %d, %s%s", epoch, done, words(values), meter)
                 meter = Meter(interval)
                 for name, _, value in values if writer is not None else ():
@@ -238,7 +255,8 @@ class Trainer:
                 f"{self.settings.path('train_data_dir')}: gives not one batch of "
                 f"runner.train_batch_size: {self.settings.runner.train_batch_size}; lower it"
             )
-        line, seconds = words(values_of(metrics, names, printed)), time.perf_counter() - began
+        line = words(values_of(metrics, names, printed, self.processes.mean))
+        seconds = time.perf_counter() - began
         logger.info("epoch: %d done, %sepoch time: %.2f s", epoch, line, seconds)
         self._end(epoch, epoch_random)
 
@@ -248,6 +266,9 @@ class Trainer:
         """The batches that are left, how many are done, and the random state of the first."""
         if start is not None:
             set_random_state(start.epoch_random)
+        elif self.processes.world > 1:  # streams that a resume finds again
+            seed_everything(self.processes.seed(self.settings.runner.seed, epoch))
+            self.processes.align(self.model.buffers())
         epoch_random = random_state()
         batches, done = self.batches(epoch), 0
         if start is not None:
@@ -264,12 +285,16 @@ class Trainer:
             loss, metrics, printed = self.contract.train_forward(
                 self.model, metrics, batch, self.config
             )
+        loss.backward()
+        if self.gradients is not None:
+            loss = self.gradients.average(loss)
         # on a device a look at the loss waits for all work under way
         if self.device == "cpu" or done % self.settings.runner.print_interval == 0:
             place = f"epoch {epoch}, batch {done} (step {self.step})"
             require_finite_loss(loss, place, self.config, self.saved)
-        loss.backward()
         self.optimizer.step()
+        if self.gradients is not None:
+            self.gradients.stepped()
         return metrics, printed
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -279,12 +304,22 @@ class Trainer:
     def _end(self, epoch: int, epoch_random: dict[str, Any]) -> None:
         """Measure the model after ``epoch`` and save it; the best so far is kept beside."""
         self._require_finite(epoch)
+        self.saved = self.save_path / str(epoch)
+        self.best = self.processes.from_leader(lambda: self._keep(epoch, epoch_random))
+
+    def _keep(self, epoch: int, epoch_random: dict[str, Any]) -> Best | None:
         if self.validation is not None:
             self.best = self.validation.better(epoch, self.best)
         self._save(self.save_path / str(epoch), epoch, 0, epoch_random, done=True)
         keep_best(self.save_path, self.best)
+        return self.best
 
     def _stop(self, epoch: int, done: int, epoch_random: dict[str, Any]) -> None:
+        if self.processes.world > 1:
+            raise Interrupted(
+                f"stopped in epoch {epoch}, of which several processes keep nothing; the same "
+                "command with --resume goes on after the last epoch that was done"
+            )
         self._require_finite(epoch)
         self._save(self.save_path / INTERRUPTED, epoch, done, epoch_random, done=False)
         raise Interrupted(

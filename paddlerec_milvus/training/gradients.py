@@ -1,0 +1,199 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""One gradient out of those of several processes, tables with sparse gradients included.
+
+Each process has the mean loss of its own rows and all have the same number of rows, so the mean of
+their gradients is the gradient of the whole batch. A table's gradient is the rows that a batch
+looked up: they are collected and summed by row, and a dense one is never made.
+
+On one host's CPU the tables and their accumulators in the optimizer lie in memory that all
+processes see, and each updates an equal share of a batch's rows; elsewhere each updates all of its
+copy.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle.nn import functional
+from scipy.sparse import csr_matrix
+
+from paddlerec_milvus.errors import ModelError
+from paddlerec_milvus.training.exchange import (
+    Collected,
+    Collectives,
+    Exchange,
+    Floats,
+    Ids,
+    SharedMemory,
+    view,
+)
+from paddlerec_milvus.training.processes import Processes
+
+
+def sum_rows(collected: Collected, part: int, parts: int) -> tuple[Ids, Floats, int]:
+    """The ``part``-th of ``parts`` equal shares of the distinct rows of what was collected.
+
+    Returns the rows, rising, the mean over the processes of each one's values, and the number of
+    all distinct rows. Values of a row are added in the order of the processes.
+    """
+    counts, room = collected.counts, collected.ids.shape[1]
+    ids = np.concatenate([own[:n] for own, n in zip(collected.ids, counts, strict=True)])
+    places = np.concatenate([w * room + np.arange(n) for w, n in enumerate(counts)])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    first = np.ones(len(ids), dtype=bool)
+    np.not_equal(ids[1:], ids[:-1], out=first[1:])
+    starts = np.append(np.flatnonzero(first), len(ids))
+    total = len(starts) - 1
+    low, high = (-(-total * each // parts) for each in (part, part + 1))
+    chosen = places[order[starts[low] : starts[high]]].astype(np.int32)
+    weights = np.full(len(chosen), 1.0 / len(counts), dtype=np.float32)
+    values = collected.values.reshape(-1, collected.values.shape[2])
+    indptr = (starts[low : high + 1] - starts[low]).astype(np.int32)
+    mean = csr_matrix((weights, chosen, indptr), shape=(high - low, len(values))) @ values
+    return ids[starts[low:high]], mean, total
+
+
+def set_sparse_gradient(table: Any, rows: Ids, values: Floats) -> None:
+    """Make ``values`` [n, D] at ``rows`` [n] the gradient of ``table`` [V, D]."""
+    if table.grad is None:  # this process looked up nothing
+        row = functional.embedding(paddle.zeros([1], dtype="int64"), table, sparse=True)
+        row.sum().backward()
+    gradient = table.grad.get_selected_rows()
+    gradient.set_rows(rows.tolist())
+    tensor = paddle.from_dlpack(values) if table.place.is_cpu_place() else paddle.to_tensor(values)
+    gradient.get_tensor()._share_data_with(tensor.value().get_tensor())
+
+
+def updates_rows_alone(optimizer: Any) -> bool:
+    """Whether a row of a table changes by its own gradient only, and only in a step that has it."""
+    adam = type(optimizer) is paddle.optimizer.Adam and optimizer._lazy_mode
+    rowwise = adam or type(optimizer) in (paddle.optimizer.SGD, paddle.optimizer.Adagrad)
+    return bool(rowwise and optimizer._grad_clip is None and optimizer.regularization is None)
+
+
+class Gradients:
+    """What the processes of a run do between ``backward`` and the next batch."""
+
+    def __init__(
+        self, model: Any, optimizer: Any, processes: Processes, asked: threading.Event
+    ) -> None:
+        self.optimizer, self.processes, self.asked = optimizer, processes, asked
+        self.stop = threading.Event()  # some process was asked to stop: all do, after this step
+        self.parameters = [each for each in model.parameters() if not each.stop_gradient]
+        self.dense: list[Any] = []
+        self.tables: list[Any] = []
+        self.exchange: Exchange | None = None
+        self.shared = False  # the tables lie in memory that all see
+        self.idle = False  # some process has no row to update in this step
+
+    def average(self, loss: Any) -> Any:
+        """Make every gradient its mean over the processes; gives the mean ``loss``."""
+        if self.exchange is None:
+            self.exchange = self._open()
+        world = self.processes.world
+        used = [each.grad is not None for each in self.dense]
+        header = np.array([self.asked.is_set(), float(loss), *used], dtype=np.float32)
+        header, row, collected = self.exchange(header, self._dense(), self._rows())
+        start = 0
+        for each, used_by in zip(self.dense, header[2:], strict=True):
+            if used_by:
+                mean = row[start : start + each.size].reshape(each.shape) / world
+                each.grad = mean.astype(each.dtype)
+            start += each.size
+        self.idle = False
+        for table, found in zip(self.tables, collected, strict=True):
+            part, parts = (self.processes.rank, world) if self.shared else (0, 1)
+            rows, values, total = sum_rows(found, part, parts)
+            self.idle |= 0 < total < parts
+            if total:
+                set_sparse_gradient(table, rows, values)
+        if header[0]:
+            self.stop.set()
+        return paddle.to_tensor(header[1] / world)
+
+    def stepped(self) -> None:
+        """After the optimizer's step: nobody reads a table before all have updated it."""
+        if self.shared:
+            if self.idle:  # an optimizer counts no step without a row
+                self.processes.align(self._accumulators(of_rows=False))
+            self.processes.fence()
+        elif isinstance(self.exchange, SharedMemory):
+            self.shared = self._share()
+            if not self.shared:
+                self.exchange = Collectives(self.processes)
+
+    def _open(self) -> Exchange:
+        """In the first step, whose gradients show which are sparse."""
+        sparse = [
+            each.grad is not None and each.grad.is_selected_rows() for each in self.parameters
+        ]
+        anywhere = self.processes.mean(np.array(sparse, dtype=np.float32)) > 0
+        for each, is_table in zip(self.parameters, anywhere, strict=True):
+            (self.tables if is_table else self.dense).append(each)
+        near = self.processes.on_one_host and paddle.get_device() == "cpu"
+        if near and self.tables and updates_rows_alone(self.optimizer):
+            sizes = 2 + len(self.dense), sum(each.size for each in self.dense)
+            widths = [each.shape[1] for each in self.tables]
+            shared = SharedMemory.open(self.processes, *sizes, widths)
+            if shared is not None:
+                return shared
+        return Collectives(self.processes)
+
+    def _dense(self) -> list[Any]:
+        """A gradient of each, zeros where this process has none."""
+        for each in self.dense:
+            if each.grad is not None and each.grad.is_selected_rows():
+                raise _changed(each, "sparse")
+        return [
+            paddle.zeros(each.shape) if each.grad is None else each.grad.astype("float32")
+            for each in self.dense
+        ]
+
+    def _rows(self) -> list[tuple[Ids, Any]]:
+        found = []
+        for table in self.tables:
+            if table.grad is None:
+                found.append((np.zeros(0, dtype=np.int64), paddle.zeros([0, table.shape[1]])))
+                continue
+            if not table.grad.is_selected_rows():
+                raise _changed(table, "dense")
+            values = table.grad._get_tensor_from_selected_rows()
+            found.append((np.array(table.grad.rows(), dtype=np.int64), values))
+        return found
+
+    def _accumulators(self, *, of_rows: bool) -> list[Any]:
+        """The optimizer's of the tables: those with a value for each row, or the others."""
+        return [
+            by_parameter[table.name]
+            for by_parameter in self.optimizer._accumulators.values()
+            for table in self.tables
+            if table.name in by_parameter
+            and (by_parameter[table.name].shape == table.shape) is of_rows
+        ]
+
+    def _share(self) -> bool:
+        """Move the tables and their accumulators, the same in all so far, to where all see them."""
+        tensors = [*self.tables, *self._accumulators(of_rows=True)]
+        arrays = self.processes.shared_arrays([(each.shape, np.float32) for each in tensors])
+        if arrays is None:
+            return False
+        for tensor, array in zip(tensors, arrays, strict=True):
+            if self.processes.leads:
+                array[...] = view(tensor)
+        self.processes.fence()
+        for tensor, array in zip(tensors, arrays, strict=True):
+            trained, tensor.stop_gradient = not tensor.stop_gradient, True
+            tensor.set_(paddle.from_dlpack(array))
+            tensor.stop_gradient = not trained
+        return True
+
+
+def _changed(parameter: Any, kind: str) -> ModelError:
+    return ModelError(
+        f"the gradient of parameter {parameter.name} {list(parameter.shape)} became {kind} during "
+        "the run, which several processes cannot follow: train in one"
+    )
