@@ -42,7 +42,9 @@ lint: .venv/installed-dev  ## ruff, mypy strict, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: .venv/installed-dev  ## evaluation speed against PaddleRec: make bench PADDLEREC=/path/to/PaddleRec
+bench: .venv/installed-dev  ## speed of training and evaluation against PaddleRec: make bench PADDLEREC=/path/to/PaddleRec
+	@$(PIP) -e '.[torch]'
+	@$(BIN)/python benchmarks/training_speed.py --paddlerec $(PADDLEREC)
 	@$(BIN)/python benchmarks/evaluation_speed.py --paddlerec $(PADDLEREC)
 
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=2, metavar="N", help="trainings at a time, a thread each (2)")
     add("--paddlerec", type=Path, metavar="DIR", help="a checkout: its MIND is trained, too")
     add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
-    add("--retune", action="store_true", help=f"tune also what {FILE.name} has parameters of")
+    add("--retune", action="store_true", help=f"do not take parameters from {FILE.name}")
     add("--check", action="store_true", help=f"compare with {FILE.name}: exit code 1 if it is off")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "quality", metavar="PATH")
     add("--work", type=Path, default=Path("output_quality"), metavar="DIR", help="kept for reruns")

@@ -13,7 +13,7 @@ from quality_table.relevance import RECALL
 
 FILE = Path(__file__).resolve().parents[1] / "expected" / "quality.yaml"
 
-Expected = dict[str, dict[str, Any]]  # method → its value in per cent, tolerance, parameters
+Expected = dict[str, dict[str, Any]]  # method → value in per cent, tolerance, parameters, trials
 
 
 def read_expected(file: Path = FILE) -> dict[str, Expected]:
@@ -22,9 +22,15 @@ def read_expected(file: Path = FILE) -> dict[str, Expected]:
     return {each["fingerprint"]: each["methods"] for each in known.values()}
 
 
-def known_params(expected: dict[str, Expected], data: DataSet, method: str) -> Any:
-    """The parameters that were tuned for exactly this data, None where there are none."""
-    return expected.get(data.fingerprint, {}).get(method, {}).get("parameters")
+def known_params(
+    expected: dict[str, Expected], data: DataSet, method: str, trials: int
+) -> dict[str, Any] | None:
+    """The parameters that were the best of as many ``trials`` on exactly this data, or None.
+
+    What was found over another grid is not taken for what this one would find.
+    """
+    known = expected.get(data.fingerprint, {}).get(method, {})
+    return known["parameters"] if known.get("trials") == trials else None
 
 
 def differences(

@@ -77,8 +77,8 @@ def _notes(report: dict[str, Any]) -> list[str]:
     return [
         "Difference: of the users' recall, mean over seeds; paired bootstrap over users, "
         f"{report['bootstrap']['resamples']:,} resamples, seed {report['bootstrap']['seed']}.",
-        f"Grids. {'. '.join(grids)}. Parameters come from these grids by a run with --retune, or "
-        "from benchmarks/expected/quality.yaml, where an earlier run of the same data left them.",
+        f"Grids. {'. '.join(grids)}. Parameters are the best of these on valid: of this run, "
+        "or of an earlier one on the same data and grid (benchmarks/expected/quality.yaml).",
         "Held-out users: item-kNN and EASE sum the rows of the history's items; ALS solves its "
         "least squares for the user; BPR takes scale times the mean of the items' vectors.",
         "MIND: all interests of a user, exact search, merged by the best score; the best epoch on "

@@ -14,7 +14,7 @@ from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.baselines.ease import check_size
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
 from quality_table import mind
-from quality_table.baselines import METHODS
+from quality_table.baselines import METHODS, Method, combinations
 from quality_table.data import DataSet
 from quality_table.expected import Expected, known_params
 from quality_table.pieces import Piece, run_pieces
@@ -58,10 +58,14 @@ class Plan:
         """Trainings to choose parameters from; none where they are known, or there is no choice."""
         if not METHODS[method].grid:
             return []
-        if not self.retune and known_params(self.expected, data, method) is not None:
+        if not self.retune and self.known(data, method) is not None:
             return []
         trainings = METHODS[method].trainings()
         return [Piece(data, method, "tune", params, 1, self.maxlen) for params in trainings]
+
+    def known(self, data: DataSet, method: str) -> dict[str, Any] | None:
+        """Parameters that an earlier run chose from the same grid."""
+        return known_params(self.expected, data, method, trials_of(METHODS[method]))
 
     def refused(self, data: DataSet) -> dict[str, str]:
         """Methods that were asked for and cannot be measured, and why."""
@@ -74,6 +78,11 @@ class Plan:
         if "mind_paddlerec" in self.methods and self.paddlerec is None:
             refused["mind_paddlerec"] = "MIND of PaddleRec needs --paddlerec DIR, a checkout"
         return refused
+
+
+def trials_of(method: Method) -> int:
+    """How many settings its grid holds."""
+    return len(method.trainings()) * len(combinations(method.after))
 
 
 def run_plan(plan: Plan, work: Path, jobs: int) -> dict[str, dict[str, Any]]:
@@ -124,7 +133,8 @@ def _chosen(plan: Plan, data: DataSet, name: str, tried: list[Any]) -> dict[str,
         return {"params": {}}
     trials = [trial for each in tried for trial in each]
     if not trials:
-        return {"params": known_params(plan.expected, data, name), "chosen": "recorded"}
+        count = trials_of(METHODS[name])
+        return {"params": plan.known(data, name), "chosen": f"best of {count} on valid, recorded"}
     best = max(trials, key=lambda trial: trial["valid"][RECALL])
     return {"params": best["params"], "chosen": f"best of {len(trials)} on valid", "trials": trials}
 
