@@ -28,7 +28,7 @@ class CheckpointError(UserError):
 
 
 class TrainingError(UserError):
-    """Training that cannot go on: the loss or a parameter is no longer a number."""
+    """Training that cannot go on: the loss is no longer a number, or a process was lost."""
 
 
 class RetrievalError(UserError):

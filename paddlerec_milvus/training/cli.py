@@ -13,6 +13,7 @@ examples:
   python -u tools/trainer.py -m mind/config.yaml --data datasets/my_log -o runner.epochs=3
   python -u tools/trainer.py -m mind/config.yaml --resume      # after Ctrl-C or a crash
   python -u tools/trainer.py -m /path/to/PaddleRec/models/rank/deepfm/config.yaml
+  python -m paddle.distributed.launch --nproc_per_node 2 tools/trainer.py -m mind/config.yaml
 
 Each epoch ends with a checkpoint: <runner.model_save_path>/<epoch>/rec.pdparams and rec.pdopt.
 Ctrl-C saves the place inside an epoch. With runner.valid_data_dir each epoch is measured on those

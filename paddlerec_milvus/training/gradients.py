@@ -82,7 +82,8 @@ class Gradients:
         self, model: Any, optimizer: Any, processes: Processes, asked: threading.Event
     ) -> None:
         self.optimizer, self.processes, self.asked = optimizer, processes, asked
-        self.stop = threading.Event()  # some process was asked to stop: all do, after this step
+        # set when some process was asked to: all stop after the same step
+        self.stop = asked if processes.world == 1 else threading.Event()
         self.parameters = [each for each in model.parameters() if not each.stop_gradient]
         self.dense: list[Any] = []
         self.tables: list[Any] = []
@@ -92,6 +93,8 @@ class Gradients:
 
     def average(self, loss: Any) -> Any:
         """Make every gradient its mean over the processes; gives the mean ``loss``."""
+        if self.processes.world == 1:
+            return loss
         if self.exchange is None:
             self.exchange = self._open()
         world = self.processes.world

@@ -15,6 +15,7 @@ import math
 import mmap
 import os
 import pickle
+import re
 import signal
 import socket
 import time
@@ -90,7 +91,7 @@ class Processes:
         """Wait until all are here, however long it takes."""
         if self.world > 1:
             self._met += 1
-            self._count(f"met/{self._met}", 1)
+            self._ask("add", f"met/{self._met}", 1)
             self._wait(f"met/{self._met}", self.world)
 
     def from_leader(self, work: Callable[[], Result]) -> Result:
@@ -101,13 +102,11 @@ class Processes:
         name = f"done/{self._met}"
         if self.leads:
             result = work()
-            with self.together():
-                self._store.set(f"{name}/result", pickle.dumps(result))
-            self._count(name, 1)
+            self._ask("set", f"{name}/result", pickle.dumps(result))
+            self._ask("add", name, 1)
         else:
             self._wait(name, 1)
-            with self.together():
-                result = pickle.loads(self._store.get(f"{name}/result"))
+            result = pickle.loads(self._ask("get", f"{name}/result"))
         return result
 
     def shared_arrays(self, kinds: Sequence[tuple[Sequence[int], type]]) -> list[Any] | None:
@@ -126,7 +125,6 @@ class Processes:
         ]
 
     def _shared_memory(self, size: int) -> mmap.mmap | None:
-
         def create() -> str:
             file = os.memfd_create("paddlerec-milvus")
             try:
@@ -143,17 +141,17 @@ class Processes:
             os.close(int(Path(path).name))
         return memory if everywhere else None
 
-    def _count(self, name: str, more: int) -> int:
-        """Add to a counter that all see; a signal that comes meanwhile is dealt with afterwards."""
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        """Ask the store; a signal that comes meanwhile is dealt with afterwards: it cannot."""
         with self.together():
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
-                return int(self._store.add(name, more))
+                return getattr(self._store, what)(*arguments)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _wait(self, name: str, number: int) -> None:
-        while self._count(name, 0) < number:
+        while self._ask("add", name, 0) < number:
             self._require_all()
             time.sleep(0.1)
 
@@ -166,7 +164,7 @@ class Processes:
             for _ in range(20):  # one that has failed needs a moment to end
                 self._require_all()
                 time.sleep(0.1)
-            reason = (str(error).strip().splitlines() or [repr(error)])[0]
+            reason = re.sub(r"^\[.*?\] ", "", (str(error).splitlines() or [repr(error)])[0])
             raise TrainingError(
                 f"training in {self.world} processes: one of the others does not answer "
                 f"({reason}){_WHAT_TO_DO}"
@@ -186,7 +184,10 @@ class Processes:
 
 
 ALONE = Processes()
-_WHAT_TO_DO = "; all stop. The checkpoints are whole: the same command with --resume goes on"
+_WHAT_TO_DO = (
+    "; all stop. The checkpoints are whole: the same command with --resume goes on after the last "
+    "finished epoch"
+)
 
 
 def common_seed(*parts: int) -> int:

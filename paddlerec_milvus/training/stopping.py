@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once.
 
-    With ``once`` a second one changes nothing: a launcher sends several.
+    With ``once`` further ones change nothing, to the end of the process: a launcher sends several.
     """
     asked = threading.Event()
 
@@ -49,7 +49,7 @@ def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
     try:
         yield asked
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not (once and asked.is_set()) else ():
             signal.signal(number, handler)
 
 

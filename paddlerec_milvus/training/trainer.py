@@ -71,7 +71,7 @@ class Trainer:
     working_dir: Path = field(default_factory=Path.cwd)  # the user's, for log lines
     device: str = field(init=False)
     processes: Processes = field(init=False)
-    gradients: Gradients | None = None  # of several processes
+    gradients: Gradients = field(init=False)
     config: dict[str, Any] = field(init=False)
     contract: DygraphModel = field(init=False)
     model: Any = field(init=False)
@@ -96,13 +96,9 @@ class Trainer:
         self.config = settings.dotted()
         self.save_path = settings.path("model_save_path")
         self._create_model()
-        dataset = self._open_reader()
+        dataset, runner = self._open_reader(), settings.runner
         self.batches = open_batches(
-            dataset,
-            settings.runner.train_batch_size,
-            settings.runner.num_workers,
-            self.processes,
-            settings.runner.seed,
+            dataset, runner.train_batch_size, runner.num_workers, self.processes, runner.seed
         )
         self.schedule = open_schedule(settings, self.folder, self.contract, self.config, dataset)
         self.validation = open_validation(settings, self.folder, self.contract, self.model)
@@ -151,15 +147,13 @@ class Trainer:
             logging_redirect_tqdm(loggers=[logging.getLogger()]),
             stop_on_request(once=self.processes.world > 1) as asked,
         ):
-            if self.processes.world > 1:
-                self.processes.align(self.model.parameters())
-                self.gradients = Gradients(self.model, self.optimizer, self.processes, asked)
-                asked = self.gradients.stop
+            self.processes.align(self.model.parameters())
+            self.gradients = Gradients(self.model, self.optimizer, self.processes, asked)
             for epoch in epochs:
                 if self.validation is not None and self.validation.gives_up(epoch, self.best):
                     break
                 inside = start if start is not None and not start.done else None
-                self._epoch(epoch, inside, asked, writer)
+                self._epoch(epoch, inside, self.gradients.stop, writer)
                 start = None
 
     def _starting_point(self) -> Position | None:
@@ -286,15 +280,13 @@ class Trainer:
                 self.model, metrics, batch, self.config
             )
         loss.backward()
-        if self.gradients is not None:
-            loss = self.gradients.average(loss)
+        loss = self.gradients.average(loss)
         # on a device a look at the loss waits for all work under way
         if self.device == "cpu" or done % self.settings.runner.print_interval == 0:
             place = f"epoch {epoch}, batch {done} (step {self.step})"
             require_finite_loss(loss, place, self.config, self.saved)
         self.optimizer.step()
-        if self.gradients is not None:
-            self.gradients.stepped()
+        self.gradients.stepped()
         return metrics, printed
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -317,8 +309,8 @@ class Trainer:
     def _stop(self, epoch: int, done: int, epoch_random: dict[str, Any]) -> None:
         if self.processes.world > 1:
             raise Interrupted(
-                f"stopped in epoch {epoch}, of which several processes keep nothing; the same "
-                "command with --resume goes on after the last epoch that was done"
+                f"stopped in epoch {epoch}, which several processes do not keep; the same command "
+                "with --resume goes on after the last finished epoch"
             )
         self._require_finite(epoch)
         self._save(self.save_path / INTERRUPTED, epoch, done, epoch_random, done=False)

@@ -383,6 +383,6 @@ class TestBatches:
         assert as_tensors(["a", b"b", None]) == ["a", b"b", None]
 
 
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"runner\.use_fleet: True, but"):
+def test_use_fleet_without_a_launcher(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"runner\.use_fleet: True asks for several processes"):
         train(load_settings(mind_folder(tmp_path / "mind"), ["runner.use_fleet=True"]))
