@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     size = ["--users", "600", "--items", "300", "--clicks", "9000"]
     assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0
     options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=2"]
-    options += ["hyper_parameters.neg_samples=128"]
+    options += ["hyper_parameters.neg_samples=128", "runner.train_batch_size=128"]
     arguments = ["-m", "mind/config.yaml", "--data", str(folder / "data"), "-o", *options]
     assert train(arguments) == 0
     return Trained(folder / "data", folder / "out")

@@ -149,6 +149,7 @@ def test_excluding_the_history_leaves_none_of_it(trained):
             f"runner.infer_load_path={trained.checkpoints}",
             f"runner.test_data_dir={trained.data / 'test'}",
             "hyper_parameters.item_count=301",
+            "hyper_parameters.neg_samples=128",
         ],
     )
     evaluation = Evaluation(settings, top_n=30)
