@@ -15,6 +15,7 @@ import paddle
 import paddle.distributed as dist
 
 from paddlerec_milvus.errors import TrainingError
+from paddlerec_milvus.training.fence import Fence
 from paddlerec_milvus.training.processes import Processes
 
 Ids = npt.NDArray[np.int64]
@@ -37,8 +38,8 @@ class Exchange(Protocol):
     def __call__(
         self, header: Floats, dense: Sequence[Any], tables: Sequence[Rows]
     ) -> tuple[Floats, Any, list[Collected]]:
-        """Sums over the processes of ``header`` [H] and of all of ``dense`` in one row (a tensor),
-        and the rows of ``tables`` from all. Valid until the next call.
+        """Sums over the processes of ``header`` [H] and of all of ``dense`` in one row, and the
+        rows of ``tables`` from all. Valid until the next call.
         """
 
 
@@ -96,6 +97,7 @@ class SharedMemory:
 
     def __init__(self, processes: Processes, arrays: Sequence[Any], widths: Sequence[int]) -> None:
         self.processes, self.widths, self.room = processes, widths, [0] * len(widths)
+        self.fence = Fence(processes)
         self.header, self.dense, self.counts = arrays  # [W, H], [W, n], [W, T]
         self.ids: list[Ids] = []  # of each table, [W, C]
         self.values: list[Floats] = []  # [W, C, D]
@@ -126,15 +128,15 @@ class SharedMemory:
             self.dense[rank, start : start + each.size] = view(each).ravel()
             start += each.size
         self._post(tables)
-        self.processes.fence()
+        self.fence()
         most = self.counts.max(axis=0)
         if (most > self.room).any():
             self._make_room(most)
             self._post(tables)
-            self.processes.fence()
+            self.fence()
         posted = zip(self.counts.T, self.ids, self.values, strict=True)
         collected = [Collected(*of_table) for of_table in posted]
-        return self.header.sum(axis=0), paddle.to_tensor(self.dense.sum(axis=0)), collected
+        return self.header.sum(axis=0), self.dense.sum(axis=0), collected
 
     def _post(self, tables: Sequence[Rows]) -> None:
         rank = self.processes.rank

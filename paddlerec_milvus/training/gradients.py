@@ -32,12 +32,15 @@ from paddlerec_milvus.training.exchange import (
 )
 from paddlerec_milvus.training.processes import Processes
 
+RUN = 64  # rows
+
 
 def sum_rows(collected: Collected, part: int, parts: int) -> tuple[Ids, Floats, int]:
     """The ``part``-th of ``parts`` equal shares of the distinct rows of what was collected.
 
     Returns the rows, rising, the mean over the processes of each one's values, and the number of
-    all distinct rows. Values of a row are added in the order of the processes.
+    all distinct rows. Values of a row are added in the order of the processes. A share is many
+    short runs of rows: neighbours lie in the same pages, and all have their part of the often used.
     """
     counts, room = collected.counts, collected.ids.shape[1]
     ids = np.concatenate([own[:n] for own, n in zip(collected.ids, counts, strict=True)])
@@ -46,15 +49,25 @@ def sum_rows(collected: Collected, part: int, parts: int) -> tuple[Ids, Floats, 
     ids = ids[order]
     first = np.ones(len(ids), dtype=bool)
     np.not_equal(ids[1:], ids[:-1], out=first[1:])
-    starts = np.append(np.flatnonzero(first), len(ids))
-    total = len(starts) - 1
-    low, high = (-(-total * each // parts) for each in (part, part + 1))
-    chosen = places[order[starts[low] : starts[high]]].astype(np.int32)
+    number = np.cumsum(first) - 1  # of the distinct row that each belongs to
+    total = int(number[-1]) + 1 if len(ids) else 0
+    run = max(1, min(RUN, total // (4 * parts)))
+    own = number // run % parts == part
+    rows, first, chosen = ids[own & first], first[own], places[order[own]].astype(np.int32)
+    starts = np.append(np.flatnonzero(first), len(chosen)).astype(np.int32)
     weights = np.full(len(chosen), 1.0 / len(counts), dtype=np.float32)
     values = collected.values.reshape(-1, collected.values.shape[2])
-    indptr = (starts[low : high + 1] - starts[low]).astype(np.int32)
-    mean = csr_matrix((weights, chosen, indptr), shape=(high - low, len(values))) @ values
-    return ids[starts[low:high]], mean, total
+    return rows, csr_matrix((weights, chosen, starts), (len(rows), len(values))) @ values, total
+
+
+def set_gradient(parameter: Any, values: Any) -> None:
+    """Make ``values`` (an array or a tensor, flat) the gradient of ``parameter``."""
+    gradient = parameter.grad
+    if isinstance(values, np.ndarray) and gradient is not None and gradient.dtype == np.float32:
+        view(gradient)[...] = values.reshape(gradient.shape)
+    else:
+        tensor = paddle.to_tensor(values) if isinstance(values, np.ndarray) else values
+        parameter.grad = tensor.reshape(parameter.shape).astype(parameter.dtype)
 
 
 def set_sparse_gradient(table: Any, rows: Ids, values: Floats) -> None:
@@ -88,7 +101,7 @@ class Gradients:
         self.dense: list[Any] = []
         self.tables: list[Any] = []
         self.exchange: Exchange | None = None
-        self.shared = False  # the tables lie in memory that all see
+        self.shared: SharedMemory | None = None  # where the tables lie among the processes
         self.idle = False  # some process has no row to update in this step
 
     def average(self, loss: Any) -> Any:
@@ -104,12 +117,11 @@ class Gradients:
         start = 0
         for each, used_by in zip(self.dense, header[2:], strict=True):
             if used_by:
-                mean = row[start : start + each.size].reshape(each.shape) / world
-                each.grad = mean.astype(each.dtype)
+                set_gradient(each, row[start : start + each.size] / world)
             start += each.size
         self.idle = False
         for table, found in zip(self.tables, collected, strict=True):
-            part, parts = (self.processes.rank, world) if self.shared else (0, 1)
+            part, parts = (0, 1) if self.shared is None else (self.processes.rank, world)
             rows, values, total = sum_rows(found, part, parts)
             self.idle |= 0 < total < parts
             if total:
@@ -120,13 +132,14 @@ class Gradients:
 
     def stepped(self) -> None:
         """After the optimizer's step: nobody reads a table before all have updated it."""
-        if self.shared:
+        if self.shared is not None:
             if self.idle:  # an optimizer counts no step without a row
                 self.processes.align(self._accumulators(of_rows=False))
-            self.processes.fence()
+            self.shared.fence()
         elif isinstance(self.exchange, SharedMemory):
-            self.shared = self._share()
-            if not self.shared:
+            if self._share():
+                self.shared = self.exchange
+            else:
                 self.exchange = Collectives(self.processes)
 
     def _open(self) -> Exchange:
