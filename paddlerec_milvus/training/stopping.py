@@ -30,7 +30,8 @@ class Interrupted(KeyboardInterrupt):
 def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once.
 
-    With ``once`` further ones change nothing, to the end of the process: a launcher sends several.
+    With ``once`` further ones change nothing, and after it none does to the end of the process: a
+    launcher sends several, also to one that is about to say why it ends.
     """
     asked = threading.Event()
 
@@ -49,8 +50,8 @@ def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
     try:
         yield asked
     finally:
-        for number, handler in before.items() if not (once and asked.is_set()) else ():
-            signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if once else handler)
 
 
 def require_finite_loss(

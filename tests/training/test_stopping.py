@@ -79,6 +79,18 @@ class TestOnRequest:
                 os.kill(os.getpid(), number)
         assert signal.getsignal(number) is before
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_once_nothing_cuts_off_the_last_words(self, number: int) -> None:
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with pytest.raises(TrainingError), stop_on_request(once=True) as asked:
+                raise TrainingError("one of the others is lost")
+            os.kill(os.getpid(), number)  # the launcher ends the rest
+            assert not asked.is_set()
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
     def test_outside_the_main_thread_signals_are_left_alone(self) -> None:
         before, handlers = signal.getsignal(signal.SIGINT), []
 
