@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from quality_table import mind
 from quality_table.data import open_data
-from quality_table.pieces import Piece, run_pieces
+from quality_table.pieces import run_pieces
 from quality_table.relevance import RECALL
+from quality_table.results import mind_piece
 from tabulate import tabulate
 
 from paddlerec_milvus.command import run
+from paddlerec_milvus.config import load_settings
 
 VARIANTS = {
     "the recipe": "",
@@ -64,11 +65,9 @@ def main() -> int:
     def work() -> None:
         folder = given.work.resolve()
         data = [open_data(each, folder) for each in given.data]
-        first = Piece(
-            data[0], "mind", "measure", {}, 1, 20, mind.code_of(mind.OURS), str(mind.OURS)
-        )
+        maxlen = load_settings(mind.OURS, given.opt).hyper_parameters["maxlen"]
         pieces = [
-            replace(first, data=each, params={"options": [*given.opt, *options_of(changed)]})
+            mind_piece(each, "mind", mind.OURS, [*given.opt, *options_of(changed)], maxlen)
             for changed in VARIANTS.values()
             for each in data
         ]

@@ -20,14 +20,13 @@ from itertools import islice
 from pathlib import Path
 
 import yaml
+from full_size import ITEMS, full_size_sample
 from tabulate import tabulate
 
-from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL_SIZE = ["--users", "603668", "--items", "367982", "--clicks", "8900000"]
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> str:
@@ -48,9 +47,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> str:
 
 def make_data(work: Path, users: int) -> tuple[Path, Path]:
     """The full-size sample, and a folder with its first ``users`` test users."""
-    sample, few = work / "sample", work / f"test_{users}"
-    if prepare(["--sample", *FULL_SIZE, "--out", str(sample)]):
-        sys.exit(2)
+    sample, few = full_size_sample(work), work / f"test_{users}"
     few.mkdir(exist_ok=True)
     with (sample / "test" / "part-0").open() as lines:
         (few / "part-0").write_text("".join(islice(lines, users)))
@@ -93,6 +90,8 @@ def ours(work: Path, sample: Path, test: Path, top_n: int, ef: int) -> dict[str,
         f"runner.test_data_dir={test}",
         "runner.epochs=1",
         "runner.batches_per_epoch=2000",
+        *("runner.valid_data_dir=", "runner.patience=0"),
+        *("hyper_parameters.embedding_dim=64", "hyper_parameters.hidden_size=64"),  # as PaddleRec's
         "runner.infer_start_epoch=0",
         "runner.infer_end_epoch=1",
         f"index.ef={ef}",
@@ -115,9 +114,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--paddlerec", type=Path, required=True, help="a checkout of PaddleRec")
-    parser.add_argument(
-        "--work", type=Path, default=Path("evaluation_speed"), help="kept for reruns"
-    )
+    parser.add_argument("--work", type=Path, default=Path("output_speed"), help="kept for reruns")
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--top_n", type=int, default=50)
     parser.add_argument("--ef", type=int, default=128, help="of HNSW at search (128)")
@@ -147,7 +144,7 @@ def main() -> None:
         "index": report["settings"]["index"],
         "top_n": arguments.top_n,
         "users": {"ours": report["users"], "paddlerec": upstream["users"]},
-        "items": 367_982,
+        "items": ITEMS,
         "machine": machine(),
         "versions": versions(),
     }

@@ -15,27 +15,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import full_size
 import yaml
 from peers.runs import MODEL, ROOT, Contender, execute, options, peer
 from tabulate import tabulate
 
-from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.evaluation.report import machine, versions
 
-FULL_SIZE = ["--users", "603668", "--items", "367982", "--clicks", "8900000"]
-ITEMS = {"item_count": 367_983}
+ITEMS = {"item_count": full_size.ITEMS + 1}
 SETTINGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 SHAPES = [(128, 128), (128, 1280), (1024, 1280)]  # batch, negatives
 READ = [(128, 128), (256, 1280), (1024, 1280)]  # steps that reading is compared with
 TRAINER = ["-u", str(ROOT / "tools" / "trainer.py")]
-LAUNCH = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"]
+LAUNCH = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
 PADDLEREC, OURS, TORCH = "PaddleRec", "ours", "PyTorch, SparseAdam"
 BEST, TWO = "ours, best interest and context", "ours, two processes"
 PARTS = ("steps", "processes", "reader")
@@ -171,7 +169,7 @@ def save(
         "bars": [
             dict(zip(("what", "value", "bar", "met"), check, strict=True)) for check in checks
         ],
-        "data": {"sample": " ".join(FULL_SIZE), **ITEMS},
+        "data": {"sample": " ".join(full_size.ARGUMENTS), **ITEMS},
         "seed": model["runner"]["seed"],
         "repeats": arguments.repeats,
         "seconds": arguments.seconds,
@@ -198,7 +196,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--paddlerec", type=Path, required=True, help="a checkout of PaddleRec")
-    parser.add_argument("--work", type=Path, default=Path("training_speed"), help="kept for reruns")
+    parser.add_argument("--work", type=Path, default=Path("output_speed"), help="kept for reruns")
     parser.add_argument("--seconds", type=float, default=20, help="of a run's steps, about (20)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of each process (1)")
@@ -220,9 +218,7 @@ def main() -> None:
     arguments, load = parse_arguments(), os.getloadavg()[0]
     work = arguments.work
     work.mkdir(parents=True, exist_ok=True)
-    if prepare(["--sample", *FULL_SIZE, "--out", str(work / "sample")]):
-        sys.exit(2)
-    data = work / "sample" / "train"
+    data = full_size.full_size_sample(work) / "train"
     reading = read_alone(data, work, arguments.threads) if "reader" in arguments.parts else {}
     measured = contenders(arguments.paddlerec, data, arguments.parts)
     for _ in range(arguments.repeats):  # in turns: what else the machine does meets all alike

@@ -18,7 +18,6 @@ import numpy as np
 from paddlerec_milvus.config import Settings, load_settings
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.retrieval.exact import ExactRetriever
 from quality_table.data import DataSet
 from quality_table.relevance import TOP_N, means, relevance_of
 
@@ -92,9 +91,7 @@ def lists_of(
 
     encoder = Encoder(settings, ModelFolder(settings.model_dir))
     encoder.load(checkpoint)
-    table, metric = encoder.item_vectors(), settings.retrieval.metric
-    ids = np.arange(1, len(table), dtype=np.int64)  # row 0 is padding
-    search = Search(ExactRetriever(table[1:], ids, metric), table, metric, TOP_N)
+    search = Search.exactly(encoder.item_vectors(), settings.retrieval.metric, TOP_N)
     lists = {}
     for split, users in splits.items():
         asked = Queries.of(users, encoder.maxlen, exclude_history=False)

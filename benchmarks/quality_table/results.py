@@ -23,6 +23,12 @@ from quality_table.relevance import METRICS, RECALL
 RESAMPLES, BOOTSTRAP_SEED = 10_000, 1
 
 
+def mind_piece(data: DataSet, name: str, yaml: Path, options: Sequence[str], maxlen: int) -> Piece:
+    """A training of the MIND of ``yaml`` with the first seed."""
+    params, code = {"options": list(options)}, mind.code_of(yaml)
+    return Piece(data, name, "measure", params, 1, maxlen, code, str(yaml))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the command line asked for."""
@@ -41,18 +47,13 @@ class Plan:
         """Trainings of MIND: ours with each seed, PaddleRec's with one."""
         pieces = []
         if "mind" in self.methods:
-            base = self._mind(data, "mind", mind.OURS, self.options)
+            base = mind_piece(data, "mind", mind.OURS, self.options, self.maxlen)
             pieces += [replace(base, seed=seed) for seed in range(1, self.seeds + 1)]
         if "mind_paddlerec" in self.methods and self.paddlerec is not None:
             yaml = self.paddlerec / "models" / "recall" / "mind" / "config.yaml"
             options = mind.paddlerec_options(self.paddlerec_batches)
-            pieces.append(self._mind(data, "mind_paddlerec", yaml, options))
+            pieces.append(mind_piece(data, "mind_paddlerec", yaml, options, self.maxlen))
         return pieces
-
-    def _mind(self, data: DataSet, name: str, yaml: Path, options: Sequence[str]) -> Piece:
-        params = {"options": list(options)}
-        code = mind.code_of(yaml)
-        return Piece(data, name, "measure", params, 1, self.maxlen, code, str(yaml))
 
     def trials(self, data: DataSet, method: str) -> list[Piece]:
         """Trainings to choose parameters from; none where they are known, or there is no choice."""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.evaluation.baselines import ItemKNN, most_popular
+from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular
 from paddlerec_milvus.evaluation.catalogue import catalogue_of
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
 from paddlerec_milvus.evaluation.lists import Catalogue, list_report, of_lists, of_truths
-from paddlerec_milvus.evaluation.metrics import index_recall, relevance
+from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
 from paddlerec_milvus.evaluation.users import (
     Queries,
     Search,
@@ -33,8 +33,7 @@ from paddlerec_milvus.evaluation.users import (
     candidates_of,
     read_users,
 )
-from paddlerec_milvus.retrieval.base import Retriever, checked_k
-from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.zoo import ModelFolder
@@ -108,19 +107,17 @@ class Evaluation:
         watch, began = Stopwatch(), time.perf_counter()
         self.encoder.load(checkpoint)
         table = self.encoder.item_vectors()
-        vectors = table[1:]  # row 0 is padding
-        ids = np.arange(1, len(table), dtype=np.int64)
-        exact = ExactRetriever(vectors, ids, metric=self.settings.retrieval.metric)
-        retriever: Retriever = exact
+        exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
+        search = exact
         if milvus is not None:
-            times = milvus.build(vectors, ids)
+            times = milvus.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
                 "insert": times.insert_seconds,
                 "index": times.index_seconds,
                 "load": times.load_seconds,
             }
-            retriever = milvus
-        found, use = self._candidates(self._search(retriever, table), self.queries, watch)
+            search = replace(exact, retriever=milvus)
+        found, use = self._candidates(search, self.queries, watch)
         report: dict[str, Any] = relevance(
             found, self.users.truth_indptr, self.users.truths, self.top_n
         )
@@ -128,20 +125,19 @@ class Evaluation:
         logger.info(
             "epoch: %d done, %s, epoch time: %.2f s",
             epoch,
-            ", ".join(
-                f"{name}@{self.top_n}: {report[f'{name}@{self.top_n}']:.5f}"
-                for name in ("recall", "ndcg", "hitrate")
-            ),
+            in_a_line(report, self.top_n),
             seconds,
         )
         report |= {"users": len(found), "seconds": seconds, "seconds_by_stage": watch.seconds}
         if milvus is not None:
-            search = self._search(exact, table)
-            report |= self._index_quality(milvus, search, found)
-        return report | {"interests": interest_report(use)} | self._lists(found)
-
-    def _search(self, retriever: Retriever, table: npt.NDArray[np.float32]) -> Search:
-        return Search(retriever, table, self.settings.retrieval.metric, self.top_n)
+            report |= self._index_quality(milvus, exact, found)
+        catalogue = self.catalogue
+        return report | {
+            "interests": interest_report(use),
+            "lists": self._lists(found),
+            "truths": self.truths,
+            "catalogue": {"items": catalogue.size, "popularity_from": catalogue.popularity_from},
+        }
 
     def _candidates(
         self, search: Search, queries: Queries, watch: Stopwatch
@@ -149,15 +145,14 @@ class Evaluation:
         batch_size = self.settings.runner.infer_batch_size
         return candidates_of(self.encoder, search, queries, batch_size, watch)
 
-    def _lists(self, found: IntArray) -> dict[str, Any]:
-        """What the lists ``found`` show, and what the truths show by the same functions."""
-        catalogue = self.catalogue
-        truths = of_truths(self.users.truth_indptr, self.users.truths, catalogue.size)
-        return {
-            "lists": list_report(of_lists(found, catalogue.size), catalogue),
-            "truths": list_report(truths, catalogue),
-            "catalogue": {"items": catalogue.size, "popularity_from": catalogue.popularity_from},
-        }
+    def _lists(self, found: IntArray) -> dict[str, float | None]:
+        return list_report(of_lists(found, self.catalogue.size), self.catalogue)
+
+    @cached_property
+    def truths(self) -> dict[str, float | None]:
+        """What the truths show, by the same functions as lists."""
+        truths = of_truths(self.users.truth_indptr, self.users.truths, self.catalogue.size)
+        return list_report(truths, self.catalogue)
 
     def _index_quality(
         self, milvus: MilvusRetriever, exact: Search, found: IntArray
@@ -201,18 +196,11 @@ class Evaluation:
     def baselines(self) -> dict[str, dict[str, Any]]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
         log = self.train_log
-        largest = max(int(log.items.max()), int(self.users.history.max(initial=0)))
-        popular = np.full((len(self.users.user_ids), self.top_n), -1, dtype=np.int64)
-        top = most_popular(log, self.top_n)
-        popular[:, : len(top)] = top
-        knn = ItemKNN(log, largest + 1)
-        lists = {
-            "most_popular": popular,
-            "item_knn": knn.recommend(self.users, self.encoder.maxlen, self.top_n),
-        }
-        return {
-            name: relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
-            | {"users": len(found)}
-            | {"lists": self._lists(found)["lists"]}
-            for name, found in lists.items()
-        }
+        items = 1 + max(int(log.items.max()), int(self.users.history.max(initial=0)))
+        models = {"most_popular": MostPopular(log, items), "item_knn": ItemKNN(log, items)}
+        return {name: self._baseline(model) for name, model in models.items()}
+
+    def _baseline(self, model: Baseline) -> dict[str, Any]:
+        found = model.recommend(self.users, self.encoder.maxlen, self.top_n)
+        report = relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
+        return {**report, "users": len(found), "lists": self._lists(found)}

@@ -8,6 +8,7 @@ are ``truths[indptr[u]:indptr[u + 1]]``; they are taken as a set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,3 +106,9 @@ def relevance(
         f"{function.__name__}@{top_n}": float(function(hits).mean())
         for function in (recall, ndcg, ndcg_hits, hitrate)
     }
+
+
+def in_a_line(report: Mapping[str, float], top_n: int) -> str:
+    """Three of the means of ``report`` as PaddleRec's scripts grep them in a log line."""
+    names = (f"{name}@{top_n}" for name in ("recall", "ndcg", "hitrate"))
+    return ", ".join(f"{name}: {report[name]:.5f}" for name in names)

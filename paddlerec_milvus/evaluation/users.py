@@ -21,6 +21,7 @@ from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.evaluation.interests import InterestUse, joined, use_of
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.candidates import search_users
+from paddlerec_milvus.retrieval.exact import ExactRetriever
 
 IntArray = npt.NDArray[np.int64]
 
@@ -88,6 +89,12 @@ class Search:
     vectors: npt.NDArray[np.float32]
     metric: str
     top_n: int
+
+    @classmethod
+    def exactly(cls, vectors: npt.NDArray[np.float32], metric: str, top_n: int) -> Search:
+        """Exact search over the item table ``vectors`` [V, D], whose row i is item i, 0 padding."""
+        ids = np.arange(1, len(vectors), dtype=np.int64)
+        return cls(ExactRetriever(vectors[1:], ids, metric), vectors, metric, top_n)
 
     def __call__(
         self, interests: npt.NDArray[np.float32], exclude: Sequence[IntArray] | None

@@ -6,12 +6,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import paddle
 
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.evaluation.metrics import relevance
+from paddlerec_milvus.evaluation.metrics import in_a_line, relevance
 from paddlerec_milvus.evaluation.users import (
     Queries,
     Search,
@@ -19,14 +18,11 @@ from paddlerec_milvus.evaluation.users import (
     candidates_of,
     read_users,
 )
-from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.training.batches import data_files
 from paddlerec_milvus.training.checkpoint import Best, random_state, set_random_state
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 logger = logging.getLogger(__name__)
-
-SHOWN = ("recall", "ndcg", "hitrate")
 
 
 class Validation:
@@ -54,10 +50,7 @@ class Validation:
         self.encoder.model.eval()
         try:
             with paddle.utils.unique_name.guard():
-                table = self.encoder.item_vectors()
-                ids = np.arange(1, len(table), dtype=np.int64)  # row 0 is padding
-                retriever = ExactRetriever(table[1:], ids, metric=self.metric)
-                search = Search(retriever, table, self.metric, self.top_n)
+                search = Search.exactly(self.encoder.item_vectors(), self.metric, self.top_n)
                 found, _ = candidates_of(
                     self.encoder, search, self.queries, self.batch_size, Stopwatch()
                 )
@@ -69,8 +62,7 @@ class Validation:
     def better(self, epoch: int, best: Best | None) -> Best:
         """The better by recall of ``best``, the earlier one of equals, and the model as it is."""
         metrics = self.measure()
-        values = [f"{name}@{self.top_n}: {metrics[f'{name}@{self.top_n}']:.5f}" for name in SHOWN]
-        logger.info("epoch: %d valid, %s", epoch, ", ".join(values))
+        logger.info("epoch: %d valid, %s", epoch, in_a_line(metrics, self.top_n))
         recall = f"recall@{self.top_n}"
         if best is not None and best.metrics[recall] >= metrics[recall]:
             return best

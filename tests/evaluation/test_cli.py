@@ -7,14 +7,13 @@ import json
 import logging
 import re
 
-import numpy as np
 import pytest
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.evaluation.cli import main as infer
-from paddlerec_milvus.evaluation.evaluator import Evaluation, Stopwatch, spread
-from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.evaluation.evaluator import Evaluation, spread
+from paddlerec_milvus.evaluation.users import Search, Stopwatch
 from paddlerec_milvus.training.cli import main as train
 
 RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")
@@ -155,7 +154,7 @@ def test_excluding_the_history_leaves_none_of_it(trained):
     evaluation = Evaluation(settings, top_n=30)
     evaluation.encoder.load(trained.checkpoints / "0")
     table = evaluation.encoder.item_vectors()
-    exact = evaluation._search(ExactRetriever(table[1:], np.arange(1, 301)), table)
+    exact = Search.exactly(table, "IP", 30)
     found, use = evaluation._candidates(exact, evaluation.queries, Stopwatch())
     assert use.brought.sum(axis=1).tolist() == [30] * 60  # each candidate is somebody's
     users = read_held_out(sorted((trained.data / "test").iterdir()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 
 import features
 import mind_reader
@@ -127,10 +126,8 @@ def as_tensor(array):
 
 def count_items(config, item_count):
     """Clicks [V] of each item in the training log."""
-    folder = features.data_folder(config) / Path(config.get("runner.train_data_dir", "")).name
-    _, items = mind_reader.read_clicks(
-        sorted(str(path) for path in folder.glob("*") if not path.name.startswith("."))
-    )
+    files = [path for path in features.train_folder(config).glob("*") if path.name[0] != "."]
+    _, items = mind_reader.read_clicks(sorted(map(str, files)))
     return np.bincount(items, minlength=item_count)[:item_count]
 
 
@@ -142,7 +139,7 @@ class DygraphModel:
     def create_model(self, config):
         """Build the network; ValueError says which settings cannot be used."""
         s = read_settings(config)
-        profiles = features.Profiles(config) if s["user_features"] else None
+        profiles = self._profiles_of(config)
         return net.MIND(
             item_count=s["item_count"],
             embedding_dim=s["embedding_dim"],
@@ -197,11 +194,13 @@ class DygraphModel:
         A linear rise over the share ``optimizer.warmup``, then constant or half a cosine down to a
         thousandth (Loshchilov and Hutter, 2017).
         """
-        base = config.get("hyper_parameters.optimizer.learning_rate", 0.002)
-        warmup = config.get("hyper_parameters.optimizer.warmup", 0.0)
+        base, warmup, schedule = (
+            config.get(f"hyper_parameters.{name}", DEFAULTS[name])
+            for name in ("optimizer.learning_rate", "optimizer.warmup", "optimizer.schedule")
+        )
         if progress < warmup:
             return base * (progress + 1e-3) / (warmup + 1e-3)
-        if config.get("hyper_parameters.optimizer.schedule", "cosine") == "constant":
+        if schedule == "constant":
             return base
         left = (progress - warmup) / (1.0 - warmup)
         return base * (0.5 * (1.0 + math.cos(math.pi * left)) + 1e-3)
@@ -227,11 +226,16 @@ class DygraphModel:
 
     def user_profiles(self, users, config):
         """Codes [B, F] int64 of the profiles of ``users`` [B]; None where the setting is off."""
-        if not config.get("hyper_parameters.user_features", False):
+        profiles = self._profiles_of(config)
+        return None if profiles is None else profiles(users)
+
+    def _profiles_of(self, config):
+        """The table of profiles, read once; None where the setting is off."""
+        if not config.get("hyper_parameters.user_features", DEFAULTS["user_features"]):
             return None
         if self._profiles is None:
             self._profiles = features.Profiles(config)
-        return self._profiles(users)
+        return self._profiles
 
     def item_vectors(self, dy_model):
         """What is put into the index: [item_count, D] float32, row 0 is padding."""

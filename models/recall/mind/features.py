@@ -6,6 +6,7 @@ Letters: V rows of the item table, F feature columns, D dimensions.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,17 @@ def read_codes(path, key):
     return table[:, 0], table[:, 1:]
 
 
-def data_folder(config):
-    """The prepared folder that holds ``runner.train_data_dir``."""
+def train_folder(config):
+    """``runner.train_data_dir``; side features lie beside it, in the prepared folder."""
     given = Path(config.get("config_abs_dir", ""), config.get("runner.train_data_dir", ""))
-    return given.parent
+    return Path(os.path.normpath(given))
 
 
 def item_codes(config, item_count):
     """Codes [V, F] of every item, row 0 (padding) unknown; None where the setting is off."""
     if not config.get("hyper_parameters.item_features", False):
         return None
-    path = data_folder(config) / "item_features.csv"
+    path = train_folder(config).parent / "item_features.csv"
     ids, codes = read_codes(path, "item_features")
     missing = np.setdiff1d(np.arange(1, item_count), ids)
     if len(missing) or ids.min() < 1 or ids.max() >= item_count:
@@ -57,7 +58,7 @@ class Profiles:
     """Codes of each user's profile; a user that the table lacks has none (0)."""
 
     def __init__(self, config):
-        path = data_folder(config) / "user_features.csv"
+        path = train_folder(config).parent / "user_features.csv"
         ids, codes = read_codes(path, "user_features")
         order = np.argsort(ids)
         self.ids, self.codes = ids[order], codes[order]
