@@ -42,10 +42,18 @@ lint: .venv/installed-dev  ## ruff, mypy strict, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: .venv/installed-dev  ## speed of training and evaluation against PaddleRec: make bench PADDLEREC=/path/to/PaddleRec
+# output_bench/ keeps the runs; each is compared with the one before
+bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec
+	@$(PIP) -e '.[hnswlib]' || echo "hnswlib cannot be compiled here, and is left out"
+	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-storage=output_bench \
+	  --benchmark-autosave $(if $(wildcard output_bench/*/*.json),--benchmark-compare)
+ifdef PADDLEREC
 	@$(PIP) -e '.[torch]'
 	@$(BIN)/python benchmarks/training_speed.py --paddlerec $(PADDLEREC)
 	@$(BIN)/python benchmarks/evaluation_speed.py --paddlerec $(PADDLEREC)
+else
+	@echo "Training and evaluation beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec"
+endif
 
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 	@$(PIP) -e '.[server]'
@@ -54,7 +62,7 @@ milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra server --extra serve --extra bench --extra dev setup.cfg -o requirements.lock
+	  --extra server --extra serve --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of everything in setup.cfg, used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

@@ -7,7 +7,7 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from paddlerec_milvus.config import Settings, load_settings
@@ -54,11 +54,16 @@ def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """The settings that the shared arguments describe: ``-o`` over ``--data`` over the yaml."""
-    yaml, overrides = arguments.config_yaml, list(arguments.opt)
-    if arguments.data is None:
+    """The settings that the shared arguments describe."""
+    return settings_for(arguments.config_yaml, arguments.opt, arguments.data)
+
+
+def settings_for(yaml: str | Path, options: Sequence[str], data: Path | None) -> Settings:
+    """The yaml, ``--data`` over it, ``-o`` over both."""
+    overrides = list(options)
+    if data is None:
         return load_settings(yaml, overrides)
-    prepared = open_prepared(arguments.data.resolve())
+    prepared = open_prepared(data.resolve())
     overrides[:0] = [
         f"runner.train_data_dir={prepared.train_dir}",
         f"runner.test_data_dir={prepared.test_dir}",

@@ -35,6 +35,10 @@ class RetrievalError(UserError):
     """Milvus is away, refuses a call, or holds something else than expected."""
 
 
+class RefusedError(RetrievalError):
+    """Milvus answers, and will not do what was asked: an index type or a parameter it lacks."""
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``given``, else an empty string."""
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.75)

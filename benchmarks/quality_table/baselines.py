@@ -39,22 +39,23 @@ METHODS = {
         "item-kNN",
         ItemKNN,
         {
-            "shrink": [0, 10, 30, 100, 300],
-            "alpha": [0.3, 0.5, 0.7],
+            "shrink": [0, 10, 30, 100, 300, 1000],
+            "alpha": [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
         },
     ),
-    "ease": Method("EASE", EASE, {"l2": [300, 1000]}),
+    "ease": Method("EASE", EASE, {"l2": [30, 100, 300, 1000, 3000]}),
     "als": Method(
         "ALS",
         ALS,
-        {"factors": [64, 128, 256], "alpha": [10, 40], "l2": [10]},
+        {"factors": [64, 128, 256], "alpha": [1, 10, 40, 100], "l2": [1, 10, 100, 300]},
         seeded=True,
     ),
     "bpr": Method(
         "BPR",
         BPR,
-        {"factors": [128], "learning_rate": [0.02], "l2": [0.01]},
+        {"factors": [128], "learning_rate": [0.02, 0.05], "l2": [0.003, 0.01, 0.03]},
         {"epochs": [50, 100, 200], "scale": [1, 4, 16]},
+        seeded=True,
     ),
 }
 

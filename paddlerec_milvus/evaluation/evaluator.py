@@ -26,6 +26,7 @@ from paddlerec_milvus.evaluation.catalogue import catalogue_of
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
 from paddlerec_milvus.evaluation.lists import Catalogue, list_report, of_lists, of_truths
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
+from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.evaluation.users import (
     Queries,
     Search,
@@ -45,11 +46,6 @@ IntArray = npt.NDArray[np.int64]
 # exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
 EXACT_PAIRS = 400_000_000  # of a user and an item
 EXACT_USERS = 1_000  # at least
-
-
-def spread(count: int, at_most: int) -> IntArray:
-    """At most ``at_most`` of ``count`` row numbers, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(np.int64))
 
 
 @dataclass

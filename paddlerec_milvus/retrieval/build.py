@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from paddlerec_milvus.errors import RetrievalError, SettingsError
+from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, Connection
@@ -33,6 +33,8 @@ class BuildTimes(NamedTuple):
     index_seconds: float
     load_seconds: float
     rows: int
+    compact_seconds: float = 0.0
+    """Joining the segments of the insert, where there were several."""
 
 
 class Rows(NamedTuple):
@@ -128,13 +130,33 @@ def _fill(connection: Connection, name: str, rows: Rows, metric: str, index: Ind
             bar.update(len(batch))
     connection.call("flush", name, within=max(FLUSH_SECONDS, connection.timeout))
     inserted = time.perf_counter()
+    _compact(connection, name)
+    compacted = time.perf_counter()
     connection.create_index(name, index.type_name, metric, index.build_params(), BUILD_SECONDS)
     _wait(connection, name, "index", lambda: _indexed(connection, name, len(rows.ids)))
     indexed = time.perf_counter()
     connection.call("load_collection", name, _async=True)
     _wait(connection, name, "load", lambda: _loaded(connection, name))
     loaded = time.perf_counter()
-    return BuildTimes(inserted - start, indexed - inserted, loaded - indexed, len(rows.ids))
+    return BuildTimes(
+        inserted - start,
+        indexed - compacted,
+        loaded - indexed,
+        len(rows.ids),
+        compacted - inserted,
+    )
+
+
+def _compact(connection: Connection, name: str) -> None:
+    """Join small segments: each is searched apart, and one below 1,024 rows gets no index."""
+    if connection.is_lite or len(connection.call("list_persistent_segments", name)) < 2:
+        return
+    job = connection.call("compact", name)
+
+    def share() -> float:
+        return float(str(connection.call("get_compaction_state", job)) == "Completed")
+
+    _wait(connection, name, "compaction", share)
 
 
 def _count(connection: Connection, name: str) -> int:
@@ -146,7 +168,7 @@ def _indexed(connection: Connection, name: str, rows: int) -> float:
     """The share of rows in the index, 1 when it is finished."""
     state = connection.call("describe_index", name, "vector")
     if str(state.get("state")) == "Failed":
-        raise RetrievalError(
+        raise RefusedError(
             f"Milvus at {connection.uri} could not build the index {state.get('index_type')} of "
             f"{name!r}: {state.get('index_state_fail_reason') or 'it gives no reason'}"
         )

@@ -12,10 +12,11 @@ import logging
 import os
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.errors import RefusedError, RetrievalError
 
 # pymilvus reads MILVUS_URI when it is imported and refuses a path there, though its client takes
 # one; and it loads a .env file of the working folder, which an empty value keeps out.
@@ -109,11 +110,18 @@ class Connection:
         self.call("create_collection", name, schema=schema, properties=properties)
 
     def create_index(
-        self, name: str, type_name: str, metric: str, parameters: dict[str, int], within: float
+        self,
+        name: str,
+        type_name: str,
+        metric: str,
+        parameters: Mapping[str, int | str],
+        within: float,
     ) -> None:
         """Order an index on ``vector``; a server builds it after this call, Lite inside it."""
         wanted = MilvusClient.prepare_index_params()
-        wanted.add_index("vector", index_type=type_name, metric_type=metric, params=parameters)
+        wanted.add_index(
+            "vector", index_type=type_name, metric_type=metric, params=dict(parameters)
+        )
         # Lite answers when all is built, and that may take longer than a call
         patience = within if self.is_lite else None
         self.call("create_index", name, wanted, sync=False, within=patience)
@@ -157,7 +165,7 @@ class Connection:
                 f"another, or raise milvus.timeout. ({_grpc_details(problem) or reason})"
             )
         kind = "" if isinstance(problem, MilvusException) else f"{type(problem).__name__}: "
-        return RetrievalError(f"{where} refused '{name}': {kind}{reason}")
+        return RefusedError(f"{where} refused '{name}': {kind}{reason}")
 
 
 def _causes(problem: BaseException) -> list[BaseException]:

@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 from paddlerec_milvus.errors import SettingsError, nearest
 
 LARGEST_EF = 32_768  # Milvus' limit
+LARGEST_SEARCH_LIST = 65_535  # Milvus' limit
+SQ_BITS = {"SQ4U": 4, "SQ6": 6, "SQ8": 8, "BF16": 16, "FP16": 16}
+"""Milvus' names of quantisers -> bits that each value of a vector takes."""
 
 
 def _whole(key: str, value: object, low: int, high: int) -> None:
@@ -21,18 +24,37 @@ def _whole(key: str, value: object, low: int, high: int) -> None:
 
 
 @dataclass(frozen=True)
-class Flat:
+class Index:
+    """What all index types share. A subclass names its parameters: Milvus' key -> field here."""
+
+    type_name: ClassVar[str]
+    build_fields: ClassVar[Mapping[str, str]] = {}
+    search_fields: ClassVar[Mapping[str, str]] = {}
+    reaching_k: ClassVar[str] = ""
+    """The search parameter that Milvus refuses where it is smaller than k."""
+
+    def build_params(self) -> dict[str, int | str]:
+        """Parameters for building, by Milvus' names."""
+        return {key: getattr(self, field) for key, field in self.build_fields.items()}
+
+    def search_params(self, k: int) -> dict[str, int]:
+        """Parameters for searching, by Milvus' names; what has to reach ``k`` is raised to it."""
+        params = {key: int(getattr(self, field)) for key, field in self.search_fields.items()}
+        if self.reaching_k:
+            params[self.reaching_k] = max(params[self.reaching_k], k)
+        return params
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a search finds the true neighbours."""
+        return False
+
+
+@dataclass(frozen=True)
+class Flat(Index):
     """Every vector is compared: exact, and the slowest."""
 
     type_name: ClassVar[str] = "FLAT"
-
-    def build_params(self) -> dict[str, int]:
-        """Parameters for building: none."""
-        return {}
-
-    def search_params(self, k: int) -> dict[str, int]:
-        """Parameters for searching: none."""
-        return {}
 
     @property
     def is_exact(self) -> bool:
@@ -41,12 +63,16 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class IvfFlat:
-    """Vectors in ``nlist`` cells around k-means centres; a search looks into ``nprobe`` of them."""
+class Ivf(Index):
+    """Vectors in ``nlist`` cells around k-means centres; a search looks into ``nprobe`` of them.
+
+    Fewer than k items come back if those cells hold fewer.
+    """
 
     nlist: int = 1024
     nprobe: int = 16
-    type_name: ClassVar[str] = "IVF_FLAT"
+    build_fields: ClassVar[Mapping[str, str]] = {"nlist": "nlist"}
+    search_fields: ClassVar[Mapping[str, str]] = {"nprobe": "nprobe"}
 
     def __post_init__(self) -> None:
         _whole("nlist", self.nlist, 1, 65_536)
@@ -57,13 +83,12 @@ class IvfFlat:
                 "are no more cells to look into; lower nprobe or raise nlist"
             )
 
-    def build_params(self) -> dict[str, int]:
-        """``nlist``."""
-        return {"nlist": self.nlist}
 
-    def search_params(self, k: int) -> dict[str, int]:
-        """``nprobe``. Fewer than ``k`` items come back if the cells hold fewer."""
-        return {"nprobe": self.nprobe}
+@dataclass(frozen=True)
+class IvfFlat(Ivf):
+    """Cells of whole vectors."""
+
+    type_name: ClassVar[str] = "IVF_FLAT"
 
     @property
     def is_exact(self) -> bool:
@@ -72,42 +97,124 @@ class IvfFlat:
 
 
 @dataclass(frozen=True)
-class Hnsw:
+class IvfSq8(Ivf):
+    """Cells of vectors with a byte a value."""
+
+    type_name: ClassVar[str] = "IVF_SQ8"
+
+
+@dataclass(frozen=True)
+class IvfPq(Ivf):
+    """Cells of vectors cut into ``m`` pieces, each the number of one of 2^``nbits`` pieces.
+
+    ``m`` divides the dimension, or Milvus refuses the build.
+    """
+
+    m: int = 8
+    nbits: int = 8
+    type_name: ClassVar[str] = "IVF_PQ"
+    build_fields: ClassVar[Mapping[str, str]] = {"nlist": "nlist", "m": "m", "nbits": "nbits"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _whole("m", self.m, 1, 32_768)
+        _whole("nbits", self.nbits, 1, 16)
+
+
+@dataclass(frozen=True)
+class Scann(Ivf):
+    """Cells of vectors with 4 bits for two values; the best ``reorder_k`` are compared whole."""
+
+    reorder_k: int = 256
+    type_name: ClassVar[str] = "SCANN"
+    search_fields: ClassVar[Mapping[str, str]] = {"nprobe": "nprobe", "reorder_k": "reorder_k"}
+    reaching_k: ClassVar[str] = "reorder_k"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _whole("reorder_k", self.reorder_k, 1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Hnsw(Index):
     """A layered graph with up to ``M`` edges a node; a search keeps ``ef`` nodes in view."""
 
     M: int = 16
     ef_construction: int = 200
     ef: int = 128
     type_name: ClassVar[str] = "HNSW"
+    build_fields: ClassVar[Mapping[str, str]] = {"M": "M", "efConstruction": "ef_construction"}
+    search_fields: ClassVar[Mapping[str, str]] = {"ef": "ef"}
+    reaching_k: ClassVar[str] = "ef"
 
     def __post_init__(self) -> None:
         _whole("M", self.M, 2, 2_048)
         _whole("efConstruction", self.ef_construction, 1, LARGEST_EF)
         _whole("ef", self.ef, 1, LARGEST_EF)
 
-    def build_params(self) -> dict[str, int]:
-        """``M`` and ``efConstruction``."""
-        return {"M": self.M, "efConstruction": self.ef_construction}
 
-    def search_params(self, k: int) -> dict[str, int]:
-        """``ef``, raised to ``k`` where it is smaller: Milvus refuses less."""
-        return {"ef": max(self.ef, k)}
+@dataclass(frozen=True)
+class HnswSq(Hnsw):
+    """That graph over vectors of fewer bits a value; only newer Milvus have it (2.5, Lite 3)."""
 
-    @property
-    def is_exact(self) -> bool:
-        """Never."""
-        return False
+    sq_type: str = "SQ8"
+    type_name: ClassVar[str] = "HNSW_SQ"
+    build_fields: ClassVar[Mapping[str, str]] = {**Hnsw.build_fields, "sq_type": "sq_type"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sq_type not in SQ_BITS:
+            raise SettingsError(
+                f"index.sq_type: {self.sq_type!r} is not known"
+                f"{nearest(str(self.sq_type).upper(), SQ_BITS)}; one of {', '.join(SQ_BITS)}"
+            )
 
 
-Index = Flat | IvfFlat | Hnsw
+@dataclass(frozen=True)
+class DiskAnn(Index):
+    """A graph on disk, its vectors short in memory; a search keeps ``search_list`` in view."""
 
-# Milvus' key in a yaml -> the field here
-_FIELDS: dict[str, dict[str, str]] = {
-    "FLAT": {},
-    "IVF_FLAT": {"nlist": "nlist", "nprobe": "nprobe"},
-    "HNSW": {"M": "M", "efConstruction": "ef_construction", "ef": "ef"},
+    search_list: int = 128
+    type_name: ClassVar[str] = "DISKANN"
+    search_fields: ClassVar[Mapping[str, str]] = {"search_list": "search_list"}
+    reaching_k: ClassVar[str] = "search_list"
+
+    def __post_init__(self) -> None:
+        _whole("search_list", self.search_list, 1, LARGEST_SEARCH_LIST)
+
+
+@dataclass(frozen=True)
+class AutoIndex(Index):
+    """What the server picks by itself (2.3.5 and Lite: HNSW)."""
+
+    type_name: ClassVar[str] = "AUTOINDEX"
+
+
+_CLASSES: dict[str, type[Index]] = {
+    each.type_name: each
+    for each in (Flat, IvfFlat, IvfSq8, IvfPq, Scann, Hnsw, HnswSq, DiskAnn, AutoIndex)
 }
-_CLASSES: dict[str, type[Index]] = {"FLAT": Flat, "IVF_FLAT": IvfFlat, "HNSW": Hnsw}
+TYPES = tuple(_CLASSES)
+"""Milvus' names of all types that are known here."""
+
+
+def build_keys(type_name: str) -> tuple[str, ...]:
+    """The yaml's keys that decide a build of this type. SettingsError: no such type."""
+    return tuple(_class_of(type_name).build_fields)
+
+
+def search_keys(type_name: str) -> tuple[str, ...]:
+    """The yaml's keys that each search of this type may choose. SettingsError: no such type."""
+    return tuple(_class_of(type_name).search_fields)
+
+
+def _class_of(type_name: str) -> type[Index]:
+    if type_name not in _CLASSES:
+        raise SettingsError(
+            f"index.type: {type_name!r} is not known{nearest(str(type_name).upper(), TYPES)}; "
+            f"one of {', '.join(TYPES)}"
+        )
+    return _CLASSES[type_name]
 
 
 def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
@@ -116,17 +223,13 @@ def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
     The yaml may list the parameters of every type; those of the other types are left alone.
     Raises SettingsError for an unknown type or key (with the nearest known one) or a bad value.
     """
-    if type not in _CLASSES:
-        raise SettingsError(
-            f"index.type: {type!r} is not known{nearest(type.upper(), _CLASSES)}; "
-            f"one of {', '.join(_CLASSES)}"
-        )
-    fields = _FIELDS[type]
-    known = [key for each in _FIELDS.values() for key in each]
+    chosen = _class_of(type)
+    fields = {**chosen.build_fields, **chosen.search_fields}
+    known = {key for each in TYPES for key in (*build_keys(each), *search_keys(each))}
     for key in params:
         if key not in known:
             raise SettingsError(
-                f"index.{key}: no index has this parameter{nearest(key, known)}; "
+                f"index.{key}: no index has this parameter{nearest(key, sorted(known))}; "
                 f"{type} has: {', '.join(fields) or 'none'}"
             )
-    return _CLASSES[type](**{fields[key]: params[key] for key in fields if key in params})
+    return chosen(**{fields[key]: params[key] for key in fields if key in params})

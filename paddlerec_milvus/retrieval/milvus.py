@@ -6,6 +6,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +31,16 @@ CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
 HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
 IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
+
+
+class Segment(NamedTuple):
+    """A part of a collection."""
+
+    rows: int
+    indexed: bool
+    """Whether a search uses the index here; below 1,024 rows a server builds none."""
+    flushed: bool
+    """Whether it is written for good; one that still grows is searched without the index."""
 
 
 class MilvusRetriever:
@@ -142,12 +153,13 @@ class MilvusRetriever:
         metric = str(index.get("metric_type", "none"))
         if metric != self.metric:
             raise self._wrong(f"its metric is {metric}, expected {self.metric}", again)
-        built = {key: int(index[key]) for key in self._index.build_params() if key in index}
-        expected = {key: self._index.build_params()[key] for key in built}  # Lite keeps none
+        wanted = self._index.build_params()
+        built = {key: type(wanted[key])(index[key]) for key in wanted if key in index}
+        expected = {key: wanted[key] for key in built}  # Lite keeps none
         if index.get("index_type") != self._index.type_name or built != expected:
             raise self._wrong(
                 f"its index is {index.get('index_type', 'none')} {built}, expected "
-                f"{self._index.type_name} {self._index.build_params()}",
+                f"{self._index.type_name} {wanted}",
                 again,
             )
         self._dimension = found.dimension
@@ -158,12 +170,24 @@ class MilvusRetriever:
     def _wrong(self, found: str, advice: str) -> RetrievalError:
         return RetrievalError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")
 
-    def search(self, queries: ArrayLike, k: int, *, consistency: str | None = None) -> Neighbours:
-        """The ``k`` nearest items of each of ``queries`` [n, D], as far as the index finds them."""
-        return self.search_with(self._index, queries, k, consistency=consistency)
+    def search(
+        self, queries: ArrayLike, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The ``k`` nearest items of each of ``queries`` [n, D], as far as the index finds them.
+
+        ``filter`` is a boolean expression of Milvus on ``item`` and ``category``: only items that
+        pass come back.
+        """
+        return self.search_with(self._index, queries, k, filter=filter, consistency=consistency)
 
     def search_with(
-        self, index: Index, queries: ArrayLike, k: int, *, consistency: str | None = None
+        self,
+        index: Index,
+        queries: ArrayLike,
+        k: int,
+        *,
+        filter: str = "",
+        consistency: str | None = None,
     ) -> Neighbours:
         """:meth:`search` with another index' search parameters (``nprobe``, ``ef``)."""
         checked_k(k)
@@ -180,6 +204,7 @@ class MilvusRetriever:
                 "search",
                 self.collection,
                 list(part),
+                filter=filter,
                 limit=k,
                 search_params=parameters,
                 output_fields=fields,
@@ -228,6 +253,19 @@ class MilvusRetriever:
             "query", self.collection, output_fields=["count(*)"], consistency_level="Strong"
         )
         return int(found[0]["count(*)"])
+
+    def segments(self) -> list[Segment]:
+        """What the collection is stored in; empty where Milvus does not say (Lite)."""
+        if self._connection.is_lite:
+            return []
+        loaded = self._connection.call("list_loaded_segments", self.collection)
+        return [
+            Segment(each.num_rows, bool(each.index_id), each.state != "Growing") for each in loaded
+        ]
+
+    def server_version(self) -> str:
+        """Of the Milvus that answers."""
+        return str(self._connection.call("get_server_version"))
 
     def upsert(
         self, vectors: ArrayLike, ids: ArrayLike, categories: Sequence[str] | None = None

@@ -1,0 +1,74 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""One index, built once and waited for: seconds of each stage, memory, disk, what looks wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paddlerec_milvus.bench.clients import Target
+from paddlerec_milvus.bench.memory import estimate_mib
+from paddlerec_milvus.bench.places import MIB, Place
+from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.retrieval.milvus import Segment
+
+SMALLEST_SEGMENT = 1_024  # rows; a server gives a smaller one no index
+ROWS_A_CELL = 39  # that the engine's k-means asks for; it silently makes fewer cells instead
+
+
+def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
+    """The values of a row of kind build; the server then holds this index and nothing else.
+
+    Memory is that of a server started anew on what was built. RetrievalError: Milvus is away, or
+    (RefusedError) has no such index.
+    """
+    empty = place.rss_mib()
+    rows, dimension = workload.vectors.shape
+    with target.connect() as retriever:
+        times = retriever.build(workload.vectors, workload.ids)
+    place.restart()
+    with target.connect() as retriever:
+        retriever.open(rows=rows)
+        retriever.search(workload.queries[:256], 10)  # lazy parts are loaded, too
+        segments = retriever.segments()
+        version = retriever.server_version()
+    memory, disk = place.rss_mib(), place.disk_mib()
+    added = None if memory is None or empty is None else memory - empty
+    return {
+        "insert_seconds": times.insert_seconds,
+        "compact_seconds": times.compact_seconds,
+        "index_seconds": times.index_seconds,
+        "load_seconds": times.load_seconds,
+        "rows": times.rows,
+        "segments": [{"rows": each.rows, "indexed": each.indexed} for each in segments],
+        "rss_mib": memory,
+        "rss_empty_mib": empty,
+        "disk_mib": disk,
+        "rss_bytes_per_vector": None if added is None else added * MIB / rows,
+        "disk_bytes_per_vector": None if disk is None else disk * MIB / rows,
+        "estimate_mib": estimate_mib(target.index, rows, dimension),
+        "warnings": _warnings(place, target, rows, segments),
+        "server_version": version,
+    }
+
+
+def _warnings(place: Place, target: Target, rows: int, segments: list[Segment]) -> list[str]:
+    warnings = []
+    cells = int(target.index.build_params().get("nlist", 0))
+    if cells * ROWS_A_CELL > rows:
+        warnings.append(
+            f"nlist {cells} on {rows:,} rows: Milvus makes at most a cell for {ROWS_A_CELL} rows, "
+            f"that is {max(1, rows // ROWS_A_CELL)}, and says nothing"
+        )
+    growing = [each.rows for each in segments if not each.flushed]
+    if growing:
+        warnings.append(f"{sum(growing):,} rows are not flushed: searched without the index")
+    bare = [each.rows for each in segments if each.flushed and not each.indexed]
+    if bare and target.index.type_name != "FLAT":
+        warnings.append(
+            f"{len(bare)} segments ({sum(bare):,} rows) have no index, as those below "
+            f"{SMALLEST_SEGMENT:,} rows never get: they are searched one by one, and parameters "
+            "have no effect on them"
+        )
+    if place.kind == "lite":
+        warnings.append("Milvus Lite serves one process: measured with one client, in this process")
+    return warnings

@@ -1,0 +1,121 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The command line of benchmarks/index_benchmark.py."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
+from paddlerec_milvus.bench.memory import estimate_mib
+from paddlerec_milvus.bench.report import compare, write_report
+from paddlerec_milvus.bench.rows import Rows, read_rows
+from paddlerec_milvus.bench.runner import Run, said
+from paddlerec_milvus.bench.studies import run_studies
+from paddlerec_milvus.bench.sweep import Sweep, builds_of, check_fits, load_workload, read_sweep
+from paddlerec_milvus.command import run
+from paddlerec_milvus.errors import SettingsError
+
+EXAMPLES = """\
+examples:
+  python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --out output_bench/demo
+  python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --plan
+  python benchmarks/index_benchmark.py -s my.yaml --server http://127.0.0.1:19530 --out mine
+  python benchmarks/index_benchmark.py --report output_bench/demo
+  python benchmarks/index_benchmark.py --compare output_bench/before output_bench/after
+  python benchmarks/index_benchmark.py -s my.yaml --export vectordbbench --out output_bench/vectors
+
+The same command goes on where an interrupted run stopped: what DIR holds is not measured again."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="What each Milvus index and its parameters cost in latency, throughput, memory "
+        "and relevance: a sweep over indexes, and a report (HTML, Markdown, PNG, CSV, JSON).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-s", "--sweep", type=Path, metavar="YAML", help="what to measure: see benchmarks/sweeps/")
+    add("--out", type=Path, metavar="DIR", help="rows and report go here (output_bench/NAME)")
+    add("--server", metavar="WHERE", help="instead of the yaml's: local, lite, or a uri")
+    add("--k", type=int, metavar="N", help="instead of the yaml's: length of a list")
+    add("--seed", type=int, metavar="N", help="instead of the yaml's")
+    add("--plan", action="store_true", help="say what would be measured, and its memory")
+    add("--report", type=Path, metavar="DIR", help="write the report of a results folder again")
+    add("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two results folders")
+    add("--export", choices=("vectordbbench", "ann-benchmarks"), help="vectors and truths")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 2 for a user's mistake, 130 for Ctrl-C."""
+    given = _parser().parse_args(argv)
+    return run(lambda: _main(given))
+
+
+def _main(given: argparse.Namespace) -> None:
+    if given.compare:
+        first, second = map(read_rows, given.compare)
+        print(compare(first, second))
+    elif given.report:
+        _written(write_report(read_rows(given.report), given.report))
+    elif given.sweep is None:
+        raise SettingsError("give a sweep (-s YAML), --report DIR or --compare A B; see --help")
+    else:
+        changed = {name: getattr(given, name) for name in ("server", "k", "seed")}
+        sweep = read_sweep(given.sweep, **{k: v for k, v in changed.items() if v is not None})
+        _sweep(given, sweep, given.out or Path("output_bench") / sweep.name)
+
+
+def _sweep(given: argparse.Namespace, sweep: Sweep, out: Path) -> None:
+    builds_of(sweep)  # a misspelt parameter ends here, before any vector is read
+    workload = load_workload(sweep)
+    check_fits(sweep, workload)
+    if given.plan:
+        print(_plan(sweep, workload.described()))
+    elif given.export == "vectordbbench":
+        _written(export_vectordbbench(workload, sweep.k, out))
+    elif given.export:
+        _written([export_ann_benchmarks(workload, sweep.k, out / f"{sweep.name}.hdf5")])
+    else:
+        try:
+            with Rows(out) as rows:
+                shutil.copyfile(given.sweep, out / "sweep.yaml")
+                bench = Run(sweep, workload, rows)
+                bench()
+                run_studies(bench)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped; what was measured is in {out}, and the same command goes on from there"
+            ) from None
+        _written(write_report(read_rows(out), out))
+
+
+def _plan(sweep: Sweep, data: dict[str, Any]) -> str:
+    """What would be measured."""
+    builds = builds_of(sweep)
+    points = sum(len(build.searches) for build in builds)
+    lines = [
+        f"{data['name']}: {data['items']:,} items x {data['dimension']}, {data['users']:,} users "
+        f"with {data['interests']} interests, {data['metric']}; longest over median vector "
+        f"{data['norm_skew']:.2f}",
+        f"{len(builds)} builds, {points} search settings, k {sweep.k}, server {sweep.server}",
+    ]
+    for build in builds:
+        size = estimate_mib(build.index, data["items"], data["dimension"])
+        settings = f"{len(build.searches)} settings"
+        lines.append(f"  {said(build.label)}: {settings}, about {size:,.0f} MiB")
+    return "\n".join(lines)
+
+
+def _written(files: Sequence[Path]) -> None:
+    text = next((file for file in files if file.suffix == ".md"), None)
+    if text is not None:
+        print(text.read_text(encoding="utf-8"))
+    print(f"written: {', '.join(map(str, files))}", file=sys.stderr)

@@ -1,0 +1,269 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Clients that search as users do: one process each, a user a request, latencies in a histogram.
+
+A request is one user: one search call with all of their interests. Closed loop: a client asks again
+as soon as it is answered. Open loop: requests start on a timetable whatever the answers do, and a
+latency counts from the planned start, so that a stall is felt by all that wait behind it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+
+T = TypeVar("T")
+
+LONGEST_MICROSECONDS = 600_000_000
+DIGITS = 3  # of a latency that a histogram keeps
+GIVE_UP = 3  # failures without a success between: the server is away
+START_SECONDS = 0.05  # for the go to reach every client
+LONGEST_SECONDS = 120.0
+SHOWN = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The collection that is searched."""
+
+    uri: str
+    collection: str
+    metric: str
+    index: Index
+    timeout: float
+    token: str = ""
+
+    def connect(self) -> MilvusRetriever:
+        """A retriever on it, for the caller to close."""
+        return MilvusRetriever(
+            self.uri,
+            self.collection,
+            token=self.token,
+            timeout=self.timeout,
+            metric=self.metric,
+            index=self.index,
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one client does. It ends after ``requests`` or ``seconds``, what comes first."""
+
+    index: Index
+    k: int
+    requests: int = 0
+    """0: as many as fit."""
+    seconds: float = LONGEST_SECONDS
+    users: int = 1
+    """In one call."""
+    rate: float = 0.0
+    """Requests a second on a timetable; 0: closed loop."""
+    first: int = 0
+    """User that it starts with, so that clients do not all ask for the same."""
+
+
+class Outcome(NamedTuple):
+    """What one or several clients saw."""
+
+    requests: int
+    """Answered within the time."""
+    failures: int
+    first_failure: str
+    seconds: float
+    """From the common start to the last answer, at most the given time."""
+    histogram: bytes
+    """Of all answered requests, in microseconds, as HdrHistogram encodes it."""
+
+    def latency(self) -> dict[str, Any]:
+        """Requests, failures and percentiles in milliseconds."""
+        histogram = new_histogram()
+        histogram.decode_and_add(self.histogram)
+        at = {name: histogram.get_value_at_percentile(share) for name, share in SHOWN.items()}
+        at |= {"mean": histogram.get_mean_value(), "max": histogram.get_max_value()}
+        counts = {"requests": self.requests, "failures": self.failures}
+        times = {name: float(value) / 1000 for name, value in at.items()}
+        return counts | times | {"histogram": self.histogram.decode()}
+
+
+def new_histogram() -> Any:
+    """An empty one: 1 µs to ten minutes, three digits."""
+    try:
+        from hdrh.histogram import HdrHistogram
+    except ImportError as error:
+        raise RetrievalError(
+            "latencies need hdrhistogram: pip install 'paddlerec-milvus[bench]'"
+        ) from error
+    return HdrHistogram(1, LONGEST_MICROSECONDS, DIGITS)
+
+
+def calls_of(interests: FloatArray, load: Load) -> list[FloatArray]:
+    """The queries [users * K, D] of each call, until all users of ``interests`` were asked for."""
+    users, _, dimension = interests.shape
+    turns = -(-users // load.users)
+    places = (load.first + np.arange(turns * load.users)) % users
+    return [interests[rows].reshape(-1, dimension) for rows in places.reshape(turns, load.users)]
+
+
+def run_load(
+    search: Callable[[T], object], asked: Sequence[T], load: Load, start: float | None = None
+) -> Outcome:
+    """``search`` each of ``asked``, again and again, from ``start`` (of perf_counter; now) on."""
+    histogram, clock = new_histogram(), time.perf_counter
+    start = clock() if start is None else start
+    end, last = start + load.seconds, start
+    number = done = failures = in_a_row = 0
+    first = ""
+    time.sleep(max(0.0, start - clock()))
+    while not load.requests or number < load.requests:
+        begun = clock()
+        if load.rate:
+            planned = start + number / load.rate
+            time.sleep(max(0.0, planned - begun))
+            begun = planned
+        if begun >= end:
+            break
+        try:
+            search(asked[number % len(asked)])
+        except RetrievalError as error:
+            failures, in_a_row, first = failures + 1, in_a_row + 1, first or str(error)
+            if in_a_row == GIVE_UP:
+                break
+        else:
+            in_a_row, answered = 0, clock()
+            histogram.record_value(int(1e6 * (answered - begun)))
+            if answered <= end or load.requests:
+                done, last = done + 1, answered
+        number += 1
+    whole = not load.requests and in_a_row < GIVE_UP
+    seconds = load.seconds if whole else last - start
+    return Outcome(done, failures, first, seconds, histogram.encode())
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """What they saw together."""
+    histogram = new_histogram()
+    for each in outcomes:
+        histogram.decode_and_add(each.histogram)
+    return Outcome(
+        sum(each.requests for each in outcomes),
+        sum(each.failures for each in outcomes),
+        next((each.first_failure for each in outcomes if each.first_failure), ""),
+        max(each.seconds for each in outcomes),
+        histogram.encode(),
+    )
+
+
+class Clients:
+    """Processes that search, started once and used again; a context manager.
+
+    ``interests`` is an npy file of [U, K, D] float32 that all of them read.
+    """
+
+    def __init__(self, count: int, interests: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Pipe] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        for _ in range(count):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, str(interests)), daemon=True)
+            self._processes.append(process)
+            self._pipes.append(here)
+
+    def __enter__(self) -> Clients:
+        kept = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when a process loads numpy
+        try:
+            for process in self._processes:
+                process.start()
+        finally:
+            if kept is None:
+                del os.environ["OMP_NUM_THREADS"]
+            else:
+                os.environ["OMP_NUM_THREADS"] = kept
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(5)
+
+    def open(self, target: Target) -> None:
+        """Connect all of them to ``target``."""
+        self._ask([("open", target)] * len(self._pipes))
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+        """One client for each of ``loads``: ``warm_up`` requests each, then all start together."""
+        if warm_up:
+            first = [Load(each.index, each.k, warm_up, first=each.first) for each in loads]
+            self._ask([("run", each, time.perf_counter()) for each in first])
+        start = time.perf_counter() + START_SECONDS
+        return joined(self._ask([("run", each, start) for each in loads]))
+
+    def _ask(self, orders: Sequence[tuple[Any, ...]]) -> list[Any]:
+        used = self._pipes[: len(orders)]
+        for pipe, order in zip(used, orders, strict=True):
+            pipe.send(order)
+        answers = []
+        for pipe in used:
+            try:
+                answers.append(pipe.recv())
+            except EOFError as error:
+                raise RetrievalError("a client process of the benchmark was lost") from error
+        for answer in answers:
+            if isinstance(answer, str):
+                raise RetrievalError(answer)
+        return answers
+
+
+def _serve(pipe: Pipe, interests: str) -> None:
+    """A client process: an order, its answer, until the pipe closes. An error is a string."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    users: FloatArray = np.load(interests, mmap_mode="r")
+    retriever: MilvusRetriever | None = None
+    while True:
+        try:
+            order = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if order[0] == "open":
+                if retriever is not None:
+                    retriever.close()
+                retriever = order[1].connect()
+                retriever.open()
+                pipe.send(None)
+            else:
+                assert retriever is not None
+                pipe.send(_searched(retriever, users, *order[1:]))
+        except RetrievalError as error:
+            pipe.send(str(error))
+        except Exception:
+            pipe.send(f"a client process of the benchmark failed:\n{traceback.format_exc()}")
+
+
+def _searched(retriever: MilvusRetriever, users: FloatArray, load: Load, start: float) -> Outcome:
+    asked = calls_of(users, load)
+    return run_load(
+        lambda queries: retriever.search_with(load.index, queries, load.k), asked, load, start
+    )

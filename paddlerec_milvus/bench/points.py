@@ -1,0 +1,131 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""One point of a sweep: what a search setting finds, how fast, and under how many clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from paddlerec_milvus.bench.clients import Load, Outcome, calls_of, run_load
+from paddlerec_milvus.bench.quality import Exact, quality_of
+from paddlerec_milvus.bench.sweep import Measure
+from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+
+NO_OP_REQUESTS = 2_000
+
+
+class Loads(Protocol):
+    """Runs loads: processes, or for Milvus Lite this one."""
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+        """One client for each of ``loads``, started together."""
+        ...
+
+
+class OneClient:
+    """The only client that Milvus Lite can have: this process."""
+
+    def __init__(self, retriever: MilvusRetriever, interests: FloatArray) -> None:
+        self._retriever, self._interests = retriever, interests
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+        """The one load."""
+        (load,) = loads
+
+        def search(queries: FloatArray) -> object:
+            return self._retriever.search_with(load.index, queries, load.k)
+
+        asked = calls_of(self._interests, load)
+        if warm_up:
+            run_load(search, asked, Load(load.index, load.k, warm_up))
+        return run_load(search, asked, load)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measures searches of ``workload`` on what ``retriever`` serves."""
+
+    workload: Workload
+    exact: Exact
+    k: int
+    measure: Measure
+    retriever: MilvusRetriever
+    loads: Loads
+    most_clients: int
+
+    def measured(self, index: Index) -> dict[str, Any]:
+        """The values of a row of kind point. Raises RetrievalError when the server is away."""
+        found = self.retriever.search_with(index, self.workload.queries, self.k)
+        values = quality_of(self.workload, self.exact, found)
+        alone = self._load(index, requests=self.measure.requests)
+        latency = self._run([alone]).latency()
+        return values | {
+            "latency": latency | {"harness_ms": self._harness_ms(index)},
+            "throughput": [
+                self._throughput(index, clients)
+                for clients in self.measure.clients
+                if clients <= self.most_clients
+            ],
+            "batches": [self._batch(index, users) for users in self.measure.batches],
+            "open_loop": [self._open_loop(index, rate) for rate in self.measure.rates],
+        }
+
+    def _load(self, index: Index, **how: Any) -> Load:
+        return Load(index, self.k, **how)
+
+    def _run(self, loads: Sequence[Load]) -> Outcome:
+        outcome = self.loads.run(loads, self.measure.warm_up)
+        if outcome.failures and not outcome.requests:
+            raise RetrievalError(f"no request was answered: {outcome.first_failure}")
+        return outcome
+
+    def _throughput(self, index: Index, clients: int) -> dict[str, Any]:
+        step = max(1, len(self.workload.interests) // clients)
+        loads = [
+            self._load(index, seconds=self.measure.seconds, first=number * step)
+            for number in range(clients)
+        ]
+        runs = [self._run(loads) for _ in range(self.measure.repetitions)]
+        rates = [run.requests / run.seconds for run in runs]
+        middle = runs[int(np.argsort(rates)[len(rates) // 2])].latency()
+        return {
+            "clients": clients,
+            "users_per_second": float(np.median(rates)),
+            "runs": rates,
+            "failures": sum(run.failures for run in runs),
+            "p50": middle["p50"],
+            "p99": middle["p99"],
+        }
+
+    def _batch(self, index: Index, users: int) -> dict[str, Any]:
+        run = self._run([self._load(index, seconds=self.measure.seconds, users=users)])
+        rate = run.requests * users / run.seconds
+        return {"users": users, "users_per_second": rate, "failures": run.failures}
+
+    def _open_loop(self, index: Index, rate: int) -> dict[str, Any]:
+        clients = min(self.most_clients, max(self.measure.clients))
+        seconds = max(self.measure.seconds, self.measure.requests / rate)
+        loads = [
+            self._load(index, seconds=seconds, rate=rate / clients, first=number)
+            for number in range(clients)
+        ]
+        run = self._run(loads)
+        planned = int(rate * seconds)
+        return {"rate": rate, "clients": clients, "planned": planned, **run.latency()}
+
+    def _harness_ms(self, index: Index) -> float:
+        """What our own loop adds to a request: the same with a search that does nothing."""
+        return no_op_ms(self.workload.interests, self._load(index, requests=NO_OP_REQUESTS))
+
+
+def no_op_ms(interests: FloatArray, load: Load) -> float:
+    """Milliseconds a request of ``load`` when the search is a no-op."""
+    asked = calls_of(interests, load)
+    return 1000 * run_load(lambda queries: None, asked, load).seconds / load.requests

@@ -1,0 +1,82 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Whether a graph index can work on these vectors at all: a look before anything large is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.quality import exact_of, quality_of
+from paddlerec_milvus.bench.workload import Workload, norm_skew
+from paddlerec_milvus.evaluation.statistics import spread
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import Hnsw
+
+SAMPLE_ITEMS = 20_000
+SAMPLE_USERS = 200
+COLLAPSED = 0.9  # index_recall that HNSW passes on any sound set of this size by far
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a sample of the items shows."""
+
+    items: int
+    norm_skew: float
+    """The longest item vector over the median one."""
+    self_retrieval: float
+    """Share of sampled items that are their own nearest, by exact search."""
+    index_recall: float
+    """Of HNSW (M 16, efConstruction 200) against exact search, on the sample."""
+    ef: int
+
+    @property
+    def warning(self) -> str:
+        """Why inner product breaks HNSW here and what to do; empty when it does not."""
+        if self.index_recall >= COLLAPSED:
+            return ""
+        return (
+            f"HNSW with ef {self.ef} finds only {100 * self.index_recall:.1f} % of the true "
+            f"neighbours on a sample of {self.items:,} items: the longest vector is "
+            f"{self.norm_skew:.1f} times the median one, and {100 * self.self_retrieval:.0f} % of "
+            "the items are their own nearest. A larger ef will hardly help. Train with "
+            "hyper_parameters.normalize=True (the inner product is then a cosine), search with "
+            "retrieval.metric=COSINE where lengths carry no meaning, or use FLAT or IVF_FLAT"
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"probe on {self.items:,} items: norm skew {self.norm_skew:.2f}, self-retrieval "
+            f"{100 * self.self_retrieval:.1f} %, HNSW with ef {self.ef} against exact "
+            f"{100 * self.index_recall:.1f} %"
+        )
+
+
+def probe(workload: Workload, k: int, place: Place, seed: int = 1) -> Probe:
+    """Build HNSW on a sample of items in ``place``, ask with some of the users' interests."""
+    rng = np.random.default_rng(seed)
+    count = min(SAMPLE_ITEMS, len(workload.ids))
+    rows = np.sort(rng.permutation(len(workload.ids))[:count])
+    users = workload.take(spread(len(workload.interests), SAMPLE_USERS))
+    sample = replace(
+        users, vectors=workload.vectors[rows], ids=workload.ids[rows], truths=None, histories=()
+    )
+    k = min(k, count)
+    index = Hnsw(ef=max(128, k))
+    target = place.target(sample.metric, index)
+    with target.connect() as retriever:
+        retriever.build(sample.vectors, sample.ids)
+        found = retriever.search(sample.queries, k)
+    quality = quality_of(sample, exact_of(sample, k), found)
+    some = spread(count, 1_000)
+    exact = ExactRetriever(sample.vectors, sample.ids, sample.metric)
+    own = exact.search(sample.vectors[some], 1).ids[:, 0]
+    return Probe(
+        items=count,
+        norm_skew=norm_skew(sample.vectors),
+        self_retrieval=float((own == sample.ids[some]).mean()),
+        index_recall=quality["index_recall"]["interest"]["mean"],
+        ef=index.ef,
+    )

@@ -1,0 +1,126 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What an index finds beside exact search: index_recall, and the relevance that is lost."""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from paddlerec_milvus.bench.workload import Truths, Workload
+from paddlerec_milvus.evaluation import metrics
+from paddlerec_milvus.evaluation.metrics import find_hits, index_recall
+from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
+from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.merge import Candidates, merge_interests
+
+RELEVANCE = (metrics.recall, metrics.ndcg, metrics.ndcg_hits, metrics.hitrate)
+TIE = 1e-6  # of the k-th score: what float32 sums of another order differ by
+PerUser = dict[str, npt.NDArray[np.float64]]
+
+
+class Exact(NamedTuple):
+    """The truth for k neighbours of all interests of a workload."""
+
+    neighbours: Neighbours
+    """[U * K, k]."""
+    lists: Candidates
+    """[U, k], merged."""
+    relevance: PerUser
+    """[U] each; empty without truths."""
+
+
+def merged(found: Neighbours, users: int) -> Candidates:
+    """The lists [U, k] of neighbours [U * K, k]."""
+    shape = (users, -1, found.ids.shape[1])
+    return merge_interests(found.ids.reshape(shape), found.scores.reshape(shape), shape[2])
+
+
+def exact_of(workload: Workload, k: int) -> Exact:
+    """Exact search of all interests."""
+    retriever = ExactRetriever(workload.vectors, workload.ids, workload.metric)
+    neighbours = retriever.search(workload.queries, k)
+    lists = merged(neighbours, len(workload.interests))
+    return Exact(neighbours, lists, relevance_of(lists.ids, workload.truths))
+
+
+def relevance_of(lists: IntArray, truths: Truths | None) -> PerUser:
+    """recall, ndcg, ndcg_hits and hitrate [U] of lists [U, k]; empty without truths."""
+    if truths is None:
+        return {}
+    hits = find_hits(lists, *truths)
+    return {f"{each.__name__}@{lists.shape[1]}": each(hits) for each in RELEVANCE}
+
+
+def with_ties(ids: IntArray, scores: FloatArray, exact: IntArray, cut: FloatArray) -> IntArray:
+    """``ids`` [n, k] where an item as good as the exact k-th stands for an exact one it misses.
+
+    ``scores`` [n, k] of the found, ``exact`` [n, k] ids, ``cut`` [n] the exact k-th scores. Which
+    of several equal items comes k-th is chance, and no fault of an index.
+    """
+    result: IntArray = ids.copy()
+    edge = np.where(np.isfinite(cut), cut, 0)[:, None]
+    near = np.abs(scores - edge) <= TIE * np.maximum(np.abs(edge), 1)
+    for row in np.flatnonzero((near & (ids > 0)).any(axis=1)):
+        missed = np.setdiff1d(exact[row], ids[row])
+        wrong = np.flatnonzero(near[row] & ~np.isin(ids[row], exact[row]))
+        fits = min(len(missed), len(wrong))
+        result[row, wrong[:fits]] = missed[:fits]
+    return result
+
+
+def quality_of(workload: Workload, exact: Exact, found: Neighbours) -> dict[str, Any]:
+    """index_recall an interest and after the merge, relevance and its loss, short lists."""
+    users = len(workload.interests)
+    began = time.perf_counter()
+    lists = merged(found, users)
+    merge_ms = 1000 * (time.perf_counter() - began) / users
+    interest = index_recall(_tied(found, exact.neighbours), exact.neighbours.ids)
+    whole = index_recall(_tied(lists, exact.lists), exact.lists.ids)
+    full = (exact.lists.ids >= 0).sum(axis=1)
+    values: dict[str, Any] = {
+        "index_recall": {"interest": _mean(interest), "list": _mean(whole)},
+        "short_lists": int(((lists.ids >= 0).sum(axis=1) < full).sum()),
+        "found": sha256(found.ids.tobytes()).hexdigest()[:16],
+        "merge_ms": merge_ms,
+    }
+    return values | _relevance(exact.relevance, relevance_of(lists.ids, workload.truths))
+
+
+def found_by_user(workload: Workload, exact: Exact, found: Neighbours) -> PerUser:
+    """index_recall of the merged list, and relevance where there are truths, [U] each."""
+    lists = merged(found, len(workload.interests))
+    whole = index_recall(_tied(lists, exact.lists), exact.lists.ids)
+    return {"index_recall": whole, **relevance_of(lists.ids, workload.truths)}
+
+
+def _tied(found: Neighbours | Candidates, exact: Neighbours | Candidates) -> IntArray:
+    return with_ties(found.ids, found.scores, exact.ids, exact.scores[:, -1])
+
+
+def _mean(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {"mean": float(values.mean()), "se": standard_error(values)}
+
+
+def _relevance(exact: PerUser, found: PerUser) -> dict[str, Any]:
+    if not exact:
+        return {}
+    loss = {}
+    for name, values in found.items():
+        lost = paired_bootstrap(exact[name], values)
+        base = float(exact[name].mean())
+        loss[name] = {
+            "mean": lost.mean,
+            "low": lost.low,
+            "high": lost.high,
+            "relative": lost.mean / base if base else 0.0,
+        }
+    return {
+        "relevance": {name: float(values.mean()) for name, values in found.items()},
+        "exact": {name: float(values.mean()) for name, values in exact.items()},
+        "loss": loss,
+    }

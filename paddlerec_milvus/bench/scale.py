@@ -1,0 +1,84 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""How build time, memory and latency grow with the catalogue, measured, and on paper to 10 M."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from paddlerec_milvus.bench.build import built
+from paddlerec_milvus.bench.clients import Load, calls_of, run_load
+from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.quality import exact_of, quality_of
+from paddlerec_milvus.bench.runner import Found, Run
+from paddlerec_milvus.bench.sweep import SyntheticData
+from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.retrieval.indexes import Index
+
+USERS = 250
+ON_PAPER = 10_000_000
+FITTED = ("index_seconds", "insert_seconds", "rss_mib", "disk_mib", "p50", "p99")
+
+
+def scale_rows(run: Run, index: Index) -> None:
+    """A row for each size of ``studies.scale_items`` that the results folder lacks, and the fit."""
+    sizes = run.sweep.studies.scale_items
+    searched = index.search_params(run.sweep.k)
+    keys = {
+        items: run.key("study", index, search=searched, study=("scale", items)) for items in sizes
+    }
+    for items in tqdm(sizes, "scale", disable=None):
+        if keys[items] not in run.rows:
+            run.add_study(keys[items], index, _measured(run, index, items))
+    paper = run.key("study", index, search=searched, study=("scale on paper", sorted(sizes)))
+    measured = [row for row in run.rows.rows if row["key"] in keys.values()]
+    if len(measured) > 1 and paper not in run.rows:
+        params = {"items": ON_PAPER, "vectors": "on paper, from the fitted growth"}
+        run.add_study(paper, index, Found("scale", params, fitted(measured, ON_PAPER)))
+
+
+def _measured(run: Run, index: Index, items: int) -> Found:
+    given = SyntheticData(
+        items=items,
+        dimension=run.workload.vectors.shape[1],
+        users=USERS,
+        interests=run.workload.interests.shape[1],
+        metric="IP",
+    )
+    workload = synthetic_workload(**given.model_dump(), seed=run.sweep.seed)
+    k, measure = run.sweep.k, run.sweep.measure
+    with Place(run.sweep.server, run.rows.folder) as place:
+        target = place.target(workload.metric, index)
+        build = built(place, target, workload)
+        with target.connect() as retriever:
+            retriever.open()
+            found = retriever.search(workload.queries, k)
+            quality = quality_of(workload, exact_of(workload, k), found)
+            asked = calls_of(workload.interests, Load(index, k))
+            run_load(lambda queries: retriever.search(queries, k), asked, Load(index, k, 100))
+            load = Load(index, k, measure.requests)
+            latency = run_load(lambda queries: retriever.search(queries, k), asked, load).latency()
+    values = {name: build[name] for name in FITTED if name in build}
+    values |= {name: latency[name] for name in ("p50", "p99")}
+    values["index_recall"] = quality["index_recall"]["list"]["mean"]
+    described = f"synthetic, {given.clusters} clusters, spread {given.spread}"
+    return Found("scale", {"items": items, "vectors": described}, values)
+
+
+def fitted(rows: Sequence[Mapping[str, Any]], items: int) -> dict[str, float]:
+    """Each value at ``items``, by a straight line through its logarithm over that of the size.
+
+    A power law, least squares; from two sizes on. Extrapolation: what changes with size (memory
+    that runs out, segments) is not in it.
+    """
+    sizes = np.log([row["params"]["items"] for row in rows])
+    found = {}
+    for name in FITTED:
+        values = [row["values"].get(name) for row in rows]
+        if all(value is not None and value > 0 for value in values):
+            slope, start = np.polyfit(sizes, np.log(np.array(values, float)), 1)
+            found[name] = float(np.exp(start + slope * np.log(items)))
+    return found

@@ -1,0 +1,268 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A sweep as data: a yaml → checked, frozen settings → the builds and searches that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.config import Count, Natural, Section
+from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.retrieval.base import LARGEST_K
+from paddlerec_milvus.retrieval.indexes import Index, index_from_settings, search_keys
+
+Scalar = int | str
+Values = Scalar | list[Scalar]
+Share = Annotated[float, Field(gt=0, le=1, strict=False)]
+
+
+class CheckpointData(Section):
+    """A trained checkpoint and its test users; paths are relative to the yaml's folder."""
+
+    name: str
+    model: str = "mind/config.yaml"  # as -m of tools/infer.py takes it
+    folder: str | None = None  # of prepared data, as --data
+    options: list[str] = Field(default_factory=list)  # as -o
+    epoch: Natural | Literal["best"] = "best"
+    users: Natural = 0  # test users that search, drawn with the seed; 0: all
+
+
+class SyntheticData(Section):
+    """Vectors around centres; nobody clicks, so there is no relevance."""
+
+    items: Count
+    dimension: Count = 64
+    users: Count = 1_000
+    interests: Count = 4
+    clusters: Count = 200
+    spread: Annotated[float, Field(ge=0, strict=False)] = 0.7  # noise beside a centre's length 1
+    norm_skew: Annotated[float, Field(ge=0, strict=False)] = 0.0  # sigma of log-normal lengths
+    metric: Literal["IP", "COSINE", "L2"] = "IP"
+
+
+class DataSection(Section):
+    """One of the two."""
+
+    checkpoint: CheckpointData | None = None
+    synthetic: SyntheticData | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> DataSection:
+        if (self.checkpoint is None) == (self.synthetic is None):
+            raise ValueError("give one of 'checkpoint' and 'synthetic'")
+        return self
+
+
+class IndexGrid(Section):
+    """An index type; lists are tried in every combination, in Milvus' own words."""
+
+    type: str
+    build: dict[str, Values] = Field(default_factory=dict)
+    search: dict[str, Values] = Field(default_factory=dict)
+    floor: bool = True  # measure the engine alone at the same parameters, too
+
+
+class Measure(Section):
+    """How long and how often."""
+
+    requests: Annotated[int, Field(ge=1)] = 1_000  # of one client, for the latencies
+    warm_up: Natural = 100  # requests before
+    clients: list[Count] = Field(default=[1, 2, 4, 8, 16])  # processes
+    seconds: Annotated[float, Field(gt=0, strict=False)] = 3.0  # of each throughput run
+    repetitions: Count = 2  # of these
+    batches: list[Count] = Field(default=[16, 128])  # users in one call
+    rates: list[Count] = Field(
+        default_factory=list
+    )  # of the open loop: users a second over the most clients
+
+
+class Studies(Section):
+    """More than static search, on one setting of one index. An empty list: not measured."""
+
+    index: dict[str, Scalar] = Field(
+        default={"type": "HNSW", "M": 16, "efConstruction": 200, "ef": 128}
+    )
+    exclude_ids: list[Natural] = Field(
+        default_factory=list
+    )  # items that a list may not hold, a user
+    filter_shares: list[Share] = Field(
+        default_factory=list
+    )  # of the items that pass a filter by category
+    upsert_rates: list[Count] = Field(default_factory=list)  # rows a second, while users search
+    replaced_shares: list[Share] = Field(
+        default_factory=list
+    )  # of the catalogue, upserted with new vectors
+    freshness_tries: Natural = 0  # inserts whose way to a search is timed, a consistency level
+    scale_items: list[Count] = Field(
+        default_factory=list
+    )  # sizes of a synthetic catalogue of the same dimension
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is any."""
+        lists = (self.exclude_ids, self.filter_shares, self.upsert_rates, self.replaced_shares)
+        return any((*lists, self.freshness_tries, self.scale_items))
+
+
+class Sweep(Section):
+    """All that a run of the index benchmark is told."""
+
+    name: str
+    data: DataSection
+    server: str = "local"  # local: a server of its own; lite: Milvus Lite; or a uri
+    k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 50
+    seed: Natural = 1
+    indexes: Annotated[list[IndexGrid], Field(min_length=1)]
+    measure: Measure = Measure()
+    floor: list[Literal["faiss", "hnswlib"]] = Field(default_factory=list)
+    studies: Studies = Studies()
+
+
+@dataclass(frozen=True)
+class Build:
+    """One index to build, and the searches on it."""
+
+    index: Index
+    searches: tuple[Index, ...]
+    """The same index with each combination of search parameters."""
+    floor: bool
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """Type and build parameters in Milvus' words."""
+        return {"type": self.index.type_name, **self.index.build_params()}
+
+
+def read_sweep(file: Path, **changed: Any) -> Sweep:
+    """The sweep of a yaml; ``changed`` top-level keys win. SettingsError names file and key."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file}: is not yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{file}: expected keys such as 'data:', found {content!r:.60}")
+    try:
+        sweep = Sweep(**{"name": file.stem, **content, **changed})
+    except (ValidationError, TypeError) as error:
+        raise SettingsError(f"{file}: {_explained(error)}") from error
+    return _with_places(sweep, file.parent)
+
+
+def _explained(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return str(error)
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            hint = nearest(str(problem["loc"][-1]), _fields(problem["loc"][:-1]))
+            lines.append(f"unknown key '{place}'{hint or ': nothing reads it'}")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            given = problem["input"]
+            found = "" if isinstance(given, dict) else f" (given {given!r:.40})"
+            lines.append(f"{place}: {text[0].lower()}{text[1:]}{found}")
+    return "; ".join(lines)
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """The known keys at a place of the yaml."""
+    sections: dict[str, type[BaseModel]] = {
+        "data": DataSection,
+        "checkpoint": CheckpointData,
+        "synthetic": SyntheticData,
+        "indexes": IndexGrid,
+        "measure": Measure,
+        "studies": Studies,
+    }
+    names = [part for part in place if isinstance(part, str)]
+    return list((sections[names[-1]] if names else Sweep).model_fields)
+
+
+def _with_places(sweep: Sweep, folder: Path) -> Sweep:
+    """Paths as seen from the yaml's folder."""
+    checkpoint = sweep.data.checkpoint
+    if checkpoint is None or checkpoint.folder is None:
+        return sweep
+    placed = checkpoint.model_copy(update={"folder": str((folder / checkpoint.folder).resolve())})
+    return sweep.model_copy(update={"data": DataSection(checkpoint=placed)})
+
+
+def load_workload(sweep: Sweep) -> Workload:
+    """The vectors that the sweep names."""
+    if sweep.data.synthetic is not None:
+        from paddlerec_milvus.bench.synthetic import synthetic_workload
+
+        return synthetic_workload(**sweep.data.synthetic.model_dump(), seed=sweep.seed)
+    from paddlerec_milvus.bench.trained import trained_workload  # paddle
+
+    given = sweep.data.checkpoint
+    assert given is not None
+    folder = Path(given.folder) if given.folder else None
+    return trained_workload(
+        given.name, given.model, folder, given.options, given.epoch, given.users, sweep.seed
+    )
+
+
+def builds_of(sweep: Sweep) -> list[Build]:
+    """Every build with its searches. SettingsError: unknown type or key, a value out of bounds."""
+    return [
+        build for number, grid in enumerate(sweep.indexes) for build in _builds(sweep, number, grid)
+    ]
+
+
+def _builds(sweep: Sweep, number: int, grid: IndexGrid) -> list[Build]:
+    place, searched = f"indexes.{number} ({grid.type})", set(search_keys(grid.type))
+    misplaced = {"build": set(grid.build) & searched, "search": set(grid.search) - searched}
+    for section, keys in misplaced.items():
+        if keys:
+            raise SettingsError(
+                f"{place}: {', '.join(sorted(keys))} cannot stand in '{section}'; "
+                f"a search of {grid.type} takes: {', '.join(sorted(searched)) or 'nothing'}"
+            )
+    for key in ("ef", "search_list", "reorder_k"):
+        low = [value for value in _listed(grid.search.get(key, [])) if int(value) < sweep.k]
+        if low:
+            raise SettingsError(
+                f"{place}: {key} {low[0]} is below k {sweep.k}, and Milvus refuses that"
+            )
+    builds = []
+    for built in _combinations(grid.build):
+        searches = [
+            index_from_settings(grid.type, {**built, **search})
+            for search in _combinations(grid.search)
+        ]
+        builds.append(Build(searches[0], tuple(searches), grid.floor))
+    return builds
+
+
+def _listed(values: Values) -> list[Scalar]:
+    return values if isinstance(values, list) else [values]
+
+
+def _combinations(grid: Mapping[str, Values]) -> list[dict[str, Scalar]]:
+    lists = [_listed(values) for values in grid.values()]
+    return [dict(zip(grid, values, strict=True)) for values in product(*lists)]
+
+
+def check_fits(sweep: Sweep, workload: Workload) -> None:
+    """SettingsError: more neighbours or cells than there are items, or ids that stand twice."""
+    items = len(workload.ids)
+    if sweep.k > items:
+        raise SettingsError(f"k: {sweep.k} neighbours of {items:,} items cannot be found; lower k")
+    for build in builds_of(sweep):
+        cells = int(build.index.build_params().get("nlist", 0))
+        if cells > items:
+            raise SettingsError(
+                f"indexes: {build.index.type_name} with nlist {cells:,} on {items:,} items: there "
+                "cannot be more cells than items; lower nlist"
+            )

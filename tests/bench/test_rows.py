@@ -1,0 +1,62 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Rows are kept whole, read again, and guarded."""
+
+import json
+
+import pytest
+
+from paddlerec_milvus.bench.rows import FILE, ResultsError, Rows, key_of, read_rows
+
+
+def test_what_is_added_is_there_again(tmp_path):
+    with Rows(tmp_path / "out") as rows:
+        rows.add({"key": "a", "value": float("nan")})
+    with Rows(tmp_path / "out") as rows:
+        assert "a" in rows
+        assert "b" not in rows
+        assert rows.rows == [{"schema": 1, "key": "a", "value": None}]
+
+
+def test_a_cut_line_is_dropped_and_written_over(tmp_path):
+    with Rows(tmp_path) as rows:
+        rows.add({"key": "a"})
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"schema": 1, "key": "b", "val')
+    assert [row["key"] for row in read_rows(tmp_path)] == ["a"]
+    with Rows(tmp_path) as rows:
+        rows.add({"key": "c"})
+    assert [row["key"] for row in read_rows(tmp_path)] == ["a", "c"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with Rows(tmp_path), pytest.raises(ResultsError, match="another run is writing there"):
+        Rows(tmp_path)
+    with Rows(tmp_path):
+        pass  # the first one let go
+
+
+def test_another_schema_is_refused(tmp_path):
+    (tmp_path / FILE).write_text(json.dumps({"schema": 0, "key": "a"}) + "\n")
+    with pytest.raises(ResultsError, match=r"line 1: schema 0, this version writes and reads 1"):
+        read_rows(tmp_path)
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / FILE).write_text('{"schema": 1}\nnonsense\n')
+    with pytest.raises(ResultsError, match="line 2: is not JSON: nonsense"):
+        read_rows(tmp_path)
+
+
+def test_no_results(tmp_path):
+    with pytest.raises(ResultsError, match="cannot be read"):
+        read_rows(tmp_path / "nothing")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        Rows(tmp_path / "file" / "out")
+
+
+def test_a_key_depends_on_values_and_not_on_their_order():
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
