@@ -15,24 +15,25 @@ SMALLEST_SEGMENT = 1_024  # rows; a server gives a smaller one no index
 ROWS_A_CELL = 39  # that the engine's k-means asks for; it silently makes fewer cells instead
 
 
-def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
+def built(place: Place, target: Target, workload: Workload, *, anew: bool = True) -> dict[str, Any]:
     """The values of a row of kind build; the server then holds this index and nothing else.
 
-    Memory is that of a server started anew on what was built. RetrievalError: Milvus is away, or
-    (RefusedError) has no such index.
+    ``anew``: memory is read from a server of our own that was started again on what was built, and
+    so holds no trace of building. RetrievalError: Milvus is away, or (RefusedError) has no such
+    index.
     """
-    empty = place.rss_mib()
+    empty, empty_disk = place.rss_mib(), place.disk_mib()
     rows, dimension = workload.vectors.shape
     with target.connect() as retriever:
         times = retriever.build(workload.vectors, workload.ids)
-    place.restart()
+    if anew:
+        place.restart()
     with target.connect() as retriever:
         retriever.open(rows=rows)
         retriever.search(workload.queries[:256], 10)  # lazy parts are loaded, too
         segments = retriever.segments()
         version = retriever.server_version()
     memory, disk = place.rss_mib(), place.disk_mib()
-    added = None if memory is None or empty is None else memory - empty
     return {
         "insert_seconds": times.insert_seconds,
         "compact_seconds": times.compact_seconds,
@@ -43,12 +44,18 @@ def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
         "rss_mib": memory,
         "rss_empty_mib": empty,
         "disk_mib": disk,
-        "rss_bytes_per_vector": None if added is None else added * MIB / rows,
-        "disk_bytes_per_vector": None if disk is None else disk * MIB / rows,
+        "disk_empty_mib": empty_disk,
+        "rss_bytes_per_vector": _per_vector(memory, empty, rows),
+        "disk_bytes_per_vector": _per_vector(disk, empty_disk, rows),
         "estimate_mib": estimate_mib(target.index, rows, dimension),
         "warnings": _warnings(place, target, rows, segments),
         "server_version": version,
     }
+
+
+def _per_vector(whole: float | None, empty: float | None, rows: int) -> float | None:
+    """Bytes that ``rows`` add to an empty server; None where it cannot be seen."""
+    return None if whole is None or empty is None else (whole - empty) * MIB / rows
 
 
 def _warnings(place: Place, target: Target, rows: int, segments: list[Segment]) -> list[str]:

@@ -3,35 +3,76 @@
 
 from __future__ import annotations
 
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.indexes import (
+    SQ_BITS,
+    AutoIndex,
+    DiskAnn,
+    Hnsw,
+    HnswSq,
+    Index,
+    Ivf,
+    IvfPq,
+    IvfSq8,
+    Scann,
+)
 
 MIB = 2**20
 ID_BYTES = 8
-ROW_BYTES = 4 * ID_BYTES  # id, timestamp, category and their places, kept beside the vectors
+# Of a row beside its vector: id, timestamp, category and the ways to find them. Measured as what
+# FLAT takes beyond 4 D bytes a row on a 2.3.5 server, from 100,000 to 300,000 rows.
+ROW_BYTES = 64
 
 
 def estimate_mib(index: Index, rows: int, dimension: int) -> float:
-    """MiB that a server keeps for ``rows`` vectors of ``dimension`` D in ``index``.
+    """MiB that a server keeps for ``rows`` vectors of ``dimension`` D in ``index``, loaded.
 
-    Vectors are 4 D bytes a row in FLAT, IVF_FLAT and HNSW, D in the SQ8 ones, and codes of
-    m * nbits bits in IVF_PQ; SCANN keeps 4-bit codes of D / 2 parts beside the vectors. IVF adds
-    ``nlist`` centres of 4 D bytes and an id a row; HNSW 2 M links of 4 bytes a row on its lowest
-    layer, M more for each of the 1 / (M - 1) rows that stand on a higher one, and a label
-    (hnswlib's layout). DISKANN keeps codes of about a quarter of the vectors, the graph is on disk.
-    AUTOINDEX is taken for HNSW with M 18. The server itself (some 200 MiB) is not in it.
+    A row's vector takes 4 D bytes as float32 (FLAT, IVF_FLAT, HNSW), D in IVF_SQ8, m * nbits / 8
+    in IVF_PQ, 4 D and 4 bits for two values in SCANN (the codes, and the vectors to compare
+    again), D / 2 to 2 D in HNSW_SQ. An IVF index (faiss' inverted lists) adds an id of 8 bytes a
+    row and ``nlist`` centres of 4 D bytes; PQ codes need 2^nbits entries of 4 D bytes. HNSW adds
+    what :func:`_graph_bytes` counts; AUTOINDEX is 2.3.5's, HNSW with M 18. DISKANN is rough:
+    Milvus' defaults are codes of an eighth of the vectors and a cache of a tenth, the rest is on
+    disk. All rows add ``ROW_BYTES``. The server itself is left out (some 200 MiB empty), and what
+    a load and searches take on top for a while.
     """
-    params = index.build_params()
-    name, raw = index.type_name, 4.0 * dimension
-    centres = float(params.get("nlist", 0)) * raw
-    links = int(params.get("M", 18 if name == "AUTOINDEX" else 0))
-    graph = (4.0 * (2 * links + links / max(links - 1, 1)) + ID_BYTES + 4) if links else 0.0
-    vector = {
-        "IVF_SQ8": float(dimension),
-        "HNSW_SQ": float(dimension),
-        "IVF_PQ": int(params.get("m", 0)) * int(params.get("nbits", 8)) / 8,
-        "SCANN": raw + dimension / 4,
-        "DISKANN": raw / 4,
-    }.get(name, raw)
-    codebooks = 2.0 ** int(params.get("nbits", 0)) * raw if name == "IVF_PQ" else 0.0
-    ids = ID_BYTES if centres else 0
-    return (rows * (vector + graph + ids + ROW_BYTES) + centres + codebooks) / MIB
+    each = ROW_BYTES + _vector_bytes(index, dimension)
+    whole = 0.0
+    if isinstance(index, Ivf):
+        each += ID_BYTES
+        whole += 4.0 * index.nlist * dimension
+    if isinstance(index, IvfPq | Scann):
+        bits = index.nbits if isinstance(index, IvfPq) else 4
+        whole += 2.0**bits * 4 * dimension
+    if isinstance(index, Hnsw):
+        each += _graph_bytes(index.M)
+    if isinstance(index, AutoIndex):
+        each += _graph_bytes(18)
+    return (rows * each + whole) / MIB
+
+
+def _vector_bytes(index: Index, dimension: int) -> float:
+    """Of a row's vector, in whatever form it is kept."""
+    raw = 4.0 * dimension
+    if isinstance(index, IvfSq8):
+        return float(dimension)
+    if isinstance(index, IvfPq):
+        return index.m * index.nbits / 8
+    if isinstance(index, Scann):
+        return raw + dimension / 4
+    if isinstance(index, HnswSq):
+        return dimension * SQ_BITS[index.sq_type] / 8
+    if isinstance(index, DiskAnn):
+        return raw / 8 + raw / 10
+    return raw
+
+
+def _graph_bytes(links: int) -> float:
+    """Of a row in a graph of ``M`` = links, as hnswlib lays it out.
+
+    On the lowest layer 2 M links of 4 bytes, their count and an id; M links and a count for each
+    higher layer, of which a row has 1 / (M - 1) on average; a lock of 40 bytes, the row's level
+    and the address of its higher links.
+    """
+    lowest = 4 * (2 * links + 1) + ID_BYTES
+    higher = 4 * (links + 1) / (links - 1)
+    return lowest + higher + 40 + 4 + 8

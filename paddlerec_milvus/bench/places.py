@@ -9,6 +9,7 @@ import socket
 import tempfile
 import types
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from paddlerec_milvus.retrieval.indexes import Flat, Index
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
 MIB = 2**20
+CONNECT_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # of one call: a thousand exact searches in a large collection take long
 
 
@@ -40,7 +42,9 @@ class Place:
         self._server: LocalMilvus | None = None
 
     def __enter__(self) -> Place:
-        if self.kind != "uri":
+        if self.kind == "uri":  # a mistyped one is said soon
+            replace(self.target("IP", Flat()), timeout=CONNECT_SECONDS).connect().close()
+        else:
             self._folder = Path(tempfile.mkdtemp(prefix="paddlerec-milvus-bench-"))
         if self.kind == "local":
             self._server = LocalMilvus(self._folder / "server")

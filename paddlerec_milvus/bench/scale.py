@@ -20,7 +20,8 @@ from paddlerec_milvus.retrieval.indexes import Index
 
 USERS = 250
 ON_PAPER = 10_000_000
-FITTED = ("index_seconds", "insert_seconds", "rss_mib", "disk_mib", "p50", "p99")
+STRAIGHT = ("rss_mib", "disk_mib")  # a server's own share, and so much a row
+POWERS = ("insert_seconds", "index_seconds", "p50", "p99")
 
 
 def scale_rows(run: Run, index: Index) -> None:
@@ -61,7 +62,7 @@ def _measured(run: Run, index: Index, items: int) -> Found:
             run_load(lambda queries: retriever.search(queries, k), asked, Load(index, k, 100))
             load = Load(index, k, measure.requests)
             latency = run_load(lambda queries: retriever.search(queries, k), asked, load).latency()
-    values = {name: build[name] for name in FITTED if name in build}
+    values = {name: build[name] for name in (*STRAIGHT, *POWERS) if name in build}
     values |= {name: latency[name] for name in ("p50", "p99")}
     values["index_recall"] = quality["index_recall"]["list"]["mean"]
     described = f"synthetic, {given.clusters} clusters, spread {given.spread}"
@@ -69,16 +70,20 @@ def _measured(run: Run, index: Index, items: int) -> Found:
 
 
 def fitted(rows: Sequence[Mapping[str, Any]], items: int) -> dict[str, float]:
-    """Each value at ``items``, by a straight line through its logarithm over that of the size.
+    """Each value at ``items``: memory and disk by a straight line, times by a power law.
 
-    A power law, least squares; from two sizes on. Extrapolation: what changes with size (memory
-    that runs out, segments) is not in it.
+    Least squares, from two sizes on. Extrapolation: what changes with size (memory that runs out,
+    segments) is not in it.
     """
-    sizes = np.log([row["params"]["items"] for row in rows])
+    sizes = np.array([row["params"]["items"] for row in rows], float)
     found = {}
-    for name in FITTED:
+    for name in (*STRAIGHT, *POWERS):
         values = [row["values"].get(name) for row in rows]
-        if all(value is not None and value > 0 for value in values):
-            slope, start = np.polyfit(sizes, np.log(np.array(values, float)), 1)
-            found[name] = float(np.exp(start + slope * np.log(items)))
+        if any(value is None or value <= 0 for value in values):
+            continue
+        if name in STRAIGHT:
+            found[name] = float(np.polyval(np.polyfit(sizes, values, 1), items))
+        else:
+            line = np.polyfit(np.log(sizes), np.log(np.array(values, float)), 1)
+            found[name] = float(np.exp(np.polyval(line, np.log(items))))
     return found

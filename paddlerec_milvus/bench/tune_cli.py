@@ -103,7 +103,7 @@ def serving(
     def serve(index: Index) -> Iterator[Served]:
         with Place(server, scratch) as place:
             target = place.target(workload.metric, index)
-            build = built(place, target, workload)
+            build = built(place, target, workload, anew=False)
             with target.connect() as retriever:
                 retriever.open()
                 loads: Loads = OneClient(retriever, workload.interests)

@@ -135,7 +135,7 @@ class Tuner:
                 if found is None:
                     advice.failed.append(f"{index.type_name}: no setting meets the target")
                     continue
-                self._timed(found, served.loads)
+                self.timed(found, served.loads)
                 found.build = served.build
             found.seconds = time.perf_counter() - began
             if self.target.p99_ms is not None and found.p99_ms > self.target.p99_ms:
@@ -189,7 +189,8 @@ class Tuner:
             margins.append(_margin(kept))
         return min(margins, key=lambda each: each.sure)
 
-    def _timed(self, found: Setting, loads: Loads) -> None:
+    def timed(self, found: Setting, loads: Loads) -> None:
+        """Fill in throughput, its number of clients, and p99 of the fewest clients."""
         for clients in self.clients:
             orders = [
                 Load(found.index, self.k, seconds=self.seconds, first=97 * number)

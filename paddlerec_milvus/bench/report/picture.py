@@ -1,0 +1,157 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A report as one picture of four charts, readable in grey."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from paddlerec_milvus.bench.report.advice import best_of_each_type
+from paddlerec_milvus.bench.report.axes import TARGET, Axis, index_recall, lost, p99, throughput
+from paddlerec_milvus.bench.report.style import DASHES, looks, pareto
+from paddlerec_milvus.bench.report.view import Build, View
+
+NOTHING = "not measured"
+
+
+def as_png(view: View, title: str) -> bytes:
+    """index_recall and throughput, relevance lost and p99, throughput by clients, memory."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
+    _throughput(axes[0, 0], view)
+    _latency(axes[0, 1], view)
+    _clients(axes[1, 0], view)
+    _memory(axes[1, 1], view.builds)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle(title.replace("$", r"\$"))
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    plt.close(figure)
+    return out.getvalue()
+
+
+def _throughput(axis: Any, view: View) -> None:
+    """With the Pareto front below the lines."""
+    places = _lines(axis, view, index_recall(view), throughput())
+    front = pareto(places)
+    if front:
+        axis.plot(*zip(*front, strict=True), color="0.8", lw=7, zorder=0)
+    _named(axis, "index_recall and throughput (grey: Pareto front)")
+
+
+def _latency(axis: Any, view: View) -> None:
+    """Relevance lost, or without held-out clicks index_recall, over p99."""
+    if any(point.loss() for point in view.points):
+        up = lost(view)
+        _lines(axis, view, p99(), up)
+        axis.axhline(up.place(TARGET), color="0.3", linestyle=":", zorder=1)
+        _named(axis, "Relevance lost and p99 (dotted: the advice's target)")
+    else:
+        _lines(axis, view, p99(), index_recall(view))
+        _named(axis, "index_recall and p99")
+
+
+def _lines(axis: Any, view: View, across: Axis, up: Axis) -> list[tuple[float, float]]:
+    """A line with markers for each build; returns where the points stand."""
+    found: list[tuple[float, float]] = []
+    for number, (name, look) in enumerate(looks(view.points).items()):
+        ours = [
+            (x, y)
+            for point in view.points
+            if point.build_name == name
+            and (x := across.value(point)) is not None
+            and (y := up.value(point)) is not None
+        ]
+        if ours:
+            axis.plot(
+                [across.place(x) for x, _ in ours],
+                [up.place(y) for _, y in ours],
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
+                markerfacecolor="white" if look.symbol.endswith("open") else look.colour,
+                label=name,
+                zorder=2 + number,
+            )
+            found += ours
+    if found:
+        axis.set_xticks(*across.ticks_at([x for x, _ in found]))
+        axis.set_yticks(*up.ticks_at([y for _, y in found]))
+    axis.set_xlabel(across.label)
+    axis.set_ylabel(up.label)
+    return [(across.place(x), up.place(y)) for x, y in found]
+
+
+def _clients(axis: Any, view: View) -> None:
+    """The best setting of each type."""
+    best = [point for group in view.groups for point in best_of_each_type(group)]
+    found = looks(view.points)
+    numbers = sorted({number for point in best for number in point.throughput})
+    for place, point in enumerate(best):
+        look, ours = found[point.build_name], sorted(point.throughput)
+        axis.plot(
+            [numbers.index(number) for number in ours],
+            [point.users_per_second(number) for number in ours],
+            color=look.colour,
+            marker=look.marker,
+            linestyle=DASHES[place % len(DASHES)][1],
+            label=point.name,
+        )
+    axis.set_xticks(range(len(numbers)), list(map(str, numbers)))
+    if numbers:
+        axis.set_ylim(bottom=0)
+        axis.legend(
+            fontsize="x-small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=2,
+            frameon=False,
+        )
+    axis.set_xlabel("clients")
+    axis.set_ylabel("users/s")
+    _named(axis, "Throughput by clients, best of each type")
+
+
+def _memory(axis: Any, builds: Sequence[Build]) -> None:
+    """Measured above the empty server, beside the estimate."""
+    shown = [build for build in builds if build.row.get("estimate_mib") or build.rss_added_mib]
+    places = range(len(shown))
+    for shift, label, values, look in (
+        (-0.2, "measured", [build.rss_added_mib for build in shown], {"color": "0.35"}),
+        (
+            0.2,
+            "estimate of the index",
+            [build.row.get("estimate_mib") for build in shown],
+            {"color": "white", "hatch": "///"},
+        ),
+    ):
+        axis.barh(
+            [place + shift for place in places],
+            [value or 0.0 for value in values],
+            height=0.38,
+            edgecolor="black",
+            label=label,
+            **look,
+        )
+    axis.set_yticks(list(places), [build.name for build in shown], fontsize="x-small")
+    if shown:
+        axis.invert_yaxis()
+        axis.legend(fontsize="small")
+    axis.set_xlabel("MiB")
+    _named(axis, "Memory above the empty server")
+
+
+def _named(axis: Any, title: str) -> None:
+    axis.set_title(title, fontsize="medium")
+    axis.grid(visible=True, color="0.9")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    if not axis.has_data():
+        axis.text(0.5, 0.5, NOTHING, ha="center", va="center", transform=axis.transAxes)

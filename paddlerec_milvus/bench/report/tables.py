@@ -1,0 +1,178 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The tables of a report on settings and builds; those on the rest are in more_tables.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from paddlerec_milvus.bench.report.advice import Advice
+from paddlerec_milvus.bench.report.remarks import Remark, by_name
+from paddlerec_milvus.bench.report.table import Column, Table
+from paddlerec_milvus.bench.report.view import RELEVANCE, STAGES, Build, Loss, Point, View
+from paddlerec_milvus.bench.report.words import fraction, per_cent, rounded, whole
+
+NOT_SEEN = "not seen above noise"
+
+
+def main_table(view: View, advice: Sequence[Advice], found: Sequence[Remark]) -> Table:
+    """The columns that one decides by; the advised settings are marked."""
+    points, at_k, short = view.points, view.at_k, by_name(found)
+    chosen = {each.setting for each in advice}
+    columns = [
+        Column("setting", [point.name for point in points], words=True),
+        Column(f"index_recall{at_k}", [fraction(point.index_recall()) for point in points]),
+        Column(f"recall{at_k}, %", [per_cent(point.relevance()) for point in points]),
+        Column(f"recall{at_k} lost, % of it", [lost(point.loss()) for point in points]),
+        Column("p99, ms", [rounded(point.latency("p99")) for point in points]),
+        Column("users/s", [rounded(point.users_per_second()) for point in points]),
+        Column("times FLAT", [rounded(view.times_flat(point)) for point in points]),
+        Column(
+            "build, s", [rounded(point.build.seconds if point.build else None) for point in points]
+        ),
+        Column("RSS, MiB", [whole(point.built("rss_mib")) for point in points]),
+        Column("remark", [_short(point, short) for point in points], words=True),
+    ]
+    marked = frozenset(i for i, point in enumerate(points) if point.name in chosen)
+    return Table("Settings", columns, _MAIN_NOTE if any(chosen - {None}) else "", marked)
+
+
+_MAIN_NOTE = "Bold: the setting of the advice."
+
+
+def lost(loss: Loss | None) -> str:
+    """A loss as a share of what exact search has, with its interval."""
+    relative = loss.relative if loss else None
+    if relative is None:
+        return ""
+    if relative[:3] == (0, 0, 0):
+        return "0"
+    span = f"({per_cent(relative.low)} to {per_cent(relative.high)})"
+    return f"{per_cent(relative.mean) if relative.seen else NOT_SEEN} {span}"
+
+
+def _short(point: Point, short: dict[str, str]) -> str:
+    names = dict.fromkeys([point.name, point.build_name])  # one and the same without parameters
+    return ", ".join(short[name] for name in names if name in short)
+
+
+def detail_table(view: View) -> Table:
+    """The rest of what is known of each setting."""
+    points, at_k = view.points, view.at_k
+
+    def of(value: Callable[[Point], str]) -> list[str]:
+        return [value(point) for point in points]
+
+    columns = [
+        Column("setting", of(lambda point: point.name), words=True),
+        Column(f"index_recall{at_k}, interest", of(lambda p: _with_error(p, "interest"))),
+        Column(f"index_recall{at_k}, list", of(lambda p: _with_error(p, "list"))),
+        *(
+            Column(f"{name}{at_k}, %", of(lambda p, n=name: per_cent(p.relevance(n))))  # type: ignore[misc]
+            for name in RELEVANCE[1:]
+        ),
+        Column(f"recall{at_k} lost, points", of(lambda p: _points_lost(p.loss()))),
+        Column(f"ndcg{at_k} lost, % of it", of(lambda p: lost(p.loss("ndcg")))),
+        Column("p50, ms", of(lambda p: rounded(p.latency("p50")))),
+        Column("p95, ms", of(lambda p: rounded(p.latency("p95")))),
+        Column("p99.9, ms", of(lambda p: rounded(p.latency("p99_9")))),
+        Column("requests", of(lambda p: whole(p.latency("requests")))),
+        Column("users/s, 1 client", of(lambda p: rounded(p.users_per_second(1)))),
+        Column("users/s, best", of(lambda p: rounded(p.users_per_second()))),
+        Column("its clients", of(lambda p: whole(p.best_clients))),
+        Column("merge, ms", of(lambda p: rounded(_number(p, "merge_ms")))),
+        Column("harness, ms", of(lambda p: rounded(p.latency("harness_ms")))),
+        Column("disk, MiB", of(lambda p: rounded(p.built("disk_mib")))),
+        Column("short lists", of(lambda p: whole(_number(p, "short_lists")))),
+        Column("failures", of(lambda p: whole(p.failures))),
+    ]
+    return Table("More on each setting", columns)
+
+
+def _number(point: Point, name: str) -> float | None:
+    found = point.row.get(name)
+    return None if found is None else float(found)
+
+
+def _with_error(point: Point, part: str) -> str:
+    error = point.index_recall(part, "se")
+    spread = "" if error is None else f" ± {fraction(error)}"
+    return fraction(point.index_recall(part)) + spread
+
+
+def _points_lost(loss: Loss | None) -> str:
+    """A loss in percentage points, with its interval."""
+    if loss is None:
+        return ""
+    span = f"({per_cent(loss.low, 3)} to {per_cent(loss.high, 3)})"
+    return "0" if loss[:3] == (0, 0, 0) else f"{per_cent(loss.mean, 3)} {span}"
+
+
+def builds_table(view: View) -> Table:
+    """Seconds, memory and disk of each index."""
+    builds = view.builds
+
+    def row_value(name: str, shown: Callable[[float | None], str]) -> list[str]:
+        return [shown(build.row.get(name)) for build in builds]
+
+    columns = [
+        Column("index", [build.name for build in builds], words=True),
+        Column("rows", row_value("rows", whole)),
+        *(Column(f"{stage}, s", row_value(f"{stage}_seconds", rounded)) for stage in STAGES),
+        Column("all, s", [rounded(build.seconds) for build in builds]),
+        Column("RSS, MiB", row_value("rss_mib", whole)),
+        Column("of it empty", row_value("rss_empty_mib", whole)),
+        Column("added", [rounded(build.rss_added_mib) for build in builds]),
+        Column("estimate", row_value("estimate_mib", rounded)),
+        Column("bytes a vector", row_value("rss_bytes_per_vector", whole)),
+        Column("disk, MiB", row_value("disk_mib", rounded)),
+        Column("disk bytes a vector", row_value("disk_bytes_per_vector", whole)),
+        Column("segments", [_segments(build) for build in builds], words=True),
+        Column("warnings", ["; ".join(b.row.get("warnings") or []) for b in builds], words=True),
+    ]
+    return Table("Building, memory and disk", columns)
+
+
+def _segments(build: Build) -> str:
+    found = build.row.get("segments")
+    if not found:
+        return ""
+    bare = sum(not each["indexed"] for each in found)
+    flat = build.type == "FLAT"  # has none by its nature
+    return f"{len(found)}, {bare} without index" if bare and not flat else str(len(found))
+
+
+def throughput_table(view: View) -> Table:
+    """Users a second by the number of clients."""
+    numbers = sorted({number for point in view.points for number in point.throughput})
+    points = [point for point in view.points if point.throughput]
+    columns = [
+        Column("setting", [point.name for point in points], words=True),
+        *(
+            Column(f"{number}", [_rate(point, number) for point in points], words=False)
+            for number in numbers
+        ),
+    ]
+    note = "Users a second of so many clients together; in brackets p99 in ms."
+    return Table("Throughput by clients", columns, note)
+
+
+def _rate(point: Point, clients: int) -> str:
+    rate = point.users_per_second(clients)
+    p99 = point.throughput.get(clients, {}).get("p99")
+    tail = "" if p99 is None else f" ({rounded(p99)})"
+    return "" if rate is None else rounded(rate) + tail
+
+
+def batches_table(view: View) -> Table:
+    """Users a second when one call asks for many of them."""
+    points = [point for point in view.points if point.row.get("batches")]
+    sizes = sorted({each["users"] for point in points for each in point.row["batches"]})
+
+    def rates(size: int) -> Iterable[str]:
+        for point in points:
+            found = (each for each in point.row["batches"] if each["users"] == size)
+            yield rounded(next((each["users_per_second"] for each in found), None))
+
+    columns = [Column(f"{size} a call", list(rates(size))) for size in sizes]
+    names = Column("setting", [point.name for point in points], words=True)
+    return Table("Batches", [names, *columns], "Users a second of one client, many in one call.")

@@ -1,0 +1,145 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""All that a report says, in order, before it becomes Markdown or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paddlerec_milvus.bench.report.advice import Advice, advise
+from paddlerec_milvus.bench.report.more_tables import (
+    floor_table,
+    open_loop_table,
+    origin_table,
+    refused_table,
+    study_tables,
+)
+from paddlerec_milvus.bench.report.remarks import Remark, remarks, sentences
+from paddlerec_milvus.bench.report.table import Table, escaped, markdown
+from paddlerec_milvus.bench.report.tables import (
+    batches_table,
+    builds_table,
+    detail_table,
+    main_table,
+    throughput_table,
+)
+from paddlerec_milvus.bench.report.view import Row, View
+from paddlerec_milvus.bench.report.words import whole
+
+DEFINITIONS = {
+    "request": "One user: one search call with all of the user's interest vectors, whose results "
+    "are merged into one list of k items.",
+    "index_recall@k": "Share of the exact k nearest items that the index returns, by id, equally "
+    "good ones counted as found; for each interest vector (interest) and for the merged list "
+    "(list, and where nothing else is said). ± is one standard error. It says nothing of clicks.",
+    "recall@k, ndcg@k, ndcg_hits@k, hitrate@k": "Relevance of the merged list against the clicks "
+    "that were held out: the share of a user's clicks in it, their discounted gain over the best "
+    "possible one, the same over the hits alone, and the share of users with any; means over "
+    "users.",
+    "lost": "Relevance of exact search less that of the index, over the same users; relative to "
+    "exact search (% of it) or in percentage points. In brackets the 95 % interval, by a paired "
+    "bootstrap over users. An interval that holds 0: not seen above noise. Negative: won by "
+    "chance.",
+    "p50, p95, p99, p99.9": "Latency in milliseconds below which so many per cent of requests "
+    "stay; one client that asks for one user after another, its client library included.",
+    "users/s": "Users answered a second by clients that ask again as soon as they are answered, "
+    "each a process; the best over the numbers of clients, the median of its runs.",
+    "times FLAT": "users/s over those of FLAT, Milvus' exact search, each at its best number of "
+    "clients.",
+    "build, s": "Seconds of inserting, compacting, indexing and loading, one after another.",
+    "RSS": "Resident memory of the server's processes, started anew with this index loaded and "
+    "nothing else. added: above the empty server. estimate: of the index, before it was built.",
+    "disk": "What the server keeps on disk, logs left out.",
+    "merge, harness": "Milliseconds a user that merging the interests' results takes, and that the "
+    "measuring loop itself adds to a request.",
+    "short lists": "Users whose list holds fewer items than exact search finds.",
+    "advice": "The most users/s among settings that lose at most 0.1 % of recall@k, or, where "
+    "nobody clicked, whose index_recall is at least 0.99; within 3 % the lower p99.",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The parts of a report; tables without lines are left out."""
+
+    title: str
+    measured: str
+    advice: Sequence[Advice]
+    main: Table
+    remarks: Sequence[Remark]
+    tables: Sequence[Table]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks wrong, in sentences."""
+        return sentences(self.remarks)
+
+
+def report_of(view: View) -> Report:
+    """Put it together."""
+    advice, found = advise(view), remarks(view)
+    name = (view.last.get("data") or {}).get("name") or view.last.get("sweep") or ""
+    tables = [
+        detail_table(view),
+        throughput_table(view),
+        batches_table(view),
+        builds_table(view),
+        floor_table(view),
+        open_loop_table(view),
+        *study_tables(view),
+        refused_table(view),
+        origin_table(view),
+    ]
+    return Report(
+        title=f"Index benchmark: {name}" if name else "Index benchmark",
+        measured=measured(view),
+        advice=advice,
+        main=main_table(view, advice, found),
+        remarks=found,
+        tables=[table for table in tables if table.lines],
+    )
+
+
+def measured(view: View) -> str:
+    """Data, server, machine and k in a few words."""
+    data, machine = ((view.last.get(name) or {}) for name in ("data", "machine"))
+    servers = view.provenances("server")  # a row measured before the server answered has no version
+    server = next((each for each in servers[::-1] if each.get("version")), (servers or [{}])[-1])
+    parts = [_data_words(data)]
+    version = f" {server['version']}" if server.get("version") else ""
+    parts += [f"Milvus{version} ({server['kind']})"] if server.get("kind") else []
+    lengths = sorted({point.k for point in view.points})
+    parts += [f"k {', '.join(map(str, lengths))}"] if lengths else []
+    machines = view.provenances("machine")
+    if len(machines) > 1:
+        parts.append(f"{len(machines)} different machines")
+    elif machine:
+        memory = f", {machine['memory_gib']} GiB" if "memory_gib" in machine else ""
+        parts.append(f"{machine.get('cores', '?')} cores{memory}")
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _data_words(data: Row) -> str:
+    if not data:
+        return ""
+    words = str(data.get("name", ""))
+    if "items" in data:
+        words += f": {whole(data['items'])} items x {data.get('dimension', '?')}"
+    if "users" in data:
+        words += f", {whole(data['users'])} users with {data.get('interests', '?')} interests each"
+    return words + (f", {data['metric']}" if "metric" in data else "")
+
+
+def as_markdown(report: Report) -> str:
+    """The whole report; the first screen is what one decides by."""
+    parts = [f"# {escaped(report.title)}", escaped(report.measured)]
+    parts += [f"**Advice.** {escaped(each.text)}" for each in report.advice]
+    if report.main.lines:
+        parts += [markdown(report.main), escaped(report.main.note)]
+    if report.warnings:
+        parts += ["## Warnings", "\n".join(f"- {escaped(line)}" for line in report.warnings)]
+    for table in report.tables:
+        parts += [f"## {escaped(table.title)}", escaped(table.note), markdown(table)]
+    lines = [f"- **{escaped(name)}**: {escaped(text)}" for name, text in DEFINITIONS.items()]
+    parts += ["## Definitions", "\n".join(lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"

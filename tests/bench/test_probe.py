@@ -1,0 +1,58 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The probe warns where inner product breaks HNSW, and is silent where it does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.probe import probe
+from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.workload import Workload
+
+HUBS, LENGTH, LEAN = 300, 100.0, 0.3
+
+
+def planted() -> Workload:
+    """Normalised clusters."""
+    return synthetic_workload(
+        items=6_000, dimension=16, users=50, interests=4, clusters=60, spread=0.6, norm_skew=0.0,
+        metric="IP", seed=1,
+    )  # fmt: skip
+
+
+def with_hubs() -> Workload:
+    """All items lean a little to where a few very long ones point; no user looks there.
+
+    So every item's largest inner products are with the long ones, and its edges in the graph, too.
+    """
+    work = planted()
+    lean = np.full((len(work.ids), 1), LEAN, np.float32)
+    vectors = np.concatenate([lean, work.vectors], axis=1)
+    rng = np.random.default_rng(1)
+    hubs = rng.standard_normal((HUBS, vectors.shape[1])).astype(np.float32) * 0.01
+    hubs[:, 0] = LENGTH * rng.uniform(0.5, 1, HUBS)
+    vectors[:HUBS] = hubs
+    away = np.zeros((*work.interests.shape[:2], 1), np.float32)
+    return replace(work, vectors=vectors, interests=np.concatenate([away, work.interests], axis=2))
+
+
+@pytest.mark.server
+def test_it_is_silent_on_normalised_vectors(server, tmp_path):
+    with Place(server.uri, tmp_path) as place:
+        found = probe(planted(), 10, place)
+    assert found.warning == ""
+    assert found.norm_skew == pytest.approx(1, abs=1e-4)
+    assert found.self_retrieval == 1
+    assert found.index_recall > 0.99
+
+
+@pytest.mark.server
+def test_it_warns_where_hubs_break_the_graph(server, tmp_path):
+    with Place(server.uri, tmp_path) as place:
+        found = probe(with_hubs(), 10, place)
+    assert found.norm_skew > 50
+    assert found.index_recall < 0.5
+    assert "HNSW with ef 128 finds only" in found.warning
+    assert "hyper_parameters.normalize=True" in found.warning

@@ -1,0 +1,212 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A whole run on the real server, on Lite, and what a second run over the first does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from paddlerec_milvus.bench import places
+from paddlerec_milvus.bench.build import built
+from paddlerec_milvus.bench.cli import main
+from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.rows import FILE, read_rows
+from paddlerec_milvus.bench.scale import fitted
+from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
+
+SYNTHETIC = {"items": 3_000, "dimension": 8, "users": 30, "interests": 3, "clusters": 20}
+SWEEP: dict[str, Any] = {
+    "data": {"synthetic": SYNTHETIC},
+    "k": 10,
+    "indexes": [
+        {"type": "FLAT"},
+        {"type": "IVF_FLAT", "build": {"nlist": 16}, "search": {"nprobe": [1, 16]}},
+        {"type": "HNSW_SQ", "build": {"M": 8}},
+    ],
+    "measure": {
+        "requests": 20,
+        "warm_up": 2,
+        "clients": [1, 2],
+        "seconds": 0.1,
+        "repetitions": 1,
+        "batches": [4],
+        "rates": [50],
+    },
+    "floor": ["faiss"],
+}
+
+
+def written(folder: Path, **changed: Any) -> Path:
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(SWEEP | changed))
+    return file
+
+
+def by_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+@pytest.mark.server
+def test_a_sweep_on_a_server(server, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["-s", str(written(tmp_path, server=server.uri)), "--out", str(out)]
+    assert main(asked) == 0
+    rows = read_rows(out)
+    flat, narrow, whole = by_kind(rows, "point")
+    for exact in (flat, whole):  # FLAT, and all 16 cells
+        assert exact["index_recall"]["list"]["mean"] == 1
+        assert exact["short_lists"] == 0
+    assert narrow["index_recall"]["list"]["mean"] < 1
+    assert narrow["latency"]["requests"] == 20
+    assert [each["clients"] for each in narrow["throughput"]] == [1, 2]
+    assert narrow["open_loop"][0]["planned"] == 20
+    assert narrow["batches"][0]["users"] == 4
+    refused = [row for row in by_kind(rows, "build") if "refused" in row]
+    assert [row["index"]["type"] for row in refused] == ["HNSW_SQ"]
+    assert {row["engine"] for row in by_kind(rows, "floor")} == {"faiss"}
+    assert len(by_kind(rows, "floor")) == 3
+    same = {row["search"].get("nprobe"): row["index_recall"] for row in by_kind(rows, "floor")}
+    assert same[16]["list"]["mean"] == 1
+    for row in rows:
+        assert row["provenance"]["data"]["fingerprint"]
+        assert row["provenance"]["machine"]["cores"]
+        assert row["provenance"]["seed"] == 1
+    assert {
+        "report.html",
+        "report.md",
+        "report.png",
+        "report.csv",
+        "report.json",
+        "sweep.yaml",
+    } <= {file.name for file in out.iterdir()}
+    assert "IVF_FLAT" in capsys.readouterr().out
+
+    # killed before the last two rows were written: those alone are measured again
+    lines = (out / FILE).read_text().splitlines(keepends=True)
+    (out / FILE).write_text("".join(lines[:-2]))
+    assert main(asked) == 0
+    again = read_rows(out)
+    assert [row["key"] for row in again] == [row["key"] for row in rows]
+    assert again[:-2] == rows[:-2]
+    assert again[-2:] != rows[-2:]
+
+    # and a third time nothing is
+    assert main(asked) == 0
+    assert read_rows(out) == again
+
+    assert main([*asked, "--seed", "2"]) == 2
+    assert "holds rows of other data" in capsys.readouterr().err
+    assert main(["--compare", str(out), str(out)]) == 0
+    assert main(["--report", str(out)]) == 0
+
+
+def test_a_sweep_on_lite_has_one_client(tmp_path):
+    indexes = [{"type": "HNSW", "build": {"M": 8}, "search": {"ef": [10, 50]}}]
+    out = tmp_path / "out"
+    file = written(tmp_path, server="lite", indexes=indexes, floor=[])
+    assert main(["-s", str(file), "--out", str(out)]) == 0
+    rows = read_rows(out)
+    (build,) = by_kind(rows, "build")
+    assert "Milvus Lite serves one process" in build["warnings"][0]
+    for point in by_kind(rows, "point"):
+        assert [each["clients"] for each in point["throughput"]] == [1]
+
+
+def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(places, "CONNECT_SECONDS", 0.5)
+    file = written(tmp_path, server="http://127.0.0.1:9", floor=[])
+    assert main(["-s", str(file), "--plan"]) == 0
+    assert "3 builds, 4 search settings" in capsys.readouterr().out
+    assert main(["-s", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "http://127.0.0.1:9 did not answer 'connect'" in capsys.readouterr().err
+
+
+@pytest.mark.server
+def test_studies(server, tmp_path):
+    studies = {
+        "index": {"type": "HNSW", "M": 8, "efConstruction": 100, "ef": 64},
+        "exclude_ids": [0, 20],
+        "filter_shares": [0.5],
+        "upsert_rates": [100],
+        "replaced_shares": [0.2],
+        "freshness_tries": 1,
+        "scale_items": [2_000, 4_000],
+    }
+    out = tmp_path / "out"
+    file = written(
+        tmp_path, server=server.uri, studies=studies, indexes=[{"type": "FLAT"}], floor=[]
+    )
+    assert main(["-s", str(file), "--out", str(out)]) == 0
+    found = by_kind(read_rows(out), "study")
+    names = [row["study"] for row in found]
+    assert names == [
+        *["exclusion"] * 4,
+        "upserts",
+        *["freshness"] * 4,
+        "filter",
+        *["replacement"] * 2,
+        *["scale"] * 3,
+    ]
+    for row in found[:4]:  # by over-fetching or a filter, at 0 and 20 ids: no list is short
+        assert row["values"]["short_lists"] == 0
+        assert row["values"]["index_recall"] > 0.9
+    assert found[4]["values"]["rows_written_per_second"] > 0
+    assert {row["params"]["consistency"] for row in found[5:9]} == {
+        "Strong",
+        "Bounded",
+        "Session",
+        "Eventually",
+    }
+    assert found[10]["params"]["state"] == "just upserted"
+    assert found[10]["values"]["index_recall"] > 0.9  # of the new vectors
+    assert found[-1]["params"]["items"] == 10_000_000
+
+    assert main(["-s", str(file), "--out", str(out)]) == 0
+    assert len(by_kind(read_rows(out), "study")) == len(found)
+
+
+def test_growth_on_paper():
+    # memory 100 + 2 a thousand; seconds grow with the size to the power 1.5
+    rows = [
+        {"params": {"items": n}, "values": {"rss_mib": 100 + n / 500, "index_seconds": n**1.5}}
+        for n in (1_000, 10_000, 100_000)
+    ]
+    found = fitted(rows, 1_000_000)
+    assert found["rss_mib"] == pytest.approx(2_100)
+    assert found["index_seconds"] == pytest.approx(1e9)
+
+
+@pytest.mark.server
+def test_a_server_of_its_own_shows_its_memory_and_is_removed(tmp_path):
+    work = synthetic_workload(
+        items=2_000, dimension=8, users=5, interests=2, clusters=5, spread=0.5, norm_skew=0.0,
+        metric="IP", seed=1,
+    )  # fmt: skip
+    with Place("local", tmp_path) as place:
+        folder = place._folder
+        row = built(place, place.target("IP", Hnsw()), work)
+        assert row["rss_mib"] > 50
+        assert row["disk_mib"] > 0
+        assert row["segments"] == [{"rows": 2_000, "indexed": True}]
+        assert row["warnings"] == []
+        with place.target("IP", Hnsw()).connect() as retriever:
+            retriever.open()
+            assert retriever.count() == 2_000
+    assert not folder.exists()
+
+
+@pytest.mark.server
+def test_a_build_says_what_looks_wrong(server, tmp_path):
+    work = synthetic_workload(
+        items=500, dimension=8, users=5, interests=2, clusters=5, spread=0.5, norm_skew=0.0,
+        metric="IP", seed=1,
+    )  # fmt: skip
+    with Place(server.uri, tmp_path) as place:
+        row = built(place, place.target("IP", IvfFlat(nlist=64, nprobe=1)), work)
+    assert row["segments"] == [{"rows": 500, "indexed": False}]
+    cells, bare = row["warnings"]
+    assert "at most a cell for 39 rows, that is 12" in cells
+    assert "1 segments (500 rows) have no index" in bare
+    assert row["rss_mib"] is None
