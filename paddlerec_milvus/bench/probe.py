@@ -48,7 +48,7 @@ class Probe:
             f"{self.norm_skew:.1f} times the median one, and {100 * self.self_retrieval:.0f} % of "
             f"the items are their own nearest. With ef {WIDER * self.ef:,} it finds "
             f"{100 * self.wide_recall:.1f} %. Inner product and lengths so uneven break the graph: "
-            "train with hyper_parameters.normalize=True (the inner product is then a cosine), search "
+            "train with hyper_parameters.normalize=True (inner product is then a cosine), search "
             "with retrieval.metric=COSINE where lengths carry no meaning, or use FLAT or IVF_FLAT"
         )
 
