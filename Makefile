@@ -45,8 +45,8 @@ lint: .venv/installed-dev  ## ruff, mypy strict, import rules
 # output_bench/ keeps the runs; each is compared with the one before
 bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec
 	@$(PIP) -e '.[hnswlib]' || echo "hnswlib cannot be compiled here, and is left out"
-	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-storage=output_bench \
-	  --benchmark-autosave $(if $(wildcard output_bench/*/*.json),--benchmark-compare)
+	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-storage=output_bench/suites \
+	  --benchmark-autosave $(if $(wildcard output_bench/suites/*/*.json),--benchmark-compare)
 ifdef PADDLEREC
 	@$(PIP) -e '.[torch]'
 	@$(BIN)/python benchmarks/training_speed.py --paddlerec $(PADDLEREC)

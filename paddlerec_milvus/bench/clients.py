@@ -15,7 +15,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -32,6 +32,7 @@ T = TypeVar("T")
 LONGEST_MICROSECONDS = 600_000_000
 DIGITS = 3  # of a latency that a histogram keeps
 GIVE_UP = 3  # failures without a success between: the server is away
+REQUEST_SECONDS = 30.0  # deadline of one
 START_SECONDS = 0.05  # for the go to reach every client
 LONGEST_SECONDS = 120.0
 SHOWN = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
@@ -250,7 +251,9 @@ def _serve(pipe: Pipe, interests: str) -> None:
             if order[0] == "open":
                 if retriever is not None:
                     retriever.close()
-                retriever = order[1].connect()
+                target: Target = order[1]
+                deadline = min(target.timeout, REQUEST_SECONDS)
+                retriever = replace(target, timeout=deadline).connect()
                 retriever.open()
                 pipe.send(None)
             else:

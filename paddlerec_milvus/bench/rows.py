@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import os
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -99,14 +101,14 @@ class Rows:
         line = (json.dumps(_plain(whole), allow_nan=False) + "\n").encode()
         file = self.folder / FILE
         try:
-            with file.open("ab") as out:
+            with file.open("ab", buffering=0) as out:
                 start = out.tell()
                 try:
-                    out.write(line)
-                    out.flush()
-                    os.fsync(out.fileno())
+                    if out.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 except OSError:
-                    out.truncate(start)
+                    with suppress(OSError):
+                        out.truncate(start)
                     raise
         except OSError as error:
             raise ResultsError(

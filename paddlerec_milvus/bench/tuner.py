@@ -23,7 +23,7 @@ from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.statistics import spread, standard_error
-from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, IvfFlat
+from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
 USERS = 1_000  # that the target is checked on
@@ -219,7 +219,7 @@ def ladder_of(index: Index, k: int) -> list[Index]:
     """``index`` from the least search work to the most; one alone where there is nothing to set."""
     if isinstance(index, Hnsw):
         return [replace(index, ef=ef) for ef in _steps(k, max(LARGEST_EF, 4 * k))]
-    if isinstance(index, IvfFlat):
+    if isinstance(index, Ivf):
         return [replace(index, nprobe=n) for n in _steps(1, index.nlist)]
     return [index]
 

@@ -16,12 +16,14 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, Connection
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.indexes import DiskAnn, Flat, Index
 
 BATCH_BYTES = 16 << 20  # a message may hold 64 MB
 ROW_OVERHEAD_BYTES = 32  # id, lengths and tags of a row
 BUILD_SECONDS = 4 * 3600.0  # for an index or a load that makes no end
 FLUSH_SECONDS = 600.0
+TRIAL_ROWS = 2_000  # a server gives fewer than 1,024 no index
+TRIAL_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 
@@ -76,6 +78,11 @@ class Rows(NamedTuple):
                     )
         return cls(array, numbers, categories)
 
+    def first(self, count: int) -> Rows:
+        """The first ``count`` rows."""
+        categories = None if self.categories is None else self.categories[:count]
+        return Rows(self.vectors[:count], self.ids[:count], categories)
+
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         """The rows as pymilvus takes them, in pieces that fit a message."""
         longest = CATEGORY_BYTES if self.categories is not None else 0
@@ -102,6 +109,8 @@ def build_collection(
     """
     serving, name = versions.prepare(connection, alias)
     try:
+        if isinstance(index, DiskAnn) and not connection.is_lite:
+            _try_out(connection, alias, name, rows.first(TRIAL_ROWS), metric, index)
         connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias))
         times = _fill(connection, name, rows, metric, index)
         stored = _count(connection, name)
@@ -121,8 +130,28 @@ def build_collection(
     return times
 
 
-def _fill(connection: Connection, name: str, rows: Rows, metric: str, index: Index) -> BuildTimes:
-    """Insert, flush once, index, load; each waited for."""
+def _try_out(
+    connection: Connection, alias: str, name: str, rows: Rows, metric: str, index: Index
+) -> None:
+    """Build a few rows under ``name`` and drop them; RefusedError if that takes a minute.
+
+    A server without DISKANN (the local one) takes the order, fails, and tries again for ever,
+    while it says that the index is in progress.
+    """
+    connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias))
+    _fill(connection, name, rows, metric, index, TRIAL_SECONDS)
+    connection.call("drop_collection", name)
+
+
+def _fill(
+    connection: Connection,
+    name: str,
+    rows: Rows,
+    metric: str,
+    index: Index,
+    within: float = BUILD_SECONDS,
+) -> BuildTimes:
+    """Insert, flush once, join segments, index, load; waited for, each ``within`` seconds."""
     start = time.perf_counter()
     with tqdm(total=len(rows.ids), desc="insert", unit="row", disable=None) as bar:
         for batch in rows.batches():
@@ -130,13 +159,12 @@ def _fill(connection: Connection, name: str, rows: Rows, metric: str, index: Ind
             bar.update(len(batch))
     connection.call("flush", name, within=max(FLUSH_SECONDS, connection.timeout))
     inserted = time.perf_counter()
-    _compact(connection, name)
+    _compact(connection, name, metric, within)
     compacted = time.perf_counter()
-    connection.create_index(name, index.type_name, metric, index.build_params(), BUILD_SECONDS)
-    _wait(connection, name, "index", lambda: _indexed(connection, name, len(rows.ids)))
+    _index(connection, name, len(rows.ids), metric, index, within)
     indexed = time.perf_counter()
     connection.call("load_collection", name, _async=True)
-    _wait(connection, name, "load", lambda: _loaded(connection, name))
+    _wait(connection, name, "load", lambda: _loaded(connection, name), within)
     loaded = time.perf_counter()
     return BuildTimes(
         inserted - start,
@@ -147,16 +175,41 @@ def _fill(connection: Connection, name: str, rows: Rows, metric: str, index: Ind
     )
 
 
-def _compact(connection: Connection, name: str) -> None:
-    """Join small segments: each is searched apart, and one below 1,024 rows gets no index."""
-    if connection.is_lite or len(connection.call("list_persistent_segments", name)) < 2:
+def _compact(connection: Connection, name: str, metric: str, within: float) -> None:
+    """Join small segments: each is searched apart, and one below 1,024 rows gets no index.
+
+    Milvus joins only what has an index. FLAT counts as one and takes no time to build, so that
+    the real one need not be built twice.
+    """
+    sizes = _segment_sizes(connection, name)
+    if len(sizes) < 2:
         return
+    _index(connection, name, sum(sizes), metric, Flat(), within)
     job = connection.call("compact", name)
 
     def share() -> float:
         return float(str(connection.call("get_compaction_state", job)) == "Completed")
 
-    _wait(connection, name, "compaction", share)
+    _wait(connection, name, "compaction", share, within)
+    connection.call("drop_index", name, "vector")
+
+
+def _segment_sizes(connection: Connection, name: str) -> list[int]:
+    """Rows of each segment on disk; none where Milvus does not tell: Lite, managed ones."""
+    if connection.is_lite:
+        return []
+    try:
+        return [each.num_rows for each in connection.call("list_persistent_segments", name)]
+    except RetrievalError:
+        return []
+
+
+def _index(
+    connection: Connection, name: str, rows: int, metric: str, index: Index, within: float
+) -> None:
+    connection.create_index(name, index.type_name, metric, index.build_params(), within)
+    what = f"{index.type_name} index"
+    _wait(connection, name, what, lambda: _indexed(connection, name, rows), within)
 
 
 def _count(connection: Connection, name: str) -> int:
@@ -185,16 +238,18 @@ def _loaded(connection: Connection, name: str) -> float:
     return min(float(state.get("progress", 0)) / 100, 0.99)
 
 
-def _wait(connection: Connection, name: str, what: str, share: Callable[[], float]) -> None:
-    """Ask for ``share`` until it is 1; raises RetrievalError after four hours."""
-    end = time.monotonic() + BUILD_SECONDS
+def _wait(
+    connection: Connection, name: str, what: str, share: Callable[[], float], within: float
+) -> None:
+    """Ask for ``share`` until it is 1; raises RefusedError after ``within`` seconds."""
+    end = time.monotonic() + within
     with tqdm(total=100, desc=what, unit="%", disable=None) as bar:
         while (done := share()) < 1:
             bar.update(int(100 * done) - bar.n)
             if time.monotonic() > end:
-                raise RetrievalError(
+                raise RefusedError(
                     f"Milvus at {connection.uri}: the {what} of {name!r} was not ready after "
-                    f"{BUILD_SECONDS / 3600:g} hours; see the server's log"
+                    f"{within:,g} s; see the server's log"
                 )
             time.sleep(POLL_SECONDS)
         bar.update(100 - bar.n)

@@ -25,7 +25,15 @@ from paddlerec_milvus.retrieval.base import (
 )
 from paddlerec_milvus.retrieval.build import BuildTimes, Rows, build_collection
 from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.indexes import LARGEST_EF, Flat, Hnsw, Index, IvfFlat
+from paddlerec_milvus.retrieval.indexes import (
+    LARGEST_EF,
+    LARGEST_SEARCH_LIST,
+    DiskAnn,
+    Flat,
+    Hnsw,
+    Index,
+    Ivf,
+)
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
@@ -34,13 +42,14 @@ IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
 
 
 class Segment(NamedTuple):
-    """A part of a collection."""
+    """A part of a loaded collection; a search asks each."""
 
     rows: int
+    """Deleted ones are in it until Milvus compacts."""
     indexed: bool
-    """Whether a search uses the index here; below 1,024 rows a server builds none."""
+    """Whether a search uses the index here; below 1,024 rows a server builds none, nor for FLAT."""
     flushed: bool
-    """Whether it is written for good; one that still grows is searched without the index."""
+    """False for the rows that are still searched where they were written, without the index."""
 
 
 class MilvusRetriever:
@@ -106,7 +115,7 @@ class MilvusRetriever:
             raise SettingsError(
                 f"collection {self.collection!r} at {self.uri} has the index "
                 f"{self._index.type_name} {built}, not {asked[0]} {asked[1]}: only what a search "
-                "takes (nprobe, ef) can change without building again"
+                "takes (nprobe, ef …) can change without building again"
             )
         self._index = index
 
@@ -175,8 +184,8 @@ class MilvusRetriever:
     ) -> Neighbours:
         """The ``k`` nearest items of each of ``queries`` [n, D], as far as the index finds them.
 
-        ``filter`` is a boolean expression of Milvus on ``item`` and ``category``: only items that
-        pass come back.
+        ``filter`` is a boolean expression of Milvus on ``item`` and ``category`` that all of them
+        pass: ``category == "books"``, ``item not in [1, 2]``.
         """
         return self.search_with(self._index, queries, k, filter=filter, consistency=consistency)
 
@@ -189,7 +198,7 @@ class MilvusRetriever:
         filter: str = "",
         consistency: str | None = None,
     ) -> Neighbours:
-        """:meth:`search` with another index' search parameters (``nprobe``, ``ef``)."""
+        """:meth:`search` with another index' search parameters (``nprobe``, ``ef`` …)."""
         checked_k(k)
         asked = checked_queries(queries, self.dimension)
         parameters = {"metric_type": self.metric, "params": index.search_params(k)}
@@ -249,19 +258,30 @@ class MilvusRetriever:
 
     def count(self) -> int:
         """The exact number of stored items, the last writes included."""
+        return self._count(ignore_growing=False)
+
+    def _count(self, *, ignore_growing: bool) -> int:
         found = self._connection.call(
-            "query", self.collection, output_fields=["count(*)"], consistency_level="Strong"
+            "query",
+            self.collection,
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+            ignore_growing=ignore_growing,
         )
         return int(found[0]["count(*)"])
 
     def segments(self) -> list[Segment]:
-        """What the collection is stored in; empty where Milvus does not say (Lite)."""
+        """What searches of the collection go through; empty where Milvus does not say (Lite).
+
+        A server lists only what it has flushed and taken over, which may take it half a minute.
+        All other rows are counted, and come last as one segment.
+        """
         if self._connection.is_lite:
             return []
         loaded = self._connection.call("list_loaded_segments", self.collection)
-        return [
-            Segment(each.num_rows, bool(each.index_id), each.state != "Growing") for each in loaded
-        ]
+        listed = [Segment(each.num_rows, bool(each.index_id), True) for each in loaded]
+        growing = self.count() - self._count(ignore_growing=True)
+        return listed + ([Segment(growing, False, False)] if growing > 0 else [])
 
     def server_version(self) -> str:
         """Of the Milvus that answers."""
@@ -296,19 +316,22 @@ class MilvusRetriever:
         return versions.drop(self._connection, self.collection)
 
     def parameters_without_effect(self, queries: ArrayLike, k: int) -> list[str]:
-        """Search parameters (``nprobe``, ``ef``) that change nothing on ``queries`` [n, D].
+        """Search parameters (``nprobe``, ``ef`` …) that change nothing on ``queries`` [n, D].
 
         The weakest setting is compared with the strongest. With a real index on enough rows they
         differ; Milvus Lite, or segments too small to be indexed, return the same.
         """
         weak: Index
         strong: Index
-        if isinstance(self._index, IvfFlat):
+        if isinstance(self._index, Ivf):
             name, weak = "nprobe", replace(self._index, nprobe=1)
             strong = replace(self._index, nprobe=self._index.nlist)
         elif isinstance(self._index, Hnsw):
             name, weak = "ef", replace(self._index, ef=k)
             strong = replace(self._index, ef=min(LARGEST_EF, max(8 * k, 2_048)))
+        elif isinstance(self._index, DiskAnn):
+            name, weak = "search_list", replace(self._index, search_list=k)
+            strong = replace(self._index, search_list=min(LARGEST_SEARCH_LIST, max(8 * k, 2_048)))
         else:
             return []
         first = self.search_with(weak, queries, k)

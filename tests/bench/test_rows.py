@@ -58,5 +58,20 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         Rows(tmp_path / "file" / "out")
 
 
+def test_a_full_disk_loses_nothing(tmp_path):
+    with Rows(tmp_path) as rows:
+        rows.add({"key": "a"})
+        kept = (tmp_path / FILE).read_bytes()
+        (tmp_path / FILE).unlink()
+        (tmp_path / FILE).symlink_to("/dev/full")
+        with pytest.raises(ResultsError, match="No space left on device; the 1 rows so far stand"):
+            rows.add({"key": "b"})
+        assert "b" not in rows
+        (tmp_path / FILE).unlink()
+        (tmp_path / FILE).write_bytes(kept)
+        rows.add({"key": "b"})
+    assert [row["key"] for row in read_rows(tmp_path)] == ["a", "b"]
+
+
 def test_a_key_depends_on_values_and_not_on_their_order():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})

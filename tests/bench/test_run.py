@@ -1,9 +1,12 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """A whole run on the real server, on Lite, and what a second run over the first does."""
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -15,6 +18,7 @@ from paddlerec_milvus.bench.rows import FILE, read_rows
 from paddlerec_milvus.bench.scale import fitted
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
+from paddlerec_milvus.retrieval.server import LocalMilvus
 
 SYNTHETIC = {"items": 3_000, "dimension": 8, "users": 30, "interests": 3, "clusters": 20}
 SWEEP: dict[str, Any] = {
@@ -165,6 +169,37 @@ def test_studies(server, tmp_path):
 
     assert main(["-s", str(file), "--out", str(out)]) == 0
     assert len(by_kind(read_rows(out), "study")) == len(found)
+
+
+@pytest.mark.server
+def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(places, "TIMEOUT_SECONDS", 3.0)
+    out, data = tmp_path / "out", tmp_path / "server"
+    with LocalMilvus(data) as server:
+        grid = {"type": "IVF_FLAT", "build": {"nlist": 16}, "search": {"nprobe": [1, 2, 4, 8, 16]}}
+        file = written(tmp_path, server=server.uri, indexes=[grid], floor=[])
+        asked = ["-s", str(file), "--out", str(out)]
+
+        def kill_after_two_points() -> None:
+            while len(by_kind(read_rows(out) if (out / FILE).exists() else [], "point")) < 2:
+                time.sleep(0.05)
+            for child in psutil.Process(server.process_id).children(recursive=True):
+                child.kill()
+
+        killer = threading.Thread(target=kill_after_two_points)
+        killer.start()
+        assert main(asked) == 2
+        killer.join()
+    said = capsys.readouterr().err
+    assert server.uri in said
+    assert "Traceback" not in said
+    before = read_rows(out)
+    assert 2 <= len(by_kind(before, "point")) < 5
+    with LocalMilvus(data, port=server.port):
+        assert main(asked) == 0
+    after = read_rows(out)
+    assert after[: len(before)] == before
+    assert len(by_kind(after, "point")) == 5
 
 
 def test_growth_on_paper():

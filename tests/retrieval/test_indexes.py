@@ -7,7 +7,21 @@ import sys
 import pytest
 
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, IvfFlat, index_from_settings
+from paddlerec_milvus.retrieval.indexes import (
+    TYPES,
+    AutoIndex,
+    DiskAnn,
+    Flat,
+    Hnsw,
+    HnswSq,
+    IvfFlat,
+    IvfPq,
+    IvfSq8,
+    Scann,
+    build_keys,
+    index_from_settings,
+    search_keys,
+)
 
 
 def test_milvus_spelling_of_parameters():
@@ -27,11 +41,63 @@ def test_milvus_spelling_of_parameters():
     assert hnsw.search_params(200) == {"ef": 200}  # Milvus refuses ef below k
 
 
+@pytest.mark.parametrize(
+    ("type_name", "params", "index", "build", "search"),
+    [
+        ("FLAT", {}, Flat(), {}, {}),
+        ("IVF_SQ8", {"nlist": 64, "nprobe": 8}, IvfSq8(64, 8), {"nlist": 64}, {"nprobe": 8}),
+        (
+            "IVF_PQ",
+            {"nlist": 64, "nprobe": 8, "m": 16, "nbits": 6},
+            IvfPq(64, 8, 16, 6),
+            {"nlist": 64, "m": 16, "nbits": 6},
+            {"nprobe": 8},
+        ),
+        (
+            "SCANN",
+            {"nlist": 64, "nprobe": 8, "reorder_k": 99},
+            Scann(64, 8, 99),
+            {"nlist": 64},
+            {"nprobe": 8, "reorder_k": 99},
+        ),
+        ("DISKANN", {"search_list": 70}, DiskAnn(70), {}, {"search_list": 70}),
+        ("AUTOINDEX", {}, AutoIndex(), {}, {}),
+        (
+            "HNSW_SQ",
+            {"M": 8, "efConstruction": 90, "sq_type": "SQ6", "ef": 70},
+            HnswSq(8, 90, 70, "SQ6"),
+            {"M": 8, "efConstruction": 90, "sq_type": "SQ6"},
+            {"ef": 70},
+        ),
+    ],
+)
+def test_every_type_in_milvus_words(type_name, params, index, build, search):
+    made = index_from_settings(type_name, params)
+    assert made == index
+    assert type(made) is type(index)
+    assert (made.type_name, made.build_params(), made.search_params(50)) == (
+        type_name,
+        build,
+        search,
+    )
+    assert build_keys(type_name) == tuple(build)
+    assert search_keys(type_name) == tuple(search)
+    assert type_name in TYPES
+
+
+@pytest.mark.parametrize("index", [Hnsw(), HnswSq(), DiskAnn(), Scann()])
+def test_what_has_to_reach_k_does(index):
+    (key,) = {"ef", "search_list", "reorder_k"} & set(index.search_params(10))
+    assert index.search_params(10)[key] == getattr(index, key)
+    assert index.search_params(1_000)[key] == 1_000
+
+
 def test_exact_ones():
     assert Flat().is_exact
     assert IvfFlat(64, 64).is_exact
     assert not IvfFlat(64, 63).is_exact
-    assert not Hnsw().is_exact
+    for index in (IvfSq8(64, 64), IvfPq(64, 64), Scann(64, 64), Hnsw(), DiskAnn(), AutoIndex()):
+        assert not index.is_exact
 
 
 @pytest.mark.parametrize(
@@ -45,12 +111,26 @@ def test_exact_ones():
         ("HNSW", {"efConstruction": "200"}, "index.efConstruction: '200' cannot be used"),
         ("HNSW", {"M": True}, "index.M: True cannot be used"),
         ("HNSW", {"M": 1}, "from 2 to 2,048"),
+        ("IVF_SQ8", {"nlist": 8, "nprobe": 9}, "index.nprobe: 9 is more than index.nlist: 8"),
+        ("IVF_PQ", {"m": 0}, "index.m: 0 cannot be used"),
+        ("IVF_PQ", {"nbits": 17}, "index.nbits: 17 cannot be used; a whole number from 1 to 16"),
+        ("SCANN", {"reorder_k": 0}, "index.reorder_k: 0 cannot be used"),
+        ("DISKANN", {"search_list": 1.5}, "index.search_list: 1.5 cannot be used"),
+        ("HNSW_SQ", {"sq_type": "sq8"}, "index.sq_type: 'sq8' is not known (did you mean 'SQ8'?)"),
+        ("HNSW_SQ", {"ef": 0}, "index.ef: 0 cannot be used"),
+        ("AUTOINDEX", {"efs": 1}, "AUTOINDEX has: none"),
     ],
 )
 def test_errors_name_the_key_of_the_yaml(type_name, params, expected):
     with pytest.raises(SettingsError) as caught:
         index_from_settings(type_name, params)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", [build_keys, search_keys])
+def test_keys_of_an_unknown_type(keys):
+    with pytest.raises(SettingsError, match=r"'IVF_SQ' is not known \(did you mean 'IVF_SQ8'"):
+        keys("IVF_SQ")
 
 
 def test_numpy_is_all_that_the_exact_half_imports():
