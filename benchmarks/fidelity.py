@@ -53,7 +53,7 @@ def ours(retriever: MilvusRetriever, index: Index, work: Workload, k: int) -> Wa
             asked,
             Load(index, k, len(asked)),
         )
-        return quality["index_recall"]["interest"]["mean"], outcome.requests / outcome.seconds
+        return quality["index_recall"]["interest"]["mean"], outcome.rate
 
     return measure
 

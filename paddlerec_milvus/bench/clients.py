@@ -82,11 +82,11 @@ class Outcome(NamedTuple):
     """What one or several clients saw."""
 
     requests: int
-    """Answered within the time."""
+    """Answered."""
     failures: int
     first_failure: str
-    seconds: float
-    """From the common start to the last answer, at most the given time."""
+    rate: float
+    """Answered requests a second: of each client from the start to its last answer, summed."""
     histogram: bytes
     """Of all answered requests, in microseconds, as HdrHistogram encodes it."""
 
@@ -147,12 +147,10 @@ def run_load(
         else:
             in_a_row, answered = 0, clock()
             histogram.record_value(int(1e6 * (answered - begun)))
-            if answered <= end or load.requests:
-                done, last = done + 1, answered
+            done, last = done + 1, answered
         number += 1
-    whole = not load.requests and in_a_row < GIVE_UP
-    seconds = load.seconds if whole else last - start
-    return Outcome(done, failures, first, seconds, histogram.encode())
+    rate = done / (last - start) if done else 0.0
+    return Outcome(done, failures, first, rate, histogram.encode())
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -164,7 +162,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         sum(each.requests for each in outcomes),
         sum(each.failures for each in outcomes),
         next((each.first_failure for each in outcomes if each.first_failure), ""),
-        max(each.seconds for each in outcomes),
+        sum(each.rate for each in outcomes),
         histogram.encode(),
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,7 +94,7 @@ class Points:
             for number in range(clients)
         ]
         runs = [self._run(loads) for _ in range(self.measure.repetitions)]
-        rates = [run.requests / run.seconds for run in runs]
+        rates = [run.rate for run in runs]
         middle = runs[int(np.argsort(rates)[len(rates) // 2])].latency()
         return {
             "clients": clients,
@@ -106,7 +107,7 @@ class Points:
 
     def _batch(self, index: Index, users: int) -> dict[str, Any]:
         run = self._run([self._load(index, seconds=self.measure.seconds, users=users)])
-        rate = run.requests * users / run.seconds
+        rate = run.rate * users
         return {"users": users, "users_per_second": rate, "failures": run.failures}
 
     def _open_loop(self, index: Index, rate: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Points:
             for number in range(clients)
         ]
         run = self._run(loads)
-        planned = int(rate * seconds)
+        planned = clients * math.ceil(rate / clients * seconds)
         return {"rate": rate, "clients": clients, "planned": planned, **run.latency()}
 
     def _harness_ms(self, index: Index) -> float:
@@ -128,4 +129,4 @@ class Points:
 def no_op_ms(interests: FloatArray, load: Load) -> float:
     """Milliseconds a request of ``load`` when the search is a no-op."""
     asked = calls_of(interests, load)
-    return 1000 * run_load(lambda queries: None, asked, load).seconds / load.requests
+    return 1000 / run_load(lambda queries: None, asked, load).rate

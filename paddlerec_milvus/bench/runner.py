@@ -174,7 +174,7 @@ class Run:
             "index_recall": quality_of(self.workload, exact, found)["index_recall"],
             "build_seconds": built.build_seconds,
             "latency": run.latency(),
-            "users_per_second": run.requests / run.seconds,
+            "users_per_second": run.rate,
             "threads": 1,
         }
 

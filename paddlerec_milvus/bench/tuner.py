@@ -197,7 +197,7 @@ class Tuner:
                 for number in range(clients)
             ]
             outcome = loads.run(orders, 50)
-            rate = outcome.requests / outcome.seconds
+            rate = outcome.rate
             if clients == min(self.clients):
                 found.p99_ms = outcome.latency()["p99"]
             if rate > found.users_per_second:
