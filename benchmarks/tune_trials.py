@@ -5,8 +5,8 @@
     python benchmarks/tune_trials.py -s benchmarks/sweeps/amazon_size.yaml --grid DIR
 
 Each trial draws a half of the users and a target of index_recall, tunes on that half as
-benchmarks/tune_index.py does, and looks at the other half. The builds that all trials share are
-counted in the cost of each.
+benchmarks/tune_index.py does, and looks at the other half. What trials share is done once and
+counted in the cost of each: the builds, and a setting's lists, which do not depend on the trial.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from paddlerec_milvus.bench.tuner import Served, Target, Tuner, candidates_for, 
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import machine, versions
-from paddlerec_milvus.retrieval.base import IntArray, Neighbours
+from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.merge import Candidates
 
@@ -62,9 +62,45 @@ class Trial:
         return np.sort(order[: users // 2]), np.sort(order[users // 2 :])
 
 
+class Lists:
+    """The lists of all users by setting, searched once; ``seconds`` of a search are kept, too."""
+
+    def __init__(self, served: Served, work: Workload) -> None:
+        self._served, self._work = served, work
+        self._kept: dict[Index, tuple[Neighbours, float]] = {}
+
+    def of(self, index: Index, k: int) -> tuple[Neighbours, float]:
+        """Of all users, and what the search took."""
+        if index not in self._kept:
+            began = time.perf_counter()
+            found = self._served.retriever.search_with(index, self._work.queries, k)
+            self._kept[index] = found, time.perf_counter() - began
+        return self._kept[index]
+
+
+class SomeLists:
+    """Those of some users; what searching for these alone takes is added up in ``seconds``."""
+
+    def __init__(self, lists: Lists, rows: IntArray, users: int, interests: int) -> None:
+        self._lists, self._share = lists, len(rows) / users
+        self._queries = queries_of(rows, interests)
+        self.seconds = 0.0
+
+    def search_with(self, index: Index, queries: FloatArray, k: int) -> Neighbours:
+        """As a retriever's, for the users' own queries."""
+        found, seconds = self._lists.of(index, k)
+        self.seconds += seconds * self._share
+        return Neighbours(found.ids[self._queries], found.scores[self._queries])
+
+
+def queries_of(rows: IntArray, interests: int) -> IntArray:
+    """The rows of queries of some users."""
+    return (rows[:, None] * interests + np.arange(interests)).ravel()
+
+
 def of_users(exact: Exact, rows: IntArray, interests: int) -> Exact:
     """The truth of some users."""
-    queries = (rows[:, None] * interests + np.arange(interests)).ravel()
+    queries = queries_of(rows, interests)
     return Exact(
         Neighbours(exact.neighbours.ids[queries], exact.neighbours.scores[queries]),
         Candidates(*(each[rows] for each in exact.lists)),
@@ -73,22 +109,23 @@ def of_users(exact: Exact, rows: IntArray, interests: int) -> Exact:
 
 
 def tried(
-    trial: Trial, tuner: Tuner, served: Served, index: Index, exact: Exact, build_seconds: float
+    trial: Trial, tuner: Tuner, served: Served, lists: Lists, index: Index, exact: Exact
 ) -> None:
     """Tune ``index`` for one trial; it is kept if it beats what another index gave."""
     work = tuner.workload
-    count = work.interests.shape[1]
-    own, others = trial.split(len(work.interests))
+    users, count = work.interests.shape[:2]
+    own, others = trial.split(users)
+    own_lists, other_lists = (SomeLists(lists, rows, users, count) for rows in (own, others))
+    found = tuner.smallest(work.take(own), of_users(exact, own, count), own_lists, index)
     began = time.perf_counter()
-    found = tuner.smallest(work.take(own), of_users(exact, own, count), served.retriever, index)
     if found is not None:
         tuner.timed(found, served.loads)
-    trial.seconds += build_seconds + time.perf_counter() - began
+    trial.seconds += own_lists.seconds + time.perf_counter() - began
     if found is None or found.users_per_second <= trial.users_per_second:
         return
     rest = work.take(others)
-    lists = served.retriever.search_with(found.index, rest.queries, tuner.k)
-    by_user = found_by_user(rest, of_users(exact, others, count), lists)
+    seen = other_lists.search_with(found.index, rest.queries, tuner.k)
+    by_user = found_by_user(rest, of_users(exact, others, count), seen)
     trial.on_others = float(by_user["index_recall"].mean())
     trial.users_per_second = found.users_per_second
     trial.setting = in_words(found, tuner.k)["index"]
@@ -147,9 +184,11 @@ def _trials(given: argparse.Namespace) -> None:
             began = time.perf_counter()
             with serve(index) as served:
                 built = time.perf_counter() - began
+                lists = Lists(served, work)
                 for trial in tqdm(trials, index.type_name, disable=None):
                     tuner = Tuner(work, sweep.k, Target(trial.target), serve, CLIENTS)
-                    tried(trial, tuner, served, index, exact, built)
+                    trial.seconds += built
+                    tried(trial, tuner, served, lists, index, exact)
     _told(given, trials, grid, work)
 
 

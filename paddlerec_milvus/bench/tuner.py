@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.statistics import spread, standard_error
+from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
@@ -100,6 +101,14 @@ class Advice:
     """Why an index is not among them."""
 
 
+class Searching(Protocol):
+    """What a retriever does for the tuner."""
+
+    def search_with(self, index: Index, queries: FloatArray, k: int) -> Neighbours:
+        """The ``k`` nearest items of each of ``queries`` [n, D] by the parameters of ``index``."""
+        ...
+
+
 class Served(NamedTuple):
     """An index that was built and can be searched."""
 
@@ -150,7 +159,7 @@ class Tuner:
         return advice
 
     def smallest(
-        self, some: Workload, exact: Exact, retriever: MilvusRetriever, index: Index
+        self, some: Workload, exact: Exact, retriever: Searching, index: Index
     ) -> Setting | None:
         """The least work of ``index`` that passes the target on ``some`` users; None: nothing."""
         ladder = ladder_of(index, self.k)

@@ -1,0 +1,57 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The results that are kept, and what the README says of them, are those that were measured."""
+
+import json
+from typing import Any
+
+import pytest
+
+from paddlerec_milvus.bench.report.text import as_markdown, report_of
+from paddlerec_milvus.bench.report.view import view_of
+from tests.support import ROOT
+
+KEPT = ("demo", "goodbooks_mix", "amazon_size")
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def kept(name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((RESULTS / f"index_{name}" / "report.json").read_text())
+    return report
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A line of the README's table."""
+    low, high = (100 * row[f"recall_lost_relative_{end}"] for end in ("low", "high"))
+    cells = [
+        row["setting"],
+        f"{100 * row['index_recall_list']:.2f}",
+        f"{100 * row['recall']:.2f}",
+        f"{100 * row['recall_lost_relative']:.2f} ({low:.2f} to {high:.2f})",
+        f"{row['latency_p99']:.1f}",
+        f"{row['users_per_second']:,.0f}",
+        f"{row['times_flat']:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_page_is_that_of_the_rows(name):
+    rows = kept(name)["rows"]
+    text = (RESULTS / f"index_{name}" / "report.md").read_text()
+    assert text.strip() == as_markdown(report_of(view_of(rows))).strip()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README_CN.md"])
+@pytest.mark.parametrize("name", ["goodbooks_mix", "amazon_size"])
+def test_the_readmes_table_is_that_of_the_json(readme, name):
+    measured = {row["setting"]: line_of(row) for row in kept(name)["table"]}
+    text = (ROOT / readme).read_text().partition(f"<!-- index_{name} -->")[2]
+    lines = text.partition("<!-- end -->")[0].strip().splitlines()[2:]
+    assert len(lines) >= 5
+    for line in lines:
+        assert line == measured[line.split("|")[1].strip()]
+
+
+def test_the_amazon_sweep_took_less_than_an_hour():
+    times = sorted(row["provenance"]["time"] for row in kept("amazon_size")["rows"])
+    assert len(times) > 31
