@@ -1,15 +1,20 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Shared by all tests: nothing of the caller's environment reaches a test; one real server."""
+"""Shared by all tests: nothing of the caller's environment reaches a test; one real server,
+and a small planted log with a MIND trained on it for a moment."""
 
 from __future__ import annotations
 
 import importlib.util
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.retrieval.server import LocalMilvus
+from paddlerec_milvus.training.cli import main as train
 
 # a shell that starts this in the background has its children ignore Ctrl-C; the tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,3 +33,36 @@ def server() -> Iterator[LocalMilvus]:
         pytest.skip("no real Milvus: pip install 'paddlerec-milvus[server]'")
     with LocalMilvus() as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Trained:
+    data: Path
+    checkpoints: Path
+
+    def arguments(self, *options: str) -> list[str]:
+        """Arguments of tools/infer.py for this run; its Milvus is a file beside the checkpoints."""
+        return [
+            *("-m", "mind/config.yaml", "--data", str(self.data), "-top_n", "20", "-o"),
+            f"runner.infer_load_path={self.checkpoints}",
+            "hyper_parameters.neg_samples=128",
+            *("runner.infer_start_epoch=0", "runner.infer_end_epoch=1"),
+            *([] if any(o.startswith("milvus.uri") for o in options) else [self.lite]),
+            *options,
+        ]
+
+    @property
+    def lite(self) -> str:
+        return f"milvus.uri={self.checkpoints.parent / 'milvus.db'}"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    size = ["--users", "600", "--items", "300", "--clicks", "9000"]
+    assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0
+    options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=2"]
+    options += ["hyper_parameters.neg_samples=128", "runner.train_batch_size=128"]
+    arguments = ["-m", "mind/config.yaml", "--data", str(folder / "data"), "-o", *options]
+    assert train(arguments) == 0
+    return Trained(folder / "data", folder / "out")

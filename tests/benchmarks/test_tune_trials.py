@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""What the tuner's trials compare with: the grid's best and its cost, and users that it never saw."""
+"""What the tuner's trials compare with: the grid's best, its cost, and users that it never saw."""
 
 import numpy as np
 from tune_trials import Trial, best_of_grid, cost_of_grid, of_users, queries_of
