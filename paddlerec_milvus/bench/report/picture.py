@@ -143,7 +143,8 @@ def _memory(axis: Any, builds: Sequence[Build]) -> None:
     axis.set_yticks(list(places), [build.name for build in shown], fontsize="x-small")
     if shown:
         axis.invert_yaxis()
-        axis.legend(fontsize="small")
+        axis.margins(x=0.45)  # room for the legend beside the bars
+        axis.legend(fontsize="small", loc="upper right")
     axis.set_xlabel("MiB")
     _named(axis, "Memory above the empty server")
 
