@@ -22,7 +22,6 @@ from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.points import Loads, OneClient
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.runner import users_file
-from paddlerec_milvus.bench.trained import trained_workload
 from paddlerec_milvus.bench.tuner import Advice, Served, Target, Tuner, candidates_for, in_words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tune(given: argparse.Namespace) -> None:
+    from paddlerec_milvus.bench.trained import trained_workload  # paddle: not for client processes
+
     target = Target(given.recall, given.loss, given.p99_ms)
     workload = trained_workload(
         Path(given.config_yaml).parent.name or given.config_yaml,
