@@ -30,7 +30,7 @@ from paddlerec_milvus.retrieval.indexes import Index
 
 EXAMPLES = """\
 examples:
-  python benchmarks/tune_index.py -m mind/config.yaml --recall 0.99 --p99-ms 5
+  python benchmarks/tune_index.py -m mind/config.yaml --recall 0.99 --p99-ms 20
   python benchmarks/tune_index.py -m mind/config.yaml --data datasets/mine --loss 0.001
   python benchmarks/tune_index.py -m mind/config.yaml --recall 0.95 --server http://127.0.0.1:19530"""
 

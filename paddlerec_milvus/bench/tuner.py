@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from paddlerec_milvus.bench.build import ROWS_A_CELL
 from paddlerec_milvus.bench.clients import Load
 from paddlerec_milvus.bench.points import Loads
 from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
@@ -226,7 +227,7 @@ def candidates_for(items: int) -> list[Index]:
     """
     if items > SMALL:
         return [Hnsw(M=16), Hnsw(M=48)]
-    nlist = int(min(max(4 * math.sqrt(items), 16), items))
+    nlist = max(1, min(int(4 * math.sqrt(items)), items // ROWS_A_CELL))
     return [Flat(), Hnsw(), IvfFlat(nlist=nlist, nprobe=1)]
 
 
