@@ -104,12 +104,6 @@ class Studies(Section):
         default_factory=list
     )  # sizes of a synthetic catalogue of the same dimension
 
-    @property
-    def asked(self) -> bool:
-        """Whether there is any."""
-        lists = (self.exclude_ids, self.filter_shares, self.upsert_rates, self.replaced_shares)
-        return any((*lists, self.freshness_tries, self.scale_items))
-
 
 class Sweep(Section):
     """All that a run of the index benchmark is told."""
