@@ -12,7 +12,6 @@ by turns. Exit code 1 when index_recall differs by more than 0.002 or throughput
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from paddlerec_milvus.bench.sweep import load_workload, read_sweep
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
@@ -193,7 +192,7 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
     if given.json:
         about = {"index": given.index, "k": sweep.k, "data": work.described()}
         about |= {"machine": machine(), "versions": versions(), "rows": rows}
-        given.json.write_text(json.dumps(about, indent=1) + "\n")
+        write_json(about, given.json, "--json")
     return rows
 
 

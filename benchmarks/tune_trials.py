@@ -12,7 +12,6 @@ counted in the cost of each: the builds, and a setting's lists, which do not dep
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -27,16 +26,15 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from paddlerec_milvus.bench.clients import Clients
+from paddlerec_milvus.bench.loads import clients_for
 from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.rows import read_rows
-from paddlerec_milvus.bench.runner import users_file
 from paddlerec_milvus.bench.sweep import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
-from paddlerec_milvus.bench.tuner import Served, Target, Tuner, candidates_for, in_words
+from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for, in_words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run
-from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.merge import Candidates
@@ -177,16 +175,15 @@ def _trials(given: argparse.Namespace) -> None:
     exact = exact_of(work, sweep.k)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        file = stack.enter_context(users_file(work))
-        clients = stack.enter_context(Clients(max(CLIENTS), file))
-        serve = serving(work, sweep.server, scratch, clients)
+        clients = stack.enter_context(clients_for(sweep.server, work, max(CLIENTS)))
+        serve = stack.enter_context(serving(work, sweep.server, scratch, clients))
         for index in candidates_for(len(work.ids)):
             began = time.perf_counter()
             with serve(index) as served:
                 built = time.perf_counter() - began
                 lists = Lists(served, work)
                 for trial in tqdm(trials, index.type_name, disable=None):
-                    tuner = Tuner(work, sweep.k, Target(trial.target), serve, CLIENTS)
+                    tuner = Tuner(work, sweep.k, Goal(trial.target), serve, CLIENTS)
                     trial.seconds += built
                     tried(trial, tuner, served, lists, index, exact)
     _told(given, trials, grid, work)
@@ -216,7 +213,7 @@ def _told(
     )
     if given.json:
         about = {"data": work.described(), "machine": machine(), "versions": versions()}
-        given.json.write_text(json.dumps(about | {"trials": rows}, indent=1) + "\n")
+        write_json(about | {"trials": rows}, given.json, "--json")
 
 
 if __name__ == "__main__":

@@ -209,8 +209,8 @@ def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    """The yaml as one flat mapping of dotted keys."""
+def read_mapping(file: Path, such_as: str) -> dict[Any, Any]:
+    """The keys and values of a yaml. SettingsError: no file, no yaml, or no keys ``such_as``."""
     try:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -218,7 +218,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{file}: is not yaml: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"{file}: expected sections such as 'runner:', found {content!r:.60}")
+        raise SettingsError(f"{file}: expected {such_as}, found {content!r:.60}")
+    return content
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """The yaml as one flat mapping of dotted keys."""
+    content = read_mapping(file, "sections such as 'runner:'")
     sections = UPSTREAM_SECTIONS + OWN_SECTIONS
     for name, values in content.items():
         if name not in sections:

@@ -15,6 +15,7 @@ from typing import Any
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError, nearest
 from paddlerec_milvus.evaluation.report import machine, versions
 from quality_table import mind
@@ -148,9 +149,8 @@ def _report(given: argparse.Namespace, plan: Plan, results: dict[str, Any]) -> d
 def _write(report: dict[str, Any], out: Path) -> None:
     files, text = _files(out), markdown(report)
     for kind, content in (("md", text), ("json", json.dumps(report, indent=1) + "\n")):
-        fresh = files[kind].with_name(f".{files[kind].name}.new")
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(files[kind])
+        with replacing(files[kind]) as fresh:
+            fresh.write_text(content, encoding="utf-8")
     draw(report, files["png"])
     print(text)
     say(f"written: {', '.join(map(str, files.values()))}")

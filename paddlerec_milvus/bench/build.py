@@ -6,28 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 from paddlerec_milvus.bench.clients import Target
-from paddlerec_milvus.bench.memory import estimate_mib
-from paddlerec_milvus.bench.places import MIB, Place
+from paddlerec_milvus.bench.memory import MIB, estimate_mib
+from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, most_cells
 from paddlerec_milvus.retrieval.milvus import Segment
 
 SMALLEST_SEGMENT = 1_024  # rows; a server gives a smaller one no index
-ROWS_A_CELL = 39  # that the engine's k-means asks for; it silently makes fewer cells instead
 
 
-def built(place: Place, target: Target, workload: Workload, *, anew: bool = True) -> dict[str, Any]:
+def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
     """The values of a row of kind build; the server then holds this index and nothing else.
 
-    ``anew``: memory is read from a server of our own that was started again on what was built, and
-    so holds no trace of building. RetrievalError: Milvus is away, or (RefusedError) has no such
-    index.
+    Memory is read from a server of our own that was started again on what was built, and so holds
+    no trace of building. RetrievalError: Milvus is away, or (RefusedError) has no such index.
     """
     empty, empty_disk = place.rss_mib(), place.disk_mib()
     rows, dimension = workload.vectors.shape
     with target.connect() as retriever:
         times = retriever.build(workload.vectors, workload.ids)
-    if anew:
-        place.restart()
+    place.restart()
     with target.connect() as retriever:
         retriever.open(rows=rows)
         retriever.search(workload.queries[:256], 10)  # lazy parts are loaded, too
@@ -61,10 +59,10 @@ def _per_vector(whole: float | None, empty: float | None, rows: int) -> float | 
 def _warnings(place: Place, target: Target, rows: int, segments: list[Segment]) -> list[str]:
     warnings = []
     cells = int(target.index.build_params().get("nlist", 0))
-    if cells * ROWS_A_CELL > rows:
+    if cells > most_cells(rows):
         warnings.append(
             f"nlist {cells} on {rows:,} rows: Milvus makes at most a cell for {ROWS_A_CELL} rows, "
-            f"that is {max(1, rows // ROWS_A_CELL)}, and says nothing"
+            f"that is {most_cells(rows)}, and says nothing"
         )
     growing = [each.rows for each in segments if not each.flushed]
     if growing:

@@ -13,11 +13,13 @@ from typing import Any
 from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
 from paddlerec_milvus.bench.memory import estimate_mib
 from paddlerec_milvus.bench.report import compare, write_report
+from paddlerec_milvus.bench.report.words import setting
 from paddlerec_milvus.bench.rows import Rows, read_rows
-from paddlerec_milvus.bench.runner import Run, said
+from paddlerec_milvus.bench.runner import Run
 from paddlerec_milvus.bench.studies import run_studies
 from paddlerec_milvus.bench.sweep import Sweep, builds_of, check_fits, load_workload, read_sweep
 from paddlerec_milvus.command import run
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
 
 EXAMPLES = """\
@@ -86,8 +88,9 @@ def _sweep(given: argparse.Namespace, sweep: Sweep, out: Path) -> None:
     else:
         try:
             with Rows(out) as rows:
-                shutil.copyfile(given.sweep, out / "sweep.yaml")
                 bench = Run(sweep, workload, rows)
+                with replacing(out / "sweep.yaml") as fresh:  # the run's own may be given, too
+                    shutil.copyfile(given.sweep, fresh)
                 bench()
                 run_studies(bench)
         except KeyboardInterrupt:
@@ -109,8 +112,8 @@ def _plan(sweep: Sweep, data: dict[str, Any]) -> str:
     ]
     for build in builds:
         size = estimate_mib(build.index, data["items"], data["dimension"])
-        settings = f"{len(build.searches)} settings"
-        lines.append(f"  {said(build.label)}: {settings}, about {size:,.0f} MiB")
+        searches = f"{len(build.searches)} settings"
+        lines.append(f"  {setting(build.index.label)}: {searches}, about {size:,.0f} MiB")
     return "\n".join(lines)
 
 

@@ -13,7 +13,6 @@ import os
 import signal
 import time
 import traceback
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
@@ -196,12 +195,7 @@ class Clients:
                 os.environ["OMP_NUM_THREADS"] = kept
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         for process in self._processes:
             process.terminate()
         for process in self._processes:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
@@ -89,7 +88,7 @@ def export_ann_benchmarks(workload: Workload, k: int, file: Path) -> Path:
         "format": "ann-benchmarks HDF5",
         "distances": f"{distance}: {DISTANCES[distance]}",
     }
-    with _whole(file) as fresh, h5py.File(fresh, "w") as out:
+    with replacing(file) as fresh, h5py.File(fresh, "w") as out:
         out.attrs["type"] = "dense"
         out.attrs["distance"] = distance
         out.attrs["dimension"] = workload.vectors.shape[1]
@@ -98,7 +97,7 @@ def export_ann_benchmarks(workload: Workload, k: int, file: Path) -> Path:
         out["test"] = workload.queries
         out["neighbors"] = found.ids.astype(np.int32)
         out["distances"] = _distances(workload, found, distance)
-    with _whole(about_file(file)) as fresh:
+    with replacing(about_file(file)) as fresh:
         _write_about(about, fresh)
     return file
 
@@ -181,17 +180,3 @@ def _h5py() -> Any:
         raise UserError(
             "the export for ann-benchmarks needs h5py: pip install 'paddlerec-milvus[bench]'"
         ) from error
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """A file beside ``file`` to write, which takes its place at the end or is removed."""
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        yield fresh
-        fresh.replace(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from error
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -27,14 +27,13 @@ from paddlerec_milvus.retrieval.base import (
     checked_metric,
 )
 from paddlerec_milvus.retrieval.exact import normalised
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.indexes import Index, most_cells
 
 TYPES = {
     "faiss": ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW"),
     "hnswlib": ("HNSW",),
 }
 EXTRAS = {"faiss": "bench", "hnswlib": "hnswlib"}
-ROWS_A_CELL = 39  # Milvus' engine makes fewer cells than nlist where they would hold fewer rows
 SEED = 100  # of hnswlib's levels
 
 Parameters = Mapping[str, Any]
@@ -157,7 +156,7 @@ class _Faiss:
             graph = faiss.IndexHNSWFlat(dimension, built["M"], measure)
             graph.hnsw.efConstruction = built["efConstruction"]
             return graph
-        cells = min(built["nlist"], max(rows // ROWS_A_CELL, 1))
+        cells = min(built["nlist"], most_cells(rows))
         centres = faiss.IndexFlat(dimension, measure)
         if kind == "IVF_FLAT":
             return faiss.IndexIVFFlat(centres, dimension, cells, measure)

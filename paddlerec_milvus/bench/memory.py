@@ -34,7 +34,7 @@ def estimate_mib(index: Index, rows: int, dimension: int) -> float:
     what :func:`_graph_bytes` counts; AUTOINDEX is 2.3.5's, HNSW with M 18. DISKANN is rough:
     Milvus' defaults are codes of an eighth of the vectors and a cache of a tenth, the rest is on
     disk. All rows add ``ROW_BYTES``. The server itself is left out (some 200 MiB empty), and what
-    building takes. On a 2.3.5 server of 300,000 rows and more the estimate was within a tenth.
+    building takes. At 367,982 x 64 it was 5 to 21 % below what a 2.3.5 server added, started anew.
     """
     each = ROW_BYTES + _vector_bytes(index, dimension)
     whole = 0.0

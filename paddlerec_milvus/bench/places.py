@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import tempfile
-import types
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -16,11 +15,11 @@ from pathlib import Path
 import psutil
 
 from paddlerec_milvus.bench.clients import Target
+from paddlerec_milvus.bench.memory import MIB
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat, Index
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
-MIB = 2**20
 CONNECT_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # of one call: a thousand exact searches in a large collection take long
 
@@ -55,12 +54,7 @@ class Place:
                 raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         if self.kind == "uri":
             with suppress(RetrievalError), self.target("IP", Flat()).connect() as retriever:
                 retriever.drop()

@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from paddlerec_milvus.bench.clients import Load, Outcome, calls_of, run_load
+from paddlerec_milvus.bench.loads import Loads
 from paddlerec_milvus.bench.quality import Exact, quality_of
 from paddlerec_milvus.bench.sweep import Measure
 from paddlerec_milvus.bench.workload import Workload
@@ -20,33 +21,6 @@ from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
 NO_OP_REQUESTS = 2_000
-
-
-class Loads(Protocol):
-    """Runs loads: processes, or for Milvus Lite this one."""
-
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
-        """One client for each of ``loads``, started together."""
-        ...
-
-
-class OneClient:
-    """The only client that Milvus Lite can have: this process."""
-
-    def __init__(self, retriever: MilvusRetriever, interests: FloatArray) -> None:
-        self._retriever, self._interests = retriever, interests
-
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
-        """The one load."""
-        (load,) = loads
-
-        def search(queries: FloatArray) -> object:
-            return self._retriever.search_with(load.index, queries, load.k)
-
-        asked = calls_of(self._interests, load)
-        if warm_up:
-            run_load(search, asked, Load(load.index, load.k, warm_up))
-        return run_load(search, asked, load)
 
 
 @dataclass(frozen=True)

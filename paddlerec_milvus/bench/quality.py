@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.bench.workload import Truths, Workload
-from paddlerec_milvus.evaluation import metrics
-from paddlerec_milvus.evaluation.metrics import find_hits, index_recall
+from paddlerec_milvus.evaluation.metrics import index_recall, relevance_by_user
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.merge import Candidates, merge_interests
 
-RELEVANCE = (metrics.recall, metrics.ndcg, metrics.ndcg_hits, metrics.hitrate)
 TIE = 1e-6  # of the k-th score: what float32 sums of another order differ by
 PerUser = dict[str, npt.NDArray[np.float64]]
 
@@ -50,10 +48,7 @@ def exact_of(workload: Workload, k: int) -> Exact:
 
 def relevance_of(lists: IntArray, truths: Truths | None) -> PerUser:
     """recall, ndcg, ndcg_hits and hitrate [U] of lists [U, k]; empty without truths."""
-    if truths is None:
-        return {}
-    hits = find_hits(lists, *truths)
-    return {f"{each.__name__}@{lists.shape[1]}": each(hits) for each in RELEVANCE}
+    return {} if truths is None else relevance_by_user(lists, *truths, lists.shape[1])
 
 
 def with_ties(ids: IntArray, scores: FloatArray, exact: IntArray, cut: FloatArray) -> IntArray:
@@ -80,20 +75,23 @@ def quality_of(workload: Workload, exact: Exact, found: Neighbours) -> dict[str,
     lists = merged(found, users)
     merge_ms = 1000 * (time.perf_counter() - began) / users
     interest = index_recall(_tied(found, exact.neighbours), exact.neighbours.ids)
-    whole = index_recall(_tied(lists, exact.lists), exact.lists.ids)
+    by_user = _by_user(workload, exact, lists)
     full = (exact.lists.ids >= 0).sum(axis=1)
     values: dict[str, Any] = {
-        "index_recall": {"interest": _mean(interest), "list": _mean(whole)},
+        "index_recall": {"interest": _mean(interest), "list": _mean(by_user.pop("index_recall"))},
         "short_lists": int(((lists.ids >= 0).sum(axis=1) < full).sum()),
         "found": sha256(found.ids.tobytes()).hexdigest()[:16],
         "merge_ms": merge_ms,
     }
-    return values | _relevance(exact.relevance, relevance_of(lists.ids, workload.truths))
+    return values | _relevance(exact.relevance, by_user)
 
 
 def found_by_user(workload: Workload, exact: Exact, found: Neighbours) -> PerUser:
     """index_recall of the merged list, and relevance where there are truths, [U] each."""
-    lists = merged(found, len(workload.interests))
+    return _by_user(workload, exact, merged(found, len(workload.interests)))
+
+
+def _by_user(workload: Workload, exact: Exact, lists: Candidates) -> PerUser:
     whole = index_recall(_tied(lists, exact.lists), exact.lists.ids)
     return {"index_recall": whole, **relevance_of(lists.ids, workload.truths)}
 

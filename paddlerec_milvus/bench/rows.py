@@ -8,7 +8,6 @@ import fcntl
 import json
 import math
 import os
-import types
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -84,12 +83,7 @@ class Rows:
     def __enter__(self) -> Rows:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self._lock.close()
 
     def __contains__(self, key: str) -> bool:

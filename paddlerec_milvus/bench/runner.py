@@ -3,24 +3,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime, timezone
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from paddlerec_milvus.bench import floor
 from paddlerec_milvus.bench.build import built
 from paddlerec_milvus.bench.clients import Clients, Load, calls_of, run_load
+from paddlerec_milvus.bench.loads import clients_for, searching
 from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.points import Loads, OneClient, Points
+from paddlerec_milvus.bench.points import Points
 from paddlerec_milvus.bench.quality import Exact, exact_of, quality_of
+from paddlerec_milvus.bench.report.words import setting
 from paddlerec_milvus.bench.rows import ResultsError, Rows, key_of
-from paddlerec_milvus.bench.sweep import Build, Sweep, builds_of, check_fits
+from paddlerec_milvus.bench.sweep import Build, Sweep, builds_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.report import machine, versions
@@ -39,7 +38,6 @@ class Run:
     """One sweep on one workload into one results folder."""
 
     def __init__(self, sweep: Sweep, workload: Workload, rows: Rows) -> None:
-        check_fits(sweep, workload)
         self.sweep, self.workload, self.rows = sweep, workload, rows
         self.builds = builds_of(sweep)
         self.server_version = ""
@@ -61,13 +59,10 @@ class Run:
             if not left:
                 return
             exact = exact_of(self.workload, self.sweep.k)
-            clients = None
-            if self.sweep.server != "lite":
-                interests = stack.enter_context(users_file(self.workload))
-                count = max(self.sweep.measure.clients)
-                clients = stack.enter_context(Clients(count, interests))
+            count = max(self.sweep.measure.clients)
+            clients = stack.enter_context(clients_for(self.sweep.server, self.workload, count))
             for build in left:
-                bar.set_description(said(build.label))
+                bar.set_description(setting(build.index.label))
                 self._floor(build, exact)
                 self._build(build, exact, clients)
 
@@ -78,7 +73,7 @@ class Run:
                 "kind": kind,
                 "data": self.workload.fingerprint,
                 "server": self.sweep.server,
-                "index": _label(index),
+                "index": index.label,
                 "k": self.sweep.k,
                 "seed": self.sweep.seed,
                 "measure": self.sweep.measure.model_dump() if kind != "build" else None,
@@ -126,21 +121,24 @@ class Run:
         self._add("study", key, index, about | values)
 
     def _add(self, kind: str, key: str, index: Index, values: dict[str, Any]) -> None:
-        about = {"kind": kind, "key": key, "provenance": self._provenance(), "index": _label(index)}
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        server = {"kind": self.sweep.server, "version": self.server_version}
+        provenance = self.provenance | {"server": server, "time": time}
+        about = {"kind": kind, "key": key, "provenance": provenance, "index": index.label}
         self.rows.add(about | values)
         if kind != "study":
             self.bar.update()
 
-    def _provenance(self) -> dict[str, Any]:
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What all rows of this run have in common."""
         return {
             "machine": machine(),
             "versions": versions(),
-            "server": {"kind": self.sweep.server, "version": self.server_version},
             "data": self.workload.described(),
             "seed": self.sweep.seed,
             "measure": self.sweep.measure.model_dump(),
             "sweep": self.sweep.name,
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
     def _floor(self, build: Build, exact: Exact) -> None:
@@ -150,9 +148,9 @@ class Run:
             todo = {key: index for key, index in keys.items() if key not in self.rows}
             if not todo:
                 continue
-            at = self.workload
+            work = self.workload
             try:
-                built = floor.FloorIndex(engine, build.index, at.vectors, at.ids, at.metric)
+                built = floor.FloorIndex(engine, build.index, work.vectors, work.ids, work.metric)
             except RefusedError as error:
                 for key, index in todo.items():
                     refused = {"engine": engine, "k": self.sweep.k, "refused": str(error)}
@@ -195,12 +193,7 @@ class Run:
             self.server_version = values.pop("server_version")
             if key not in self.rows:
                 self._add("build", key, build.index, values)
-            with target.connect() as retriever:
-                retriever.open(rows=len(self.workload.ids))
-                loads: Loads = OneClient(retriever, self.workload.interests)
-                if clients is not None:
-                    clients.open(target)
-                    loads = clients
+            with searching(target, self.workload, clients) as (retriever, loads):
                 points = Points(
                     self.workload,
                     exact,
@@ -220,21 +213,3 @@ class Run:
         except RefusedError as error:
             values = {"refused": str(error)}
         self._add("point", key, index, about | values)
-
-
-def _label(index: Index) -> dict[str, Any]:
-    return {"type": index.type_name, **index.build_params()}
-
-
-def said(label: Mapping[str, Any]) -> str:
-    """An index in a few words."""
-    return " ".join([str(label["type"]), *(f"{k} {v}" for k, v in label.items() if k != "type")])
-
-
-@contextmanager
-def users_file(workload: Workload) -> Iterator[Path]:
-    """The interests in a file that every client reads."""
-    with tempfile.TemporaryDirectory(prefix="paddlerec-milvus-bench-") as folder:
-        file = Path(folder) / "interests.npy"
-        np.save(file, workload.interests)
-        yield file

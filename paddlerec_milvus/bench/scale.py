@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.build import built
-from paddlerec_milvus.bench.clients import Load, calls_of, run_load
+from paddlerec_milvus.bench.clients import Load
+from paddlerec_milvus.bench.loads import OneClient
 from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.quality import exact_of, quality_of
 from paddlerec_milvus.bench.runner import Found, Run
@@ -58,10 +59,8 @@ def _measured(run: Run, index: Index, items: int) -> Found:
             retriever.open()
             found = retriever.search(workload.queries, k)
             quality = quality_of(workload, exact_of(workload, k), found)
-            asked = calls_of(workload.interests, Load(index, k))
-            run_load(lambda queries: retriever.search(queries, k), asked, Load(index, k, 100))
-            load = Load(index, k, measure.requests)
-            latency = run_load(lambda queries: retriever.search(queries, k), asked, load).latency()
+            one = OneClient(retriever, workload.interests)
+            latency = one.run([Load(index, k, measure.requests)], measure.warm_up).latency()
     values = {name: build[name] for name in (*STRAIGHT, *POWERS) if name in build}
     values |= {name: latency[name] for name in ("p50", "p99")}
     values["index_recall"] = quality["index_recall"]["list"]["mean"]

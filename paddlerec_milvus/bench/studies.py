@@ -155,7 +155,7 @@ class Studies:
         values = self._timed(lambda queries: retriever.search(queries, k), asked)
         return values | {"index_recall": quality["index_recall"]["list"]["mean"]}
 
-    def freshness(self) -> Iterator[Found]:
+    def freshness(self, tries: int) -> Iterator[Found]:
         """Seconds from an insert's answer to the first search that finds the row."""
         rng = np.random.default_rng(self.sweep.seed)
         longest = float(np.linalg.norm(self.workload.vectors, axis=1).max())
@@ -163,15 +163,15 @@ class Studies:
         with self._connected() as retriever:
             for level in CONSISTENCY_LEVELS:
                 waits = []
-                for _ in range(self.sweep.studies.freshness_tries):
+                for _ in range(tries):
                     vector = rng.standard_normal((1, dimension), dtype=np.float32)
                     vector *= 2 * longest / np.linalg.norm(vector)  # its own nearest by any metric
                     last += 1
                     retriever.upsert(vector, [last])
                     waits.append(_seconds_until_found(retriever, vector, last, level))
-                retriever.delete(range(last - len(waits) + 1, last + 1))
+                retriever.delete(range(last - tries + 1, last + 1))
                 values = {"median_seconds": float(np.median(waits)), "longest_seconds": max(waits)}
-                yield Found("freshness", {"consistency": level, "tries": len(waits)}, values)
+                yield Found("freshness", {"consistency": level, "tries": tries}, values)
 
 
 def run_studies(run: Run) -> None:
@@ -185,7 +185,7 @@ def run_studies(run: Run) -> None:
             target = place.target(run.workload.metric, index)
             studies = Studies(run.sweep, run.workload, index, target)
             for key, (name, value) in tqdm(todo.items(), "studies", disable=None):
-                found = list(getattr(studies, name)(*([] if value is None else [value])))
+                found = list(getattr(studies, name)(value))
                 for number, each in enumerate(found):
                     run.add_study(f"{key}-{number}" if number else key, index, each)
     scale_rows(run, index)
@@ -197,7 +197,7 @@ def _tasks(run: Run, index: Index) -> dict[str, tuple[str, Any]]:
     tasks: list[tuple[str, Any]] = [
         *(("exclusion", ids) for ids in asked.exclude_ids),
         *(("upserts", rate) for rate in asked.upsert_rates),
-        *([("freshness", None)] if asked.freshness_tries else []),
+        *(("freshness", tries) for tries in [asked.freshness_tries] if tries),
         *(("filter", share) for share in asked.filter_shares),
         *(("replacement", share) for share in asked.replaced_shares),
     ]

@@ -9,11 +9,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from paddlerec_milvus.bench.workload import Workload
-from paddlerec_milvus.config import Count, Natural, Section
+from paddlerec_milvus.config import Count, Natural, Section, read_mapping
 from paddlerec_milvus.errors import SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings, search_keys
@@ -78,9 +77,8 @@ class Measure(Section):
     seconds: Annotated[float, Field(gt=0, strict=False)] = 3.0  # of each throughput run
     repetitions: Count = 2  # of these
     batches: list[Count] = Field(default=[16, 128])  # users in one call
-    rates: list[Count] = Field(
-        default_factory=list
-    )  # of the open loop: users a second over the most clients
+    # of the open loop: users a second over the most clients
+    rates: list[Count] = Field(default_factory=list)
 
 
 class Studies(Section):
@@ -89,20 +87,18 @@ class Studies(Section):
     index: dict[str, Scalar] = Field(
         default={"type": "HNSW", "M": 16, "efConstruction": 200, "ef": 128}
     )
-    exclude_ids: list[Natural] = Field(
-        default_factory=list
-    )  # items that a list may not hold, a user
-    filter_shares: list[Share] = Field(
-        default_factory=list
-    )  # of the items that pass a filter by category
-    upsert_rates: list[Count] = Field(default_factory=list)  # rows a second, while users search
-    replaced_shares: list[Share] = Field(
-        default_factory=list
-    )  # of the catalogue, upserted with new vectors
-    freshness_tries: Natural = 0  # inserts whose way to a search is timed, a consistency level
-    scale_items: list[Count] = Field(
-        default_factory=list
-    )  # sizes of a synthetic catalogue of the same dimension
+    # items that a list may not hold, a user
+    exclude_ids: list[Natural] = Field(default_factory=list)
+    # of the items that pass a filter by category
+    filter_shares: list[Share] = Field(default_factory=list)
+    # rows a second, while users search
+    upsert_rates: list[Count] = Field(default_factory=list)
+    # of the catalogue, upserted with new vectors
+    replaced_shares: list[Share] = Field(default_factory=list)
+    # inserts whose way to a search is timed, a consistency level
+    freshness_tries: Natural = 0
+    # sizes of a synthetic catalogue of the same dimension
+    scale_items: list[Count] = Field(default_factory=list)
 
 
 class Sweep(Section):
@@ -128,22 +124,10 @@ class Build:
     """The same index with each combination of search parameters."""
     floor: bool
 
-    @property
-    def label(self) -> dict[str, Any]:
-        """Type and build parameters in Milvus' words."""
-        return {"type": self.index.type_name, **self.index.build_params()}
-
 
 def read_sweep(file: Path, **changed: Any) -> Sweep:
     """The sweep of a yaml; ``changed`` top-level keys win. SettingsError names file and key."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file}: is not yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{file}: expected keys such as 'data:', found {content!r:.60}")
+    content = read_mapping(file, "keys such as 'data:'")
     try:
         sweep = Sweep(**{"name": file.stem, **content, **changed})
     except (ValidationError, TypeError) as error:

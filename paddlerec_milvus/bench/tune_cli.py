@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +14,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.build import built
 from paddlerec_milvus.bench.clients import Clients
+from paddlerec_milvus.bench.loads import clients_for, searching
 from paddlerec_milvus.bench.memory import estimate_mib
 from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.points import Loads, OneClient
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.runner import users_file
-from paddlerec_milvus.bench.tuner import Advice, Served, Target, Tuner, candidates_for, in_words
+from paddlerec_milvus.bench.tuner import Advice, Goal, Served, Tuner, candidates_for, in_words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
-from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.indexes import Index
 
 EXAMPLES = """\
@@ -64,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tune(given: argparse.Namespace) -> None:
     from paddlerec_milvus.bench.trained import trained_workload  # paddle: not for client processes
 
-    target = Target(given.recall, given.loss, given.p99_ms)
+    goal = Goal(given.recall, given.loss, given.p99_ms)
     workload = trained_workload(
         Path(given.config_yaml).parent.name or given.config_yaml,
         given.config_yaml,
@@ -83,44 +80,44 @@ def _tune(given: argparse.Namespace) -> None:
         for index in candidates_for(len(workload.ids)):
             rows, dimension = workload.vectors.shape
             _say(f"{index.type_name}: about {estimate_mib(index, rows, dimension):,.0f} MiB")
-        clients = None
-        if given.server != "lite":
-            file = stack.enter_context(users_file(workload))
-            clients = stack.enter_context(Clients(max(given.clients), file))
+        clients = stack.enter_context(clients_for(given.server, workload, max(given.clients)))
         counts = given.clients if clients is not None else [1]
-        serve = serving(workload, given.server, scratch, clients)
-        advice = Tuner(workload, given.k, target, serve, counts).advise()
-    print(_text(advice, given.k, target, time.perf_counter() - began))
+        serve = stack.enter_context(serving(workload, given.server, scratch, clients))
+        advice = Tuner(workload, given.k, goal, serve, counts).advise()
+    print(_text(advice, given.k, time.perf_counter() - began))
     if given.json:
-        given.json.write_text(json.dumps(_json(advice, given.k, workload), indent=1) + "\n")
+        write_json(_json(advice, given.k, workload), given.json, "--json")
 
 
+@contextmanager
 def serving(
     workload: Workload, server: str, scratch: Path, clients: Clients | None
-) -> Callable[[Index], AbstractContextManager[Served]]:
-    """A function that builds an index on a fresh place for the time of a ``with``."""
+) -> Iterator[Callable[[Index], AbstractContextManager[Served]]]:
+    """A function for a Tuner. The items are inserted once; each index is built on them in turn."""
+    with Place(server, scratch) as place:
+        stored = False
 
-    @contextmanager
-    def serve(index: Index) -> Iterator[Served]:
-        with Place(server, scratch) as place:
+        @contextmanager
+        def serve(index: Index) -> Iterator[Served]:
+            nonlocal stored
             target = place.target(workload.metric, index)
-            build = built(place, target, workload, anew=False)
-            with target.connect() as retriever:
-                retriever.open()
-                loads: Loads = OneClient(retriever, workload.interests)
-                if clients is not None:
-                    clients.open(target)
-                    loads = clients
-                yield Served(retriever, loads, build)
+            with target.connect() as builder:
+                if stored:
+                    builder.reindex()
+                else:
+                    builder.build(workload.vectors, workload.ids)
+                    stored = True
+            with searching(target, workload, clients) as (retriever, loads):
+                yield Served(retriever, loads, place.rss_mib)
 
-    return serve
+        yield serve
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _text(advice: Advice, k: int, target: Target, seconds: float) -> str:
+def _text(advice: Advice, k: int, seconds: float) -> str:
     lines = []
     if advice.settings:
         rows = [in_words(each, k) for each in advice.settings]

@@ -17,15 +17,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.bench.build import ROWS_A_CELL
 from paddlerec_milvus.bench.clients import Load
-from paddlerec_milvus.bench.points import Loads
+from paddlerec_milvus.bench.loads import Loads
+from paddlerec_milvus.bench.memory import estimate_mib
 from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
+from paddlerec_milvus.bench.report import words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.statistics import spread, standard_error
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
-from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat
+from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat, most_cells
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
 USERS = 1_000  # that the target is checked on
@@ -36,8 +37,8 @@ SMALL = 50_000  # items; up to here FLAT is worth a try
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a setting has to keep; at least one of the first two."""
+class Goal:
+    """The target: what a setting has to keep; at least one of the first two."""
 
     index_recall: float | None = None
     """At least this share of the exact list of a user, in the mean."""
@@ -89,7 +90,8 @@ class Setting:
     p99_ms: float = 0.0
     seconds: float = 0.0
     """What finding it cost, its build included."""
-    build: dict[str, Any] = field(default_factory=dict)
+    estimate_mib: float = 0.0
+    rss_mib: float | None = None
 
 
 @dataclass
@@ -115,8 +117,8 @@ class Served(NamedTuple):
 
     retriever: MilvusRetriever
     loads: Loads
-    build: dict[str, Any]
-    """The values of a row of kind build."""
+    rss_mib: Callable[[], float | None]
+    """Resident memory of the server now, None where it cannot be seen."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Tuner:
 
     workload: Workload
     k: int
-    target: Target
+    goal: Goal
     serve: Callable[[Index], AbstractContextManager[Served]]
     clients: Sequence[int] = (1, 4)
     seconds: float = 2.0
@@ -146,9 +148,10 @@ class Tuner:
                     advice.failed.append(f"{index.type_name}: no setting meets the target")
                     continue
                 self.timed(found, served.loads)
-                found.build = served.build
+                found.rss_mib = served.rss_mib()
+            found.estimate_mib = estimate_mib(index, *self.workload.vectors.shape)
             found.seconds = time.perf_counter() - began
-            if self.target.p99_ms is not None and found.p99_ms > self.target.p99_ms:
+            if self.goal.p99_ms is not None and found.p99_ms > self.goal.p99_ms:
                 advice.failed.append(
                     f"{index.type_name}: meets the target with {found.index!r}, but its p99 is "
                     f"{found.p99_ms:.2f} ms"
@@ -189,13 +192,13 @@ class Tuner:
     def margin(self, by_user: dict[str, npt.NDArray[np.float64]], exact: Exact) -> Margin:
         """The smaller one of the targets' margins."""
         margins = []
-        if self.target.index_recall is not None:
-            margins.append(_margin(by_user["index_recall"] - self.target.index_recall))
-        if self.target.loss is not None:
+        if self.goal.index_recall is not None:
+            margins.append(_margin(by_user["index_recall"] - self.goal.index_recall))
+        if self.goal.loss is not None:
             name = f"recall@{self.k}"
             if name not in exact.relevance:
                 raise SettingsError("--loss needs clicks to compare with: these vectors have none")
-            kept = by_user[name] - (1 - self.target.loss) * exact.relevance[name]
+            kept = by_user[name] - (1 - self.goal.loss) * exact.relevance[name]
             margins.append(_margin(kept))
         return min(margins, key=lambda each: each.sure)
 
@@ -227,7 +230,7 @@ def candidates_for(items: int) -> list[Index]:
     """
     if items > SMALL:
         return [Hnsw(M=16), Hnsw(M=48)]
-    nlist = max(1, min(int(4 * math.sqrt(items)), items // ROWS_A_CELL))
+    nlist = min(int(4 * math.sqrt(items)), most_cells(items))
     return [Flat(), Hnsw(), IvfFlat(nlist=nlist, nprobe=1)]
 
 
@@ -249,16 +252,14 @@ def _steps(low: int, high: int) -> list[int]:
 
 def in_words(setting: Setting, k: int) -> dict[str, Any]:
     """A line of the table."""
-    words = {**setting.index.build_params(), **setting.index.search_params(k)}
-    about = " ".join(f"{key} {value}" for key, value in words.items())
     return {
-        "index": f"{setting.index.type_name} {about}".strip(),
+        "index": words.setting(setting.index.label, setting.index.search_params(k)),
         "index_recall": setting.quality["index_recall"],
         "sure": setting.sure,
         "users/s": setting.users_per_second,
         "clients": setting.clients,
         "p99 ms": setting.p99_ms,
-        "estimated MiB": setting.build.get("estimate_mib"),
-        "server MiB": setting.build.get("rss_mib"),
+        "estimated MiB": setting.estimate_mib,
+        "server MiB": setting.rss_mib,
         "seconds": setting.seconds,
     }

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -105,6 +105,26 @@ class HashedFile:
     def record(self) -> dict[str, str | int]:
         """What meta.json keeps of the file."""
         return {"bytes": self.size, "sha256": self._digest.hexdigest()}
+
+
+@contextmanager
+def replacing(path: Path, called: str = "") -> Iterator[Path]:
+    """A file beside ``path`` to write, which takes its place at the end or is removed.
+
+    Raises:
+        DataError: the disk is full or the place is not writable; it names ``called`` or the path.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
+        fresh.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{called or path}: cannot be written: {reason}") from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 @contextmanager

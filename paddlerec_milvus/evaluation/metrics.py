@@ -97,15 +97,23 @@ def index_recall(candidates: IntArray, exact: IntArray) -> FloatArray:
     return recall(find_hits(candidates, indptr, exact[exact >= 0]))
 
 
+def relevance_by_user(
+    candidates: IntArray, indptr: IntArray, truths: IntArray, top_n: int
+) -> dict[str, FloatArray]:
+    """All four, [U] each, by the names that reports use."""
+    hits = find_hits(candidates[:, :top_n], indptr, truths)
+    return {
+        f"{function.__name__}@{top_n}": function(hits)
+        for function in (recall, ndcg, ndcg_hits, hitrate)
+    }
+
+
 def relevance(
     candidates: IntArray, indptr: IntArray, truths: IntArray, top_n: int
 ) -> dict[str, float]:
-    """The four means over users, by the names that reports use."""
-    hits = find_hits(candidates[:, :top_n], indptr, truths)
-    return {
-        f"{function.__name__}@{top_n}": float(function(hits).mean())
-        for function in (recall, ndcg, ndcg_hits, hitrate)
-    }
+    """Their means over users."""
+    by_user = relevance_by_user(candidates, indptr, truths, top_n)
+    return {name: float(values.mean()) for name, values in by_user.items()}
 
 
 def in_a_line(report: Mapping[str, float], top_n: int) -> str:

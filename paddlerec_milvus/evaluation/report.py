@@ -15,6 +15,7 @@ import psutil
 from tabulate import tabulate
 
 from paddlerec_milvus.config import Settings
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import UserError
 
 RELEVANCE = ("recall", "ndcg", "ndcg_hits", "hitrate")
@@ -159,12 +160,7 @@ def check_place(file: Path) -> None:
         raise UserError(f"--report {file}: expected a FILE.json in a folder that can be written")
 
 
-def write_json(report: Mapping[str, Any], file: Path) -> None:
-    """Write the report whole or not at all. UserError when the disk is full."""
-    fresh = file.with_name(f".{file.name}.new")
-    try:
+def write_json(report: Mapping[str, Any], file: Path, option: str = "--report") -> None:
+    """Write what ``option`` asked for whole or not at all. UserError when the disk is full."""
+    with replacing(file, f"{option} {file}") as fresh:
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        fresh.replace(file)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise UserError(f"--report {file}: cannot be written: {error.strerror}") from error

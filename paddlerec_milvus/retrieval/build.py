@@ -161,18 +161,27 @@ def _fill(
     inserted = time.perf_counter()
     _compact(connection, name, metric, within)
     compacted = time.perf_counter()
-    _index(connection, name, len(rows.ids), metric, index, within)
+    times = _index_and_load(connection, name, len(rows.ids), metric, index, within)
+    return times._replace(insert_seconds=inserted - start, compact_seconds=compacted - inserted)
+
+
+def _index_and_load(
+    connection: Connection, name: str, rows: int, metric: str, index: Index, within: float
+) -> BuildTimes:
+    start = time.perf_counter()
+    _index(connection, name, rows, metric, index, within)
     indexed = time.perf_counter()
     connection.call("load_collection", name, _async=True)
     _wait(connection, name, "load", lambda: _loaded(connection, name), within)
-    loaded = time.perf_counter()
-    return BuildTimes(
-        inserted - start,
-        indexed - compacted,
-        loaded - indexed,
-        len(rows.ids),
-        compacted - inserted,
-    )
+    return BuildTimes(0.0, indexed - start, time.perf_counter() - indexed, rows)
+
+
+def reindex(connection: Connection, name: str, metric: str, index: Index) -> BuildTimes:
+    """Build ``index`` on the rows that the collection ``name`` holds, in place of the one there."""
+    rows = _count(connection, name)
+    connection.call("release_collection", name)
+    connection.call("drop_index", name, "vector")
+    return _index_and_load(connection, name, rows, metric, index, BUILD_SECONDS)
 
 
 def _compact(connection: Connection, name: str, metric: str, within: float) -> None:

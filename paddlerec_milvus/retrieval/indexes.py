@@ -11,6 +11,7 @@ from paddlerec_milvus.errors import SettingsError, nearest
 
 LARGEST_EF = 32_768  # Milvus' limit
 LARGEST_SEARCH_LIST = 65_535  # Milvus' limit
+ROWS_A_CELL = 39  # that Milvus' engine asks for; it silently makes fewer cells instead
 SQ_BITS = {"SQ4U": 4, "SQ6": 6, "SQ8": 8, "BF16": 16, "FP16": 16}
 """Milvus' names of quantisers -> bits that each value of a vector takes."""
 
@@ -36,6 +37,11 @@ class Index:
     def build_params(self) -> dict[str, int | str]:
         """Parameters for building, by Milvus' names."""
         return {key: getattr(self, field) for key, field in self.build_fields.items()}
+
+    @property
+    def label(self) -> dict[str, int | str]:
+        """Type and build parameters, as a yaml has them."""
+        return {"type": self.type_name, **self.build_params()}
 
     def search_params(self, k: int) -> dict[str, int]:
         """Parameters for searching, by Milvus' names; what has to reach ``k`` is raised to it."""
@@ -196,6 +202,11 @@ _CLASSES: dict[str, type[Index]] = {
 }
 TYPES = tuple(_CLASSES)
 """Milvus' names of all types that are known here."""
+
+
+def most_cells(rows: int) -> int:
+    """The largest ``nlist`` that Milvus builds on so many rows."""
+    return max(1, rows // ROWS_A_CELL)
 
 
 def build_keys(type_name: str) -> tuple[str, ...]:

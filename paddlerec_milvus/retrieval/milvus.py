@@ -23,7 +23,7 @@ from paddlerec_milvus.retrieval.base import (
     checked_metric,
     checked_queries,
 )
-from paddlerec_milvus.retrieval.build import BuildTimes, Rows, build_collection
+from paddlerec_milvus.retrieval.build import BuildTimes, Rows, build_collection, reindex
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import (
     LARGEST_EF,
@@ -144,6 +144,17 @@ class MilvusRetriever:
         self._dimension = rows.vectors.shape[1]
         return times
 
+    def reindex(self) -> BuildTimes:
+        """Build this retriever's index on what is stored, in place of the one there; no insert.
+
+        It cannot be searched for that time. If that fails, :meth:`reindex` again or :meth:`build`.
+        """
+        found = versions.current(self._connection, self.collection)
+        if found is None:
+            raise self._missing()
+        self._dimension = found.dimension
+        return reindex(self._connection, found.name, self.metric, self._index)
+
     def open(self, dimension: int | None = None, rows: int | None = None) -> None:
         """Use what is there; raises RetrievalError if it is missing or something else.
 
@@ -152,7 +163,7 @@ class MilvusRetriever:
         """
         found = versions.current(self._connection, self.collection)
         if found is None:
-            raise self._wrong("no such collection", "build it first (tools/infer.py does)")
+            raise self._missing()
         again = "build it again, or give another milvus.collection"
         if dimension is not None and found.dimension != dimension:
             raise self._wrong(
@@ -175,6 +186,9 @@ class MilvusRetriever:
         self._connection.call("load_collection", self.collection)
         if rows is not None and (stored := self.count()) != rows:
             raise self._wrong(f"it holds {stored:,} rows, expected {rows:,}", again)
+
+    def _missing(self) -> RetrievalError:
+        return self._wrong("no such collection", "build it first (tools/infer.py does)")
 
     def _wrong(self, found: str, advice: str) -> RetrievalError:
         return RetrievalError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")

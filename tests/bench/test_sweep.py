@@ -35,7 +35,7 @@ def test_lists_are_tried_in_every_combination(tmp_path):
         "search": {"ef": [50, 100, 200]},
     }
     builds = builds_of(read_sweep(written(tmp_path, indexes=[grid, {"type": "FLAT"}])))
-    assert [build.label for build in builds] == [
+    assert [build.index.label for build in builds] == [
         {"type": "HNSW", "M": 8, "efConstruction": 100},
         {"type": "HNSW", "M": 16, "efConstruction": 100},
         {"type": "FLAT"},

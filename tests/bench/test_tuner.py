@@ -7,14 +7,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.clients import Target as Place
-from paddlerec_milvus.bench.points import OneClient
+from paddlerec_milvus.bench.clients import Target
+from paddlerec_milvus.bench.loads import OneClient
 from paddlerec_milvus.bench.quality import exact_of, found_by_user
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tuner import (
+    Goal,
     Margin,
     Served,
-    Target,
     Tuner,
     candidates_for,
     in_words,
@@ -31,20 +31,20 @@ WORK = synthetic_workload(
 )  # fmt: skip
 
 
-def tuner_on(uri: str, work: Workload, target: Target) -> Tuner:
+def tuner_on(uri: str, work: Workload, goal: Goal) -> Tuner:
     @contextmanager
     def serve(index: Index) -> Iterator[Served]:
-        place = Place(uri, "bench_tuner", work.metric, index, 30.0)
+        place = Target(uri, "bench_tuner", work.metric, index, 30.0)
         with place.connect() as retriever:
             retriever.build(work.vectors, work.ids)
-            yield Served(retriever, OneClient(retriever, work.interests), {"rss_mib": None})
+            yield Served(retriever, OneClient(retriever, work.interests), lambda: None)
 
-    return Tuner(work, K, target, serve, clients=[1], seconds=0.1)
+    return Tuner(work, K, goal, serve, clients=[1], seconds=0.1)
 
 
 @pytest.mark.server
 def test_it_ends_at_the_least_nprobe_that_passes(server):
-    tuner = tuner_on(server.uri, WORK, Target(index_recall=0.9))
+    tuner = tuner_on(server.uri, WORK, Goal(index_recall=0.9))
     index = IvfFlat(nlist=64, nprobe=1)
     with tuner.serve(index) as served:
         exact = exact_of(WORK, K)
@@ -65,7 +65,7 @@ def test_it_ends_at_the_least_nprobe_that_passes(server):
 
 @pytest.mark.server
 def test_advice_is_the_fastest_of_what_passes(server):
-    advice = tuner_on(server.uri, WORK, Target(index_recall=0.95)).advise()
+    advice = tuner_on(server.uri, WORK, Goal(index_recall=0.95)).advise()
     assert advice.best is advice.settings[0]
     rates = [each.users_per_second for each in advice.settings]
     assert rates == sorted(rates, reverse=True)
@@ -77,7 +77,7 @@ def test_advice_is_the_fastest_of_what_passes(server):
 
 @pytest.mark.server
 def test_a_latency_that_nothing_meets(server):
-    tuner = tuner_on(server.uri, WORK, Target(index_recall=0.5, p99_ms=0.001))
+    tuner = tuner_on(server.uri, WORK, Goal(index_recall=0.5, p99_ms=0.001))
     advice = tuner.advise([Flat()])
     assert advice.best is None
     assert "FLAT: meets the target with Flat(), but its p99 is" in advice.failed[0]
@@ -89,11 +89,11 @@ def test_loss_of_relevance_is_a_target_too():
         WORK.name, WORK.vectors, WORK.ids, WORK.interests, "IP", Truths(np.arange(61), first)
     )
     exact = exact_of(work, K)
-    tuner = tuner_on("unused", work, Target(loss=0.1))
+    tuner = tuner_on("unused", work, Goal(loss=0.1))
     kept = found_by_user(work, exact, exact.neighbours)
     assert tuner.margin(kept, exact).mean == pytest.approx(0.1)  # 1 - 0.9 of 1
     with pytest.raises(SettingsError, match="these vectors have none"):
-        tuner_on("unused", WORK, Target(loss=0.1)).margin(kept, exact_of(WORK, K))
+        tuner_on("unused", WORK, Goal(loss=0.1)).margin(kept, exact_of(WORK, K))
 
 
 def test_a_margin_says_how_sure_it_is():
@@ -125,5 +125,5 @@ def test_ladders():
 )
 def test_targets_that_cannot_be(given, said):
     with pytest.raises(SettingsError) as raised:
-        Target(**given)
+        Goal(**given)
     assert said in str(raised.value)

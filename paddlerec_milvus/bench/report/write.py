@@ -7,7 +7,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from paddlerec_milvus.bench.report.page import as_html
 from paddlerec_milvus.bench.report.picture import as_png
 from paddlerec_milvus.bench.report.text import as_markdown, report_of
 from paddlerec_milvus.bench.report.view import RELEVANCE, STAGES, Point, View, view_of
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.data.files import replacing
 
 SHOWN = ("mean", "p50", "p95", "p99", "p99_9", "max", "harness_ms")
 
@@ -39,7 +38,8 @@ def write_report(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     }
     files = []
     for name, content in contents.items():
-        _put(folder / name, content)
+        with replacing(folder / name) as fresh:
+            fresh.write_bytes(content)
         files.append(folder / name)
     return files
 
@@ -99,15 +99,3 @@ def _as_json(
         "rows": list(rows),
     }
     return json.dumps(whole, indent=1, allow_nan=False) + "\n"
-
-
-def _put(file: Path, content: bytes) -> None:
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(content)
-        fresh.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot be written: {error.strerror}") from error
