@@ -1,0 +1,16 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The candidate service: histories in, candidates out, over HTTP."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+_missing = [name for name in ("fastapi", "httpx", "prometheus_client") if find_spec(name) is None]
+if _missing:
+    raise ImportError(
+        f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'"
+    )
+
+from paddlerec_milvus.serving.client import Client  # noqa: E402
+
+__all__ = ["Client"]

@@ -1,0 +1,80 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Who may call what: a key of the role, or without any key configured, this machine itself."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from paddlerec_milvus.serving.keys import Keys, Role
+
+_bearer = HTTPBearer(auto_error=False)
+_header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+Header = Annotated[str | None, Security(_header)]
+
+FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+def needs(role: Role) -> Callable[[Request, Bearer, Header], Awaitable[None]]:
+    """A dependency that lets through who has ``role``: 401 without a known key, 403 below it."""
+
+    async def check(request: Request, bearer: Bearer, header: Header) -> None:
+        keys: Keys = request.app.state.settings.keys
+        given = bearer.credentials if bearer else header
+        if given is not None:
+            _check_role(keys.role_of(given.encode("latin-1", "replace")), role)
+        elif keys.entries:
+            raise _unknown("this call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY")
+        elif role > Role.READ and not is_local(request):
+            raise _unknown(
+                "this call needs a key, and the service has none: only its own machine may write. "
+                "Start it with SERVING_KEYS=read:…,write:…,admin:…"
+            )
+
+    return check
+
+
+def _check_role(found: Role | None, role: Role) -> None:
+    if found is None:
+        raise _unknown("this key is not known here")
+    if found < role:
+        raise HTTPException(
+            403, f"this call needs the role {role.name.lower()}; the key has {found.name.lower()}"
+        )
+
+
+def _unknown(detail: str) -> HTTPException:
+    return HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def is_local(request: Request) -> bool:
+    """Whether the caller is on this machine: no proxy between, no page of another site.
+
+    A browser sends a form's POST to any address, so a foreign page could reach a service on
+    loopback: its Origin, or with a name that was made to point here its Host, gives it away.
+    """
+    if request.client is None or not _is_loopback(request.client.host):
+        return False
+    if any(name in request.headers for name in FORWARDING):
+        return False
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        same_site = origin is None or urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+    return same_site and (name == "localhost" or _is_loopback(name))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,79 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A request's body, read within its limit and checked; JSON is parsed and checked in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import HTTPException, Request
+from pydantic import ValidationError
+
+from paddlerec_milvus.serving.schemas import CandidatesRequest
+from paddlerec_milvus.serving.settings import ServiceSettings
+
+TOLD = 20  # problems in an answer
+SHOWN = 60  # characters of a wrong value
+
+
+class InvalidRequestError(Exception):
+    """A body that cannot be used; ``problems`` are told to the caller, with status 422."""
+
+    def __init__(self, problems: list[dict[str, Any]]) -> None:
+        super().__init__(f"{len(problems)} problems in the request")
+        self.problems = problems
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The whole body; 413 as soon as it is above ``limit`` bytes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise HTTPException(413, f"the body is above {limit:,} bytes: send fewer users at once")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse(body: bytes, settings: ServiceSettings) -> CandidatesRequest:
+    """The checked request; InvalidRequestError names field, value and limit."""
+    try:
+        request = CandidatesRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequestError(_told(error)) from None
+    if problems := _above_limits(request, settings):
+        raise InvalidRequestError(problems)
+    return request
+
+
+def _told(error: ValidationError) -> list[dict[str, Any]]:
+    if error.error_count() > TOLD:  # to list them could take more memory than the request
+        text = f"{error.error_count():,} fields are wrong; known fields: "
+        return [_problem(("body",), text + ", ".join(CandidatesRequest.model_fields))]
+    return [
+        _problem(("body", *each["loc"]), each["msg"], each["type"], f"{each['input']!r:.{SHOWN}}")
+        for each in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _above_limits(request: CandidatesRequest, settings: ServiceSettings) -> list[dict[str, Any]]:
+    problems = []
+
+    def check(place: tuple[str | int, ...], what: str, given: int, limit: int) -> None:
+        if given > limit:
+            text = f"at most {limit:,} {what}"
+            problems.append(_problem(("body", *place), text, "too_large", f"{given:,}"))
+
+    check(("top_k",), "candidates", request.top_k, settings.max_top_k)
+    check(("hist_item",), "users in a request", len(request.hist_item), settings.max_users)
+    check(("exclude",), "ids", len(request.exclude), settings.max_history)
+    longest = max(map(len, request.hist_item), default=0)
+    if longest > settings.max_history:
+        row = next(r for r, each in enumerate(request.hist_item) if len(each) == longest)
+        check(("hist_item", row), "ids of a user", longest, settings.max_history)
+    return problems
+
+
+def _problem(
+    place: tuple[str | int, ...], message: str, kind: str = "value_error", given: str = ""
+) -> dict[str, Any]:
+    return {"loc": list(place), "msg": message, "type": kind, "given": given}

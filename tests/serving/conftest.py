@@ -1,0 +1,49 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Services on the small trained MIND and Milvus Lite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_service import Running, running
+
+from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
+
+
+def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceSettings:
+    """Epoch 0 of the trained MIND, FLAT, a Milvus Lite in ``folder``."""
+    return service_settings(
+        "mind/config.yaml",
+        [
+            f"runner.infer_load_path={trained.checkpoints}",
+            f"milvus.uri={folder / 'milvus.db'}",
+            "index.type=FLAT",
+            "hyper_parameters.neg_samples=128",
+            *options,
+        ],
+        trained.data,
+        **{"epoch": "0", "check_seconds": 0.2, "timeout": 10.0, **others},
+    )
+
+
+@pytest.fixture
+def make_settings(trained, tmp_path) -> Callable[..., ServiceSettings]:
+    return lambda *options, **others: settings_of(trained, tmp_path, *options, **others)
+
+
+@pytest.fixture(scope="session")
+def service(trained, tmp_path_factory) -> Iterator[Running]:
+    """One with vectors, for tests that change nothing."""
+    with running(settings_of(trained, tmp_path_factory.mktemp("service"))) as started:
+        assert started.http.post("/insert").status_code == 200
+        yield started
+
+
+@pytest.fixture
+def empty(make_settings) -> Iterator[Running]:
+    """One without vectors, for tests that change what is stored."""
+    with running(make_settings()) as started:
+        yield started

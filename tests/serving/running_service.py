@@ -1,0 +1,74 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The service under uvicorn in a thread of the test, on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from paddlerec_milvus.serving.app import create_app
+from paddlerec_milvus.serving.service import Service
+from paddlerec_milvus.serving.settings import ServiceSettings
+
+
+@dataclass(frozen=True)
+class Running:
+    app: FastAPI
+    url: str
+    http: httpx.Client
+
+    @property
+    def service(self) -> Service:
+        service: Service = self.app.state.service
+        return service
+
+    def candidates(self, *histories: list[int], **options: Any) -> dict[str, Any]:
+        """The answer of a good request."""
+        answer = self.http.post("/candidates", json={"hist_item": histories, **options})
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def ready(self) -> tuple[int, str]:
+        answer = self.http.get("/readyz")
+        return answer.status_code, answer.json()["reason"]
+
+    def metric(self, name: str, **labels: str) -> float:
+        value: float | None = self.app.state.metrics.registry.get_sample_value(name, labels)
+        return value or 0.0
+
+
+@contextlib.contextmanager
+def running(settings: ServiceSettings) -> Iterator[Running]:
+    """Start, wait until it answers, end in order."""
+    app = create_app(settings)
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started or not thread.is_alive(), 60)
+    assert server.started
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30) as http:
+            yield Running(app, url, http)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)

@@ -1,0 +1,127 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Settings from the environment, and ``uvicorn main:app`` as a program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from running_service import until
+from support import ROOT
+
+from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
+from paddlerec_milvus.serving.settings import checkpoint_of, settings_from_environment
+
+
+def checkpoints(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "rec.pdparams").write_bytes(b"")
+    return folder
+
+
+def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint; train one"):
+        checkpoint_of(tmp_path, "")
+    checkpoints(tmp_path, "2", "10")
+    assert checkpoint_of(tmp_path, "").name == "10"
+    assert checkpoint_of(tmp_path, "2").name == "2"
+    with pytest.raises(CheckpointError, match=r"'best' is no epoch of .*; it holds: 10, 2"):
+        checkpoint_of(tmp_path, "best")
+    checkpoints(tmp_path, "best")
+    assert checkpoint_of(tmp_path, "").name == "best"
+
+
+@pytest.fixture
+def environment(trained):
+    return {
+        "SERVING_DATA": str(trained.data),
+        "SERVING_OPTIONS": f"runner.infer_load_path='{trained.checkpoints}' index.type=FLAT "
+        "hyper_parameters.neg_samples=128",
+    }
+
+
+def test_the_environment_is_read(environment, trained):
+    settings = settings_from_environment(
+        environment
+        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": "read:abc"}
+    )
+    assert settings.timeout == 0.5
+    assert settings.max_users == 7
+    assert settings.checkpoint == trained.checkpoints / "best"
+    assert settings.model.hyper_parameters["item_count"] == 301
+    assert "abc" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("SERVING_TIMOUT", "1", "no such variable .did you mean 'SERVING_TIMEOUT'"),
+        ("SERVING_TIMEOUT", "0", "SERVING_TIMEOUT: '0': Input should be greater than 0"),
+        ("SERVING_MAX_USERS", "many", "SERVING_MAX_USERS: 'many'"),
+        ("SERVING_MAX_TOP_K", "20000", "SERVING_MAX_TOP_K: '20000'"),
+        ("SERVING_EPOCH", "9", "SERVING_EPOCH: '9' is no epoch"),
+        ("SERVING_YAML", "nosuch/config.yaml", "nosuch/config.yaml"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_told(environment, variable, value, message):
+    with pytest.raises((SettingsError, UserError), match=message):
+        settings_from_environment(environment | {variable: value})
+
+
+def uvicorn(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *arguments, "main:app"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_uvicorn_starts_it_and_ends_it_in_order(environment, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    uri = str(tmp_path / "milvus.db")
+    process = uvicorn(
+        ROOT / "serving", "--port", str(port), PYTHONPATH=str(ROOT), MILVUS_URI=uri, **environment
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{url}/healthz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        until(answers, 60)
+        assert httpx.post(f"{url}/insert", timeout=60).json()["inserted"] == 300
+        found = httpx.post(f"{url}/candidates", json={"hist_item": [[3]]}).json()
+        assert found["source"] == ["model"]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert '"path": "/candidates", "status": 200' in log
+    assert "Application shutdown complete" in log
+    assert "Traceback" not in log
+
+
+def test_a_missing_checkpoint_is_one_line(environment, tmp_path):
+    options = f"runner.infer_load_path={tmp_path}"
+    environment["SERVING_OPTIONS"] += " " + options
+    process = uvicorn(
+        tmp_path, "--app-dir", str(ROOT / "serving"), PYTHONPATH=str(ROOT), **environment
+    )
+    _, log = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"error: {tmp_path}: holds no checkpoint; train one" in log
+    assert "Traceback" not in log

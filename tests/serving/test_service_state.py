@@ -1,0 +1,206 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""When the model may be used, what is answered when it may not, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+from running_service import running, until
+
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.indexes import Flat
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.logs import JsonLines
+from paddlerec_milvus.serving.store import OTHER
+
+POPULAR = [1, 2, 4, 5]  # without the history [3]
+
+
+def fallback_of(service) -> list[int]:
+    found = service.candidates([3], top_k=4)
+    assert found["source"] == ["fallback"]
+    return found["candidates"][0]
+
+
+def test_ready_means_that_the_vectors_are_there(empty):
+    assert empty.ready() == (503, "no item vectors are stored: POST /insert")
+    assert empty.http.get("/healthz").json() == {"status": "alive"}
+    assert fallback_of(empty) == POPULAR
+    assert empty.metric("serving_fallbacks_total", reason="not_ready") == 1
+
+    empty.http.post("/insert")
+    assert empty.ready()[0] == 200
+    assert empty.candidates([3], [])["source"] == ["model", "popular"]
+    assert empty.metric("serving_ready") == 1
+
+    empty.http.post("/delete")
+    assert empty.ready()[0] == 503
+    assert empty.http.get("/readyz").json()["items"] == 300
+
+
+def test_a_collection_dropped_under_the_service_costs_the_model_and_no_answer(empty):
+    empty.http.post("/insert")
+    with MilvusRetriever(empty.service.settings.model.milvus_uri, "mind_items") as other:
+        other.drop()
+    assert fallback_of(empty) == POPULAR
+    until(lambda: empty.ready() == (503, "no item vectors are stored: POST /insert"))
+    empty.http.post("/insert")
+    assert empty.candidates([3])["source"] == ["model"]
+
+
+def test_vectors_of_another_checkpoint_are_noticed_and_not_searched(empty, make_settings):
+    empty.http.post("/insert")
+    before = empty.candidates([3])["candidates"]
+    with running(make_settings(epoch="1")) as newer:
+        assert newer.ready() == (503, OTHER.reason)
+        assert fallback_of(newer) == POPULAR
+        newer.http.post("/insert")
+        assert newer.candidates([3])["source"] == ["model"]
+        until(lambda: empty.ready() == (503, OTHER.reason))
+        assert fallback_of(empty) == POPULAR
+    empty.http.post("/insert")
+    assert empty.candidates([3])["candidates"] == before
+
+
+@pytest.mark.parametrize("change", ["fewer", "smaller", "index"])
+def test_other_vectors_are_told(empty, change):
+    vectors = empty.service.tower.item_vectors()[1:]
+    ids = np.arange(1, len(vectors) + 1)
+    if change == "fewer":
+        vectors, ids = vectors[:-1], ids[:-1]
+    if change == "smaller":
+        vectors = vectors[:, :8]
+    metric = "L2" if change == "index" else "IP"
+    uri = empty.service.settings.model.milvus_uri
+    with MilvusRetriever(uri, "mind_items", metric=metric, index=Flat()) as other:
+        other.build(vectors, ids)
+    reasons = {"index": "the collection cannot be used as it is"}
+    until(lambda: reasons.get(change, OTHER.reason) in empty.ready()[1])
+
+
+def test_a_collection_that_we_did_not_make_is_left_alone(empty):
+    connection = Connection(empty.service.settings.model.milvus_uri)
+    connection.create_collection("mind_items", 128, {})
+    until(lambda: "did not make" in empty.ready()[1])
+    for path in ("/insert", "/delete"):
+        answer = empty.http.post(path)
+        assert answer.status_code == 503
+        assert "is left alone" in answer.json()["detail"]
+    assert connection.call("has_collection", "mind_items")
+    connection.close()
+
+
+def test_a_milvus_that_is_away_stops_nothing(make_settings, monkeypatch):
+    settings = make_settings("milvus.uri=http://user:s3cret@127.0.0.1:9", timeout=0.5)
+    with running(settings) as service:
+        assert service.ready()[0] == 503
+        assert fallback_of(service) == POPULAR
+        assert service.http.get("/count").status_code == 503
+        answer = service.http.get("/readyz").text + service.http.get("/count").text
+        assert "127.0.0.1" not in answer
+        assert "s3cret" not in answer
+
+
+def test_a_search_that_fails_gives_popular_items(empty, monkeypatch):
+    empty.http.post("/insert")
+
+    def fail(*arguments, **options):
+        raise RetrievalError("the token s3cret was refused")
+
+    monkeypatch.setattr(MilvusRetriever, "search", fail)
+    assert fallback_of(empty) == POPULAR
+    monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments: 1 / 0)
+    assert fallback_of(empty) == POPULAR
+    assert empty.metric("serving_fallbacks_total", reason="failure") == 2
+    monkeypatch.undo()
+    assert empty.candidates([3])["source"] == ["model"]
+
+
+def test_no_request_waits_longer_than_the_deadline(make_settings, monkeypatch):
+    with running(make_settings(timeout=0.5, threads=2)) as service:
+        until(lambda: service.http.post("/insert").status_code == 200, 10)
+        release = threading.Event()
+        monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments: release.wait(20))
+        waits: list[float] = []
+
+        def ask() -> None:
+            began = time.monotonic()
+            assert fallback_of(service) == POPULAR
+            waits.append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        release.set()
+        assert len(waits) == 6
+        assert max(waits) < 1.0
+        assert service.metric("serving_fallbacks_total", reason="deadline") == 6
+
+
+def test_one_insert_or_delete_at_a_time(empty, monkeypatch):
+    began, release = threading.Event(), threading.Event()
+    build = MilvusRetriever.build
+
+    def slowly(*arguments):
+        began.set()
+        release.wait(20)
+        return build(*arguments)
+
+    monkeypatch.setattr(MilvusRetriever, "build", slowly)
+    first = threading.Thread(target=empty.http.post, args=("/insert",))
+    first.start()
+    began.wait(20)
+    for path in ("/insert", "/delete"):
+        answer = empty.http.post(path)
+        assert answer.status_code == 409
+        assert "under way" in answer.text
+    release.set()
+    first.join()
+    assert empty.ready()[0] == 200
+
+
+def test_a_request_has_an_id_a_line_and_counts(empty, caplog):
+    caplog.set_level(logging.INFO, "paddlerec_milvus")
+    empty.http.post("/insert")
+    headers = {"X-Request-ID": "a-1"}
+    answer = empty.http.post("/candidates?x=s3cret", json={"hist_item": [[3]]}, headers=headers)
+    assert answer.headers["x-request-id"] == "a-1"
+    assert answer.headers["server-timing"].startswith("tower;dur=")
+    until(lambda: "a-1" in str([getattr(r, "fields", "") for r in caplog.records]))
+    (record,) = (r for r in caplog.records if getattr(r, "fields", {}).get("request_id") == "a-1")
+    line = json.loads(JsonLines().format(record))
+    assert line["status"] == 200
+    assert line["path"] == "/candidates"
+    assert 0 < line["search_milliseconds"] < line["milliseconds"]
+    assert "s3cret" not in str(line)
+
+    forged = empty.http.get("/healthz", headers={"X-Request-ID": 'x"} {"level": "x'})
+    assert len(forged.headers["x-request-id"]) == 32
+    assert empty.http.get("/nowhere").headers["x-request-id"]
+    empty.http.post("/candidates", json={})
+    labels = {"method": "POST", "route": "/candidates"}
+    until(lambda: empty.metric("serving_requests_total", status="422", **labels) == 1)
+    assert empty.metric("serving_requests_total", status="200", **labels) == 1
+    none = {"method": "any", "route": "none", "status": "404"}
+    assert empty.metric("serving_requests_total", **none) == 1
+    for stage in ("tower", "search", "merge"):
+        assert empty.metric("serving_stage_seconds_count", stage=stage) == 1
+    assert empty.metric("serving_users_total", source="model") == 1
+    assert "serving_request_seconds_bucket" in empty.http.get("/metrics").text
+
+
+def test_a_failure_of_the_code_is_an_answer_with_the_id(empty, monkeypatch, caplog):
+    monkeypatch.setattr("paddlerec_milvus.serving.service.parse", lambda *arguments: 1 / 0)
+    answer = empty.http.post("/candidates", json={}, headers={"X-Request-ID": "b-2"})
+    assert answer.status_code == 500
+    assert answer.json()["request_id"] == "b-2"
+    (record,) = (r for r in caplog.records if r.exc_info)
+    assert "ZeroDivisionError" in json.loads(JsonLines().format(record))["traceback"]
