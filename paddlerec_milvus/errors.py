@@ -39,6 +39,10 @@ class RefusedError(RetrievalError):
     """Milvus answers, and will not do what was asked: an index type or a parameter it lacks."""
 
 
+class ForeignError(RefusedError):
+    """Milvus holds something under our name that we did not make."""
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``given``, else an empty string."""
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.75)

@@ -8,6 +8,7 @@ found by halving a ladder of values; only what it ends at is timed.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +34,7 @@ USERS = 1_000  # that the target is checked on
 Z = 2.0  # standard errors of a difference of two such groups of users that the target is passed by
 STEP = 1.15  # of the ladder of values
 LARGEST_EF = 4_096
+WINDOWS = 3  # that a setting is timed in
 SMALL = 50_000  # items; up to here FLAT is worth a try
 
 
@@ -203,18 +205,27 @@ class Tuner:
         return min(margins, key=lambda each: each.sure)
 
     def timed(self, found: Setting, loads: Loads) -> None:
-        """Fill in throughput, its number of clients, and p99 of the fewest clients."""
-        for clients in self.clients:
-            orders = [
-                Load(found.index, self.k, seconds=self.seconds, first=97 * number)
-                for number in range(clients)
-            ]
-            outcome = loads.run(orders, 50)
-            rate = outcome.rate
-            if clients == min(self.clients):
-                found.p99_ms = outcome.latency()["p99"]
-            if rate > found.users_per_second:
-                found.users_per_second, found.clients = rate, clients
+        """Fill in throughput, its number of clients, and p99 of the fewest clients.
+
+        Each is the median of some windows, taken in turn: what else runs for a moment on the
+        machine then changes little.
+        """
+        rates: dict[int, list[float]] = {clients: [] for clients in self.clients}
+        slowest = []
+        for _ in range(WINDOWS):
+            for clients in self.clients:
+                orders = [
+                    Load(found.index, self.k, seconds=self.seconds, first=97 * number)
+                    for number in range(clients)
+                ]
+                outcome = loads.run(orders, 50)
+                rates[clients].append(outcome.rate)
+                if clients == min(self.clients):
+                    slowest.append(outcome.latency()["p99"])
+        found.p99_ms = statistics.median(slowest)
+        found.users_per_second, found.clients = max(
+            (statistics.median(values), clients) for clients, values in rates.items()
+        )
 
 
 def _margin(values: npt.NDArray[np.float64]) -> Margin:

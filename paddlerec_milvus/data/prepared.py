@@ -95,23 +95,23 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def read_titles(prepared: Prepared) -> dict[int, str]:
+def read_titles(folder: Path) -> dict[int, str]:
     """Title of each item id that has one; empty for a folder without items.csv."""
-    return _named(prepared, "title")
+    return _named(folder, "title")
 
 
-def read_categories(prepared: Prepared) -> dict[int, str]:
+def read_categories(folder: Path) -> dict[int, str]:
     """Category of each item id that has one; empty for a folder without items.csv."""
-    return _named(prepared, "category")
+    return _named(folder, "category")
 
 
-def read_source_ids(prepared: Prepared) -> dict[int, str]:
+def read_source_ids(folder: Path) -> dict[int, str]:
     """The id that each item had in the source; empty for a folder without items.csv."""
-    return _named(prepared, "source_id")
+    return _named(folder, "source_id")
 
 
-def _named(prepared: Prepared, column: str) -> dict[int, str]:
-    path = prepared.folder / ITEMS
+def _named(folder: Path, column: str) -> dict[int, str]:
+    path = folder / ITEMS
     if not path.exists():
         return {}
     try:

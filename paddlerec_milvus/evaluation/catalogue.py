@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paddlerec_milvus.data.log import ClickLog
-from paddlerec_milvus.data.prepared import ITEMS, open_prepared, read_categories
+from paddlerec_milvus.data.prepared import ITEMS, read_categories
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.evaluation.lists import Catalogue, IntArray, popularity_ranks
 
@@ -38,7 +38,7 @@ def categories_beside(test_data: Path, size: int) -> IntArray | None:
     if not (folder / ITEMS).is_file():
         return None
     try:
-        named = read_categories(open_prepared(folder))
+        named = read_categories(folder)
     except DataError as error:
         logger.warning("no diversity by category: %s", error)
         return None

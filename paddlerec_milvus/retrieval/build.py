@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,17 +101,26 @@ class Rows(NamedTuple):
 
 
 def build_collection(
-    connection: Connection, alias: str, rows: Rows, metric: str, index: Index
+    connection: Connection,
+    alias: str,
+    rows: Rows,
+    metric: str,
+    index: Index,
+    *,
+    properties: Mapping[str, str] | None = None,
+    check: Callable[[str], None] | None = None,
+    keep: bool = False,
 ) -> BuildTimes:
     """Build a version with ``rows`` beside the serving one, check it, let it take its place.
 
-    On any failure (Ctrl-C included) the half version is dropped and the old one goes on serving.
+    ``check`` gets the new version's name and may raise. ``keep``: see :func:`versions.switch`. On
+    any failure (Ctrl-C included) the half version is dropped and the old one goes on serving.
     """
     serving, name = versions.prepare(connection, alias)
     try:
         if isinstance(index, DiskAnn) and not connection.is_lite:
             _try_out(connection, alias, name, rows.first(TRIAL_ROWS), metric, index)
-        connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias))
+        connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias, properties))
         times = _fill(connection, name, rows, metric, index)
         stored = _count(connection, name)
         if stored != len(rows.ids):
@@ -119,7 +128,9 @@ def build_collection(
                 f"Milvus at {connection.uri}: {name!r} holds {stored:,} rows after the insert, "
                 f"expected {len(rows.ids):,}; the collection {alias!r} is unchanged"
             )
-        versions.switch(connection, alias, serving, name)
+        if check is not None:
+            check(name)
+        versions.switch(connection, alias, serving, name, keep=keep)
     except BaseException:
         # the first error is the one to show; what cannot be dropped now, the next build drops
         with contextlib.suppress(RetrievalError):

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,6 +87,7 @@ class MilvusRetriever:
         self.consistency = consistency
         self._index = index
         self._dimension: int | None = None
+        self._version: str | None = None
         self._connection = Connection(uri, token=token, db_name=db_name, timeout=timeout)
 
     def __enter__(self) -> MilvusRetriever:
@@ -132,17 +134,63 @@ class MilvusRetriever:
         return self._dimension or 0
 
     def build(
-        self, vectors: ArrayLike, ids: ArrayLike, categories: Sequence[str] | None = None
+        self,
+        vectors: ArrayLike,
+        ids: ArrayLike,
+        categories: Sequence[str] | None = None,
+        *,
+        properties: Mapping[str, str] | None = None,
+        check: Callable[[MilvusRetriever], None] | None = None,
+        keep: bool = False,
     ) -> BuildTimes:
         """Store ``vectors`` [N, D] float32 under ``ids`` [N] int64 in place of what is there.
 
         The new collection is built beside the old one, checked, and then takes its place in one
-        step. If anything fails, Ctrl-C included, the old one goes on serving.
+        step. If anything fails, Ctrl-C included, the old one goes on serving. ``check`` may search
+        the new one before, and raise. ``keep``: the old one stays, for :meth:`roll_back`.
+        ``properties`` are stored with the collection (:meth:`properties`).
         """
         rows = Rows.checked(vectors, ids, categories)
-        times = build_collection(self._connection, self.collection, rows, self.metric, self._index)
+        times = build_collection(
+            self._connection,
+            self.collection,
+            rows,
+            self.metric,
+            self._index,
+            properties=properties,
+            check=None if check is None else lambda name: check(self._at(name)),
+            keep=keep,
+        )
         self._dimension = rows.vectors.shape[1]
         return times
+
+    def _at(self, version: str) -> MilvusRetriever:
+        """This retriever on one version, by the same connection."""
+        other = copy(self)
+        other._version, other._dimension = version, None
+        other.open()
+        return other
+
+    def roll_back(self) -> str:
+        """Let the version before serve again (see :meth:`build`); returns its name."""
+        self._dimension = None
+        return versions.roll_back(self._connection, self.collection)
+
+    def tidy(self) -> list[str]:
+        """Drop what killed builds left; returns its names. One that is under way stays."""
+        found = versions.leftovers(self._connection, self.collection)
+        names = [each.name for each in found if versions.abandoned(each)]
+        for name in names:
+            self._connection.call("drop_collection", name)
+        return names
+
+    def serving(self) -> versions.Description | None:
+        """What the alias points at now; None: nothing. ForeignError: it is not ours."""
+        return versions.current(self._connection, self.collection)
+
+    def kept(self) -> versions.Description | None:
+        """What :meth:`roll_back` goes back to; None: nothing."""
+        return versions.kept(self._connection, self.collection)
 
     def reindex(self) -> BuildTimes:
         """Build this retriever's index on what is stored, in place of the one there; no insert.
@@ -155,13 +203,18 @@ class MilvusRetriever:
         self._dimension = found.dimension
         return reindex(self._connection, found.name, self.metric, self._index)
 
-    def open(self, dimension: int | None = None, rows: int | None = None) -> None:
+    def open(
+        self, dimension: int | None = None, rows: int | None = None, *, pin: bool = False
+    ) -> None:
         """Use what is there; raises RetrievalError if it is missing or something else.
 
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
-        always.
+        always. ``pin``: from now on use this version of the collection, whatever takes its place.
         """
-        found = versions.current(self._connection, self.collection)
+        if self._version is None:
+            found = versions.current(self._connection, self.collection)
+        else:
+            found = versions.describe(self._connection, self._version)
         if found is None:
             raise self._missing()
         again = "build it again, or give another milvus.collection"
@@ -183,9 +236,16 @@ class MilvusRetriever:
                 again,
             )
         self._dimension = found.dimension
-        self._connection.call("load_collection", self.collection)
+        if pin:
+            self._version = found.name
+        self._connection.call("load_collection", self._read)
         if rows is not None and (stored := self.count()) != rows:
             raise self._wrong(f"it holds {stored:,} rows, expected {rows:,}", again)
+
+    @property
+    def _read(self) -> str:
+        """What is read and written: the pinned version, or whatever the alias points at."""
+        return self._version or self.collection
 
     def _missing(self) -> RetrievalError:
         return self._wrong("no such collection", "build it first (tools/infer.py does)")
@@ -225,7 +285,7 @@ class MilvusRetriever:
             part = asked[start : start + step]
             found = self._connection.call(
                 "search",
-                self.collection,
+                self._read,
                 list(part),
                 filter=filter,
                 limit=k,
@@ -255,7 +315,7 @@ class MilvusRetriever:
         for part in _parts(distinct):
             found = self._connection.call(
                 "query",
-                self.collection,
+                self._read,
                 ids=distinct[part].tolist(),
                 output_fields=["item", "vector"],
                 consistency_level="Strong",
@@ -277,7 +337,7 @@ class MilvusRetriever:
     def _count(self, *, ignore_growing: bool) -> int:
         found = self._connection.call(
             "query",
-            self.collection,
+            self._read,
             output_fields=["count(*)"],
             consistency_level="Strong",
             ignore_growing=ignore_growing,
@@ -292,7 +352,7 @@ class MilvusRetriever:
         """
         if self._connection.is_lite:
             return []
-        loaded = self._connection.call("list_loaded_segments", self.collection)
+        loaded = self._connection.call("list_loaded_segments", self._read)
         listed = [Segment(each.num_rows, bool(each.index_id), True) for each in loaded]
         growing = self.count() - self._count(ignore_growing=True)
         return listed + ([Segment(growing, False, False)] if growing > 0 else [])
@@ -315,14 +375,14 @@ class MilvusRetriever:
                 f"{self.collection!r} at {self.uri} have {self.dimension}"
             )
         for batch in rows.batches():
-            self._connection.call("upsert", self.collection, batch)
+            self._connection.call("upsert", self._read, batch)
         return len(rows.ids)
 
     def delete(self, ids: ArrayLike) -> None:
         """Delete the items ``ids`` [n]; one that is not stored is no error."""
         asked: IntArray = np.asarray(ids, np.int64).ravel()
         for part in _parts(asked):
-            self._connection.call("delete", self.collection, ids=asked[part].tolist())
+            self._connection.call("delete", self._read, ids=asked[part].tolist())
 
     def drop(self) -> bool:
         """Drop the collection; False if there was none. One that we did not make is refused."""

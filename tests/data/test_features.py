@@ -203,7 +203,7 @@ def test_the_sample_brings_its_planted_interests(tmp_path: Path) -> None:
     planted = synthetic_log(60, 40, 700, seed=1230).titles
     assert planted is not None
     category_of = dict(zip(planted["source_id"], planted["category"], strict=True))
-    source_ids = read_source_ids(open_prepared(out))
+    source_ids = read_source_ids(out)
     singles = {name for name, count in Counter(category_of.values()).items() if count == 1}
     assert translated(out, "item") == {
         item: ["" if category_of[name] in singles else category_of[name]]
@@ -229,7 +229,7 @@ def test_category_of_the_titles_unless_the_table_has_its_own(log: Path, tmp_path
     prepare(Interactions(log, titles), other, features=FeatureFiles(own))
     assert read_features(other / "item_features.csv").columns == ("category",)
     assert translated(other, "item")[1] == ["Novels"]
-    assert read_categories(open_prepared(other))[2] == "Poems"  # items.csv keeps the titles' own
+    assert read_categories(other)[2] == "Poems"  # items.csv keeps the titles' own
 
 
 # -- what is said --------------------------------------------------------------------------------

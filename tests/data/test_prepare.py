@@ -100,10 +100,10 @@ def test_reading_back(strings_log: Path, tmp_path: Path) -> None:
     prepared = open_prepared(tmp_path / "out")
     assert prepared.item_count == 6
     assert prepared.meta["recipe"]["seed"] == 1230
-    assert read_titles(prepared)[2] == "Ä title"
-    assert set(read_titles(prepared)) == {1, 2}
-    assert read_categories(prepared) == {2: "Poems"}
-    assert read_source_ids(prepared) == {1: "d", 2: "a", 3: "b", 4: "c", 5: "e"}
+    assert read_titles(prepared.folder)[2] == "Ä title"
+    assert set(read_titles(prepared.folder)) == {1, 2}
+    assert read_categories(prepared.folder) == {2: "Poems"}
+    assert read_source_ids(prepared.folder) == {1: "d", 2: "a", 3: "b", 4: "c", 5: "e"}
     assert len(read_click_log(prepared.train_dir).user_ids) == 8
     users = [read_held_out(part).user_ids for part in (prepared.valid_dir, prepared.test_dir)]
     assert [len(ids) for ids in users] == [1, 1]

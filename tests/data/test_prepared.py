@@ -39,7 +39,7 @@ def test_paddlerecs_folder_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path} has no test/: its valid/ users are measured instead"
     ]
-    assert read_titles(prepared) == {}
+    assert read_titles(prepared.folder) == {}
 
 
 def test_paddlerecs_folder_with_a_test_split(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_damaged_item_table_is_said(tmp_path: Path) -> None:
     prepared = open_prepared(our_folder(tmp_path))
     (tmp_path / "items.csv").write_text("item,name\n1,x\n")
     with pytest.raises(DataError, match=r"items\.csv: cannot be read"):
-        read_titles(prepared)
+        read_titles(prepared.folder)
     (tmp_path / "items.csv").write_text("item,title\none,x\n")
     with pytest.raises(DataError, match=r"items\.csv: cannot be read"):
-        read_titles(prepared)
+        read_titles(prepared.folder)

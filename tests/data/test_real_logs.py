@@ -46,7 +46,7 @@ def test_counts_and_most_popular(
     prepared = open_prepared(tmp_path / "out")
     train, test = read_click_log(prepared.train_dir), read_held_out(prepared.test_dir)
     assert len(test) == test_users
-    assert len(read_titles(prepared)) == (counts[1] if titles.exists() else 0)
+    assert len(read_titles(prepared.folder)) == (counts[1] if titles.exists() else 0)
     found = np.tile(most_popular(train, 50), (len(test), 1))
     got = relevance(found, test.truth_indptr, test.truths, 50)
     assert round(100 * got["recall@50"], 3) == popular_recall
