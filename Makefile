@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint bench milvus lock clean
+.PHONY: help demo serve test lint bench milvus lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,6 +14,10 @@ help:  ## this list
 	@echo "installing into .venv (first time: one to three minutes) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-serve: .venv/installed
+	@$(PIP) -e '.[serve]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
@@ -32,6 +36,11 @@ demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table an
 	@echo "                      $(BIN)/python -u tools/trainer.py -m mind/config.yaml --data datasets/mine"
 	@echo "                      $(BIN)/python -u tools/infer.py -m mind/config.yaml --data datasets/mine --baselines"
 	@echo "  a real Milvus:      make milvus     (then export MILVUS_URI as it says)"
+
+# takes the demo's model, or trains it first
+serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
+	@test -e models/recall/mind/output_model_mind/best/rec.pdparams || $(MAKE) --no-print-directory demo
+	@$(BIN)/python -m paddlerec_milvus.serving
 
 test: .venv/installed-dev  ## all tests, on Milvus Lite and on a real Milvus server, with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered

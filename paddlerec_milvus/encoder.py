@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class Encoder:
             )
         self.contract = contract or folder.dygraph_model()
         self.model = model
+        self._surroundings: Callable[[], AbstractContextManager[None]] = folder.active
         if model is None:
             with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
                 self.model = self.contract.create_model(self.config)
@@ -72,6 +75,33 @@ class Encoder:
                 )
         return np.asarray(vectors.numpy(), dtype=np.float32)
 
+    def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
+        """Vectors [n, D] of items ``ids`` [n] with feature ``codes`` [n, F], known items or new.
+
+        ModelError: the folder has no ``DygraphModel.vectors_of_features(dy_model, ids, codes)``, or
+        the model was trained without item features.
+        """
+        if not hasattr(self.contract, "vectors_of_features"):
+            raise ModelError(f"{self.folder.path}: makes no vectors of features")
+        with self.folder.active(), self.folder.settings_errors(), paddle.no_grad():
+            vectors = self.contract.vectors_of_features(self.model, ids, codes)
+        if vectors is None:
+            raise ModelError(f"{self.folder.path}: the model was trained without item features")
+        return np.asarray(vectors.numpy(), dtype=np.float32)
+
+    def settle(self) -> None:
+        """Run :meth:`interests` without the folder's surroundings, which cost more than the model.
+
+        A folder that needs them even so (it imports or opens something in each call) keeps them.
+        """
+        histories, lengths = np.ones((1, self.maxlen), np.int64), np.ones(1, np.int64)
+        self.interests(histories, lengths)  # what is imported once, is now
+        self._surroundings = nullcontext
+        try:
+            self.interests(histories, lengths)
+        except (ImportError, OSError):
+            self._surroundings = self.folder.active
+
     def interests(
         self, histories: IntArray, lengths: IntArray, users: IntArray | None = None
     ) -> FloatArray:
@@ -85,7 +115,7 @@ class Encoder:
             paddle.to_tensor(lengths.reshape(-1, 1)),
             paddle.zeros([len(histories), 1, 1], dtype="int64"),
         ]
-        with self.folder.active(), paddle.no_grad():
+        with self._surroundings(), paddle.no_grad():
             if users is not None and hasattr(self.contract, "user_profiles"):
                 profiles = self.contract.user_profiles(users, self.config)
                 batch += [] if profiles is None else [paddle.to_tensor(profiles)]

@@ -36,7 +36,8 @@ class RetrievalError(UserError):
 
 
 class RefusedError(RetrievalError):
-    """Milvus answers, and will not do what was asked: an index type or a parameter it lacks."""
+    """Milvus answers, and what was asked cannot be done: an index type or a parameter that it lacks,
+    a collection that is not as expected."""
 
 
 class ForeignError(RefusedError):

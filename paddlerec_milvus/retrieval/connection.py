@@ -109,6 +109,18 @@ class Connection:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         self.call("create_collection", name, schema=schema, properties=properties)
 
+    def create_user_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
+        """An empty collection of users, a row for each interest of one: see :mod:`.users`."""
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("key", DataType.INT64, is_primary=True)
+        schema.add_field("user", DataType.INT64)
+        schema.add_field("interest", DataType.INT64)
+        schema.add_field("clicks", DataType.INT64)
+        schema.add_field("history", DataType.VARCHAR, max_length=32_768)  # 1,000 ids as JSON
+        schema.add_field("checkpoint", DataType.VARCHAR, max_length=64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        self.call("create_collection", name, schema=schema, properties=properties)
+
     def create_index(
         self,
         name: str,

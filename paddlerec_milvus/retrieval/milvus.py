@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from paddlerec_milvus.errors import RetrievalError, SettingsError, nearest
+from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, nearest
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import (
     MISSING_ID,
@@ -247,11 +247,11 @@ class MilvusRetriever:
         """What is read and written: the pinned version, or whatever the alias points at."""
         return self._version or self.collection
 
-    def _missing(self) -> RetrievalError:
+    def _missing(self) -> RefusedError:
         return self._wrong("no such collection", "build it first (tools/infer.py does)")
 
-    def _wrong(self, found: str, advice: str) -> RetrievalError:
-        return RetrievalError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")
+    def _wrong(self, found: str, advice: str) -> RefusedError:
+        return RefusedError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")
 
     def search(
         self, queries: ArrayLike, k: int, *, filter: str = "", consistency: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from paddlerec_milvus import __version__
-from paddlerec_milvus.errors import RetrievalError, UserError
+from paddlerec_milvus.errors import RefusedError, RetrievalError, UserError
+from paddlerec_milvus.serving import live, page
 from paddlerec_milvus.serving.access import needs
 from paddlerec_milvus.serving.keys import Role
 from paddlerec_milvus.serving.metrics import Metrics
@@ -26,6 +28,7 @@ from paddlerec_milvus.serving.schemas import (
     DeleteAnswer,
     InsertAnswer,
     ReadyAnswer,
+    RollbackAnswer,
 )
 from paddlerec_milvus.serving.service import Service
 from paddlerec_milvus.serving.settings import ServiceSettings
@@ -58,10 +61,13 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,  # page.py has its own, without files from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.include_router(router)
+    for each in (router, live.router, page.router):
+        app.include_router(each)
     app.add_middleware(Observed, metrics=metrics)
     app.add_exception_handler(InvalidRequestError, _invalid)
     app.add_exception_handler(BusyError, _busy)
@@ -84,20 +90,33 @@ async def _busy(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": _service(request).store.without_secrets(error)}, 503)
+    """Milvus does not answer: 503; what the caller, or who runs the service, has to mend: 409."""
+    away = isinstance(error, RetrievalError) and not isinstance(error, RefusedError)
+    text = _service(request).generations.store.without_secrets(error)
+    return JSONResponse({"detail": text}, 503 if away else 409)
 
 
 @router.post("/insert", dependencies=[Depends(needs(Role.WRITE))])
 async def insert(request: Request) -> InsertAnswer:
-    """Put the checkpoint's item vectors into Milvus; what is there serves until all are in."""
-    service = _service(request)
-    rows, seconds = await service.insert()
+    """Put the item vectors of the checkpoint on disk into Milvus, and serve it.
+
+    The model and the vectors before serve until all is in and checked, and are kept for a rollback.
+    """
+    generations, began = _service(request).generations, time.perf_counter()
+    model, times = await asyncio.to_thread(generations.insert)
     return InsertAnswer(
-        inserted=rows,
-        collection=service.settings.model.milvus.collection,
-        checkpoint=service.tower.fingerprint,
-        seconds=seconds,
+        inserted=times.rows,
+        collection=generations.collection,
+        checkpoint=model.tower.fingerprint,
+        seconds=time.perf_counter() - began,
     )
+
+
+@router.post("/rollback", dependencies=[Depends(needs(Role.ADMIN))])
+async def rollback(request: Request) -> RollbackAnswer:
+    """Go back to the model and the vectors before the last insert; once more: forward again."""
+    version = await asyncio.to_thread(_service(request).generations.roll_back)
+    return RollbackAnswer(collection=version.name, checkpoint=version.checkpoint)
 
 
 BODY = {
@@ -130,7 +149,7 @@ async def candidates(request: Request) -> Response:
 @router.post("/count", dependencies=[Depends(needs(Role.READ))], operation_id="post_count")
 async def count(request: Request) -> CountAnswer:
     """The exact number of item vectors that are stored."""
-    store = _service(request).store
+    store = _service(request).generations.store
     try:
         return CountAnswer(count=await asyncio.to_thread(store.count))
     except RetrievalError as error:  # a reader need not know where Milvus is
@@ -141,7 +160,7 @@ async def count(request: Request) -> CountAnswer:
 @router.post("/delete", dependencies=[Depends(needs(Role.ADMIN))], operation_id="post_delete")
 async def delete(request: Request) -> DeleteAnswer:
     """Delete all stored item vectors."""
-    return DeleteAnswer(deleted=await asyncio.to_thread(_service(request).store.delete))
+    return DeleteAnswer(deleted=await asyncio.to_thread(_service(request).generations.delete))
 
 
 @router.get("/healthz")
@@ -154,12 +173,12 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 while candidates come from the model; else 503 with the reason."""
     service = _service(request)
-    state = service.store.state
+    state, tower = service.generations.state, service.model.tower
     content: dict[str, Any] = {
         "ready": state.ready,
         "reason": state.reason,
-        "checkpoint": service.tower.fingerprint,
-        "items": service.tower.items.total,
+        "checkpoint": tower.fingerprint,
+        "items": tower.items,
     }
     return JSONResponse(content, 200 if state.ready else 503)
 

@@ -42,4 +42,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.version = Gauge(
+            "serving_collection_version",
+            "3 while items_v3 answers, 0 while popular items do",
+            registry=registry,
+        )
+        self.breaker = Gauge(
+            "serving_breaker_open", "1 while no search is tried", registry=registry
+        )
         self.ready = Gauge("serving_ready", "1 while /readyz says so", registry=registry)

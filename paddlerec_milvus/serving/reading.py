@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
 
 TOLD = 20  # problems in an answer
 SHOWN = 60  # characters of a wrong value
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class InvalidRequestError(Exception):
@@ -34,23 +37,32 @@ async def body_of(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
+async def read(request: Request, settings: ServiceSettings, model: type[Model]) -> Model:
+    """The body as a ``model``; InvalidRequestError names field and value."""
+    return await asyncio.to_thread(_validated, await body_of(request, settings.max_body), model)
+
+
+def _validated(body: bytes, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequestError(_told(error, model)) from None
+
+
 def parse(body: bytes, settings: ServiceSettings) -> CandidatesRequest:
     """The checked request; InvalidRequestError names field, value and limit."""
-    try:
-        request = CandidatesRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidRequestError(_told(error)) from None
+    request = _validated(body, CandidatesRequest)
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request
 
 
-def _told(error: ValidationError) -> list[dict[str, Any]]:
+def _told(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
     if error.error_count() > TOLD:  # to list them could take more memory than the request
         text = f"{error.error_count():,} fields are wrong; known fields: "
-        return [_problem(("body",), text + ", ".join(CandidatesRequest.model_fields))]
+        return [problem(("body",), text + ", ".join(model.model_fields))]
     return [
-        _problem(("body", *each["loc"]), each["msg"], each["type"], f"{each['input']!r:.{SHOWN}}")
+        problem(("body", *each["loc"]), each["msg"], each["type"], f"{each['input']!r:.{SHOWN}}")
         for each in error.errors(include_url=False, include_context=False)
     ]
 
@@ -61,7 +73,7 @@ def _above_limits(request: CandidatesRequest, settings: ServiceSettings) -> list
     def check(place: tuple[str | int, ...], what: str, given: int, limit: int) -> None:
         if given > limit:
             text = f"at most {limit:,} {what}"
-            problems.append(_problem(("body", *place), text, "too_large", f"{given:,}"))
+            problems.append(problem(("body", *place), text, "too_large", f"{given:,}"))
 
     check(("top_k",), "candidates", request.top_k, settings.max_top_k)
     check(("hist_item",), "users in a request", len(request.hist_item), settings.max_users)
@@ -73,7 +85,8 @@ def _above_limits(request: CandidatesRequest, settings: ServiceSettings) -> list
     return problems
 
 
-def _problem(
+def problem(
     place: tuple[str | int, ...], message: str, kind: str = "value_error", given: str = ""
 ) -> dict[str, Any]:
+    """One entry of a 422's ``detail``, as FastAPI's own are; ``given`` shows the wrong value."""
     return {"loc": list(place), "msg": message, "type": kind, "given": given}

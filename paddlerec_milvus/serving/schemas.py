@@ -7,45 +7,103 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [675, 3456]]}
+EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
+OPTIONS_EXAMPLE: dict[str, Any] = {
+    "hist_item": [[43, 23, 65]],
+    "top_k": 20,
+    "exclude": [1, 2, 3],
+    "quota": 8,
+    "titles": True,
+    "nearest": True,
+}
+
+MOST_CATEGORIES = 1_000
+LONGEST_CATEGORY = 256  # the field in Milvus holds as many bytes
 
 ItemId = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 # the first wrong id is told: a list of half a million could have as many
 Ids = Annotated[list[ItemId], FailFast()]
 Histories = Annotated[list[Ids], FailFast()]
-Source = Literal["model", "popular", "fallback"]
+Category = Annotated[str, Field(min_length=1, max_length=LONGEST_CATEGORY)]
+Categories = Annotated[list[Category], Field(min_length=1, max_length=MOST_CATEGORIES), FailFast()]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Consistency = Literal["Strong", "Bounded"]
+Source = Literal["model", "popular", "short", "fallback"]
+
+
+class Filter(BaseModel):
+    """What every candidate must be; with a category that no item has, there are none."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+    category: Categories
+    """One of these."""
 
 
 class CandidatesRequest(BaseModel):
     """Histories of item ids, a row for each user, oldest click first."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]}
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [EXAMPLE, OPTIONS_EXAMPLE]},
     )
 
     hist_item: Histories
     """Ids that the model does not know are left out and counted."""
-    top_k: Annotated[int, Field(ge=1, description="Candidates of each user")] = 50
-    exclude_history: Annotated[
-        bool, Field(description="Leave out what the user has clicked, the whole history")
-    ] = True
-    exclude: Annotated[Ids, Field(description="Items that no user shall get")] = []
-    titles: Annotated[bool, Field(description="Give titles beside the ids")] = False
+    top_k: Annotated[int, Field(ge=1)] = 50
+    """Candidates of each user."""
+    exclude_history: bool = True
+    """Leave out what the user has clicked, the whole history."""
+    exclude: Ids = []
+    """Items that no user shall get."""
+    filter: Filter | None = None
+    """Only these; where they are fewer than top_k, the list is short."""
+    diversity: Weight = 0.0
+    """λ: what a pair of different categories in the list is worth, in units of the scores. 0: lists
+    are the best by score; ever larger: as many categories as there are. Chosen from the best four
+    times top_k (at least 200)."""
+    quota: Annotated[int | None, Field(ge=1)] = None
+    """The most candidates that one interest of a user may give."""
+    titles: bool = False
+    """Give titles and categories beside the ids."""
+    nearest: bool = False
+    """Give the three items nearest to each interest, to name it; clicked ones are among them."""
+    consistency: Consistency | None = None
+    """Strong: items changed a moment ago are seen, and the search waits for them. By default as the
+    service is set, Bounded as a rule."""
+
+
+class NamedItem(BaseModel):
+    """An item with its title."""
+
+    id: int
+    title: str | None
 
 
 class CandidatesAnswer(BaseModel):
     """A row for each user, best candidate first."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     candidates: list[list[int]]
     scores: list[list[float | None]]
-    """Null where no model was asked."""
+    """The best that an interest gave; null where no model was asked."""
     interest: list[list[int | None]]
     """Which of the user's interests found the candidate, from 0."""
     source: list[Source]
-    """popular: no known item in the history; fallback: model or Milvus did not answer in time."""
+    """popular: no known item in the history; short: too few for the model; fallback: model or
+    Milvus did not answer in time. All three give popular items."""
     unknown: list[int]
     """Ids of the history that the model does not know."""
     titles: list[list[str | None]] | None = None
+    categories: list[list[str | None]] | None = None
+    nearest: list[list[list[NamedItem]]] | None = None
+    """A list for each interest; none where no model was asked."""
 
 
 class InsertAnswer(BaseModel):
@@ -56,6 +114,14 @@ class InsertAnswer(BaseModel):
     checkpoint: str
     """Fingerprint of the model's file."""
     seconds: float
+
+
+class RollbackAnswer(BaseModel):
+    """What serves again."""
+
+    collection: str
+    """The version's own name."""
+    checkpoint: str
 
 
 class CountAnswer(BaseModel):
@@ -77,3 +143,63 @@ class ReadyAnswer(BaseModel):
     reason: str
     checkpoint: str
     items: int
+
+
+class TitledItem(BaseModel):
+    """An item with what is known of it."""
+
+    id: int
+    title: str | None
+    category: str | None
+
+
+class TitlesAnswer(BaseModel):
+    """Items, the most popular first; for ``id`` in the order that was asked for."""
+
+    items: list[TitledItem]
+
+
+class ItemsAnswer(BaseModel):
+    """How many items were stored, and whose vectors lie beside them."""
+
+    upserted: int
+    checkpoint: str
+
+
+class ItemDeleteAnswer(BaseModel):
+    """The item that is not stored any more."""
+
+    deleted: int
+
+
+class EventsAnswer(BaseModel):
+    """The user after the clicks."""
+
+    user: int
+    history: int
+    """Clicks that are kept of the user."""
+    unknown: int
+    """Ids that the model does not know; they are not kept."""
+
+
+class UserDeleteAnswer(BaseModel):
+    """The user of whom nothing is stored any more."""
+
+    deleted: int
+
+
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """``model`` as a request's body in OpenAPI, for a handler that reads the body itself."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:  # OpenAPI would look for references in another place
+        if isinstance(part, list):
+            return [inlined(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inlined(definitions[part["$ref"].rpartition("/")[2]])
+        return {key: inlined(each) for key, each in part.items()}
+
+    return {"required": True, "content": {"application/json": {"schema": inlined(schema)}}}

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The service itself, without HTTP: model, Milvus, and what is answered when one of them fails."""
+"""The service itself, without HTTP: a model, its vectors in Milvus, and answers by both."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddlerec_milvus.data.prepared import ITEMS, open_prepared, read_titles
-from paddlerec_milvus.errors import DataError, UserError
+from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.generations import Generation, Generations, Model
 from paddlerec_milvus.serving.histories import Asked, asked_by
 from paddlerec_milvus.serving.lists import Timed, answer, find
 from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.reading import parse
+from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import Store
-from paddlerec_milvus.serving.tower import Tower
+from paddlerec_milvus.serving.users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +46,26 @@ class _Rendered(NamedTuple):
 
 
 class Service:
-    """One model and its items in Milvus. UserError: the checkpoint is missing or does not fit."""
+    """Candidates by the model whose vectors lie in Milvus. UserError: no checkpoint that fits."""
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.titles = titles_of(settings)
-        self.tower = Tower(settings.model, settings.checkpoint)
-        self.store = Store(settings.model, self.tower.items, settings.timeout)
+        self.generations = Generations(settings, metrics)
         self._searches = ThreadPoolExecutor(settings.threads, "search")
         self._doubt = asyncio.Event()
-        metrics.ready.set_function(lambda: float(self.store.state.ready))
-        self._look()
+        self.users = Users(settings)
+        self.generations.start()
+
+    @property
+    def current(self) -> Generation | None:
+        """What answers now; None: popular items do."""
+        return self.generations.current
+
+    @property
+    def model(self) -> Model:
+        """The model that answers, or would if Milvus did."""
+        return self.generations.model
 
     async def watch(self) -> None:
         """Look at Milvus every ``check_seconds``, and as soon as a request has failed."""
@@ -66,52 +73,73 @@ class Service:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), self.settings.check_seconds)
             self._doubt.clear()
-            await asyncio.to_thread(self._look)
+            await asyncio.to_thread(self.look)
             await asyncio.sleep(LEAST_PAUSE)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Ask Milvus what serves, and follow it."""
         try:
-            self.store.check()
+            self.generations.look()
         except Exception:
             logger.exception("the look at Milvus failed")
 
     async def candidates(self, body: bytes) -> Reply:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
-        small = len(body) <= SMALL_BODY
-        asked = self._asked(body) if small else await asyncio.to_thread(self._asked, body)
+        if len(body) <= SMALL_BODY:
+            return await self.candidates_of(parse(body, self.settings))
+        request = await asyncio.to_thread(parse, body, self.settings)
+        return await self.candidates_of(request)
+
+    async def candidates_of(
+        self,
+        request: CandidatesRequest,
+        interests: FloatArray | None = None,
+        generation: Generation | None = None,
+    ) -> Reply:
+        """The answer to a checked request.
+
+        ``interests`` [B, K, D] are known already, as those of ``generation``.
+        """
+        generation = generation or self.current
+        model = generation.model if generation else self.model
+        asked = asked_by(request, model.tower.maxlen, model.tower.items)
         rows, stages = np.flatnonzero(asked.lengths), dict[str, float]()
-        rendered = await self._by_model(asked, rows, stages) if len(rows) else None
+        rendered = None
+        if len(rows):
+            rendered = await self._by_model(generation, asked, rows, interests, stages)
         if rendered is None:
-            rendered = await asyncio.to_thread(self._render, asked)
+            rendered = await asyncio.to_thread(self._render, model, asked)
         for source, users in rendered.sources.items():
             self.metrics.users.labels(source).inc(users)
         for stage, seconds in stages.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
         return Reply(rendered.content, stages)
 
-    def _asked(self, body: bytes) -> Asked:
-        request = parse(body, self.settings)
-        return asked_by(request, self.tower.maxlen, self.tower.items.total)
-
     async def _by_model(
-        self, asked: Asked, rows: IntArray, stages: dict[str, float]
+        self,
+        generation: Generation | None,
+        asked: Asked,
+        rows: IntArray,
+        interests: FloatArray | None,
+        stages: dict[str, float],
     ) -> _Rendered | None:
         """The model's answer; None, counted and logged, if there is none within the deadline."""
-        if not self.store.state.ready:
+        if generation is None:
             self.metrics.fallbacks.labels("not_ready").inc()
             return None
         try:
             rendered, seconds = await asyncio.wait_for(
-                self._search(asked, rows), self.settings.timeout
+                self._search(generation, asked, rows, interests), self.settings.timeout
             )
         except asyncio.TimeoutError:
             self._fall_back("deadline", f"no candidates within {self.settings.timeout:g} s")
         except UserError as error:
-            self._fall_back("failure", self.store.without_secrets(error))
+            self._fall_back("failure", self.generations.store.without_secrets(error))
         except Exception:  # whatever a model folder raises: the caller gets popular items
             logger.exception("candidates failed")
             self._fall_back("failure", "candidates failed")
         else:
+            self.generations.succeeded()
             stages |= seconds
             return rendered
         return None
@@ -119,54 +147,48 @@ class Service:
     def _fall_back(self, reason: str, message: str) -> None:
         self.metrics.fallbacks.labels(reason).inc()
         logger.warning(message)
+        self.generations.failed()
         self._doubt.set()
 
-    async def _search(self, asked: Asked, rows: IntArray) -> tuple[_Rendered, dict[str, float]]:
+    async def _search(
+        self,
+        generation: Generation,
+        asked: Asked,
+        rows: IntArray,
+        interests: FloatArray | None,
+    ) -> tuple[_Rendered, dict[str, float]]:
         """The answer with lists of the users ``rows`` [n], and seconds by stage."""
-        retriever, began = self.store.retriever, time.perf_counter()
-        interests = await self.tower.interests(asked.histories[rows], asked.lengths[rows])
-        tower = time.perf_counter() - began
-        rendered, seconds = await asyncio.get_running_loop().run_in_executor(
-            self._searches, self._find, retriever, interests, asked, rows
+        began = time.perf_counter()
+        if interests is None:
+            tower = generation.model.tower
+            interests = await tower.interests(asked.histories[rows], asked.lengths[rows])
+        seconds = time.perf_counter() - began
+        rendered, more = await asyncio.get_running_loop().run_in_executor(
+            self._searches, self._find, generation, interests, asked, rows
         )
-        return rendered, {"tower": tower, **seconds}
+        return rendered, {"tower": seconds, **more}
 
     def _find(
-        self, retriever: MilvusRetriever, interests: FloatArray, asked: Asked, rows: IntArray
+        self, generation: Generation, interests: FloatArray, asked: Asked, rows: IntArray
     ) -> tuple[_Rendered, dict[str, float]]:
-        timed, began = Timed(retriever), time.perf_counter()
+        timed, began = Timed(generation.retriever), time.perf_counter()
         found = find(timed, interests, asked, rows)
+        rendered = self._render(generation.model, asked, rows, found)
         merge = time.perf_counter() - began - timed.seconds
-        return self._render(asked, rows, found), {"search": timed.seconds, "merge": merge}
+        return rendered, {"search": timed.seconds, "merge": merge}
 
     def _render(
-        self, asked: Asked, rows: IntArray | None = None, found: Candidates | None = None
+        self,
+        model: Model,
+        asked: Asked,
+        rows: IntArray | None = None,
+        found: Candidates | None = None,
     ) -> _Rendered:
-        lists = answer(asked, self.tower.items.total, self.titles, rows, found)
+        lists = answer(asked, model.catalogue.total, model.catalogue.titles, rows, found)
         return _Rendered(lists.model_dump_json().encode(), Counter(lists.source))
-
-    async def insert(self) -> tuple[int, float]:
-        """Put the checkpoint's item vectors into Milvus; returns how many, and the seconds."""
-        began = time.perf_counter()
-        times = await asyncio.to_thread(lambda: self.store.insert(self.tower.item_vectors()))
-        return times.rows, time.perf_counter() - began
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
         self._searches.shutdown(cancel_futures=True)
-        self.tower.close()
-        self.store.close()
-
-
-def titles_of(settings: ServiceSettings) -> Mapping[int, str]:
-    """Titles by item, of ``items.csv`` in the prepared folder; empty where there is none."""
-    folder = settings.data
-    if folder is None and settings.model.runner.train_data_dir is not None:
-        folder = settings.model.path("train_data_dir").parent
-    if folder is None or not (folder / ITEMS).is_file():
-        return {}
-    try:
-        return read_titles(open_prepared(folder))
-    except DataError as error:
-        logger.warning("no titles: %s", error)
-        return {}
+        self.users.close()
+        self.generations.close()

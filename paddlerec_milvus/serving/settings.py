@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,10 +16,26 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
+from paddlerec_milvus.serving.kept import Found
 from paddlerec_milvus.serving.keys import Keys
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Source(NamedTuple):
+    """Where a model is looked for, in the words of tools/infer.py."""
+
+    yaml: str | Path
+    options: tuple[str, ...] = ()
+    data: Path | None = None
+    epoch: str = ""
+
+    def found(self) -> Found:
+        """The model as it is on disk now."""
+        settings = settings_for(self.yaml, self.options, self.data)
+        checkpoint = checkpoint_of(settings.path("infer_load_path"), self.epoch)
+        return Found(settings, checkpoint, self.data)
 
 
 class ServiceSettings(BaseModel):
@@ -27,14 +43,20 @@ class ServiceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Settings
-    checkpoint: Path
-    """The folder of rec.pdparams."""
-    data: Path | None = None
-    """A prepared folder, for titles; None: the one that the yaml names."""
+    source: Source
+    found: Found
+    """The model at the start."""
+    kept: Path | None = None
+    """Where models that serve are kept; None: ``served`` in ``runner.infer_load_path``."""
     keys: Keys = Keys()
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
+    least_history: Count = 1
+    """Known clicks of a user whom the model is asked for; below that popular items are given."""
+    least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """index_recall@50 on a sample of users that a new index must reach to serve."""
+    insert_missing: bool = False
+    """Insert at the start where Milvus holds no vectors of a model that is here."""
     threads: Count = 8
     """Searches under way at a time."""
     check_seconds: Seconds = 2.0
@@ -47,12 +69,29 @@ class ServiceSettings(BaseModel):
     max_body: Count = 4 << 20
     """Bytes of a request."""
 
+    @property
+    def model(self) -> Settings:
+        """Settings of the model at the start."""
+        return self.found.settings
 
-_NUMBERS = ("timeout", "threads", "check_seconds", "max_users", "max_history", "max_top_k")
-NUMBERS = {f"SERVING_{name.upper()}": name for name in (*_NUMBERS, "max_body")}
+    @property
+    def kept_folder(self) -> Path:
+        """Where models that serve are kept."""
+        return self.kept or self.model.path("infer_load_path") / "served"
+
+    def newest(self) -> Found:
+        """The model as it is on disk now."""
+        return self.source.found()
+
+
+FIELDS = {
+    f"SERVING_{name.upper()}": name
+    for name in ServiceSettings.model_fields
+    if name not in ("source", "found", "keys")
+}
 VARIABLES = (
     *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_KEYS"),
-    *NUMBERS,
+    *FIELDS,
 )
 
 
@@ -68,12 +107,12 @@ def service_settings(
     ``epoch`` is a number or ``best``; empty: the best, where there is none the last.
     ``others`` are fields of ServiceSettings. Raises SettingsError and CheckpointError.
     """
-    model = settings_for(yaml, options, data)
-    checkpoint = checkpoint_of(model.path("infer_load_path"), epoch)
+    source = Source(yaml, tuple(options), data, epoch)
+    found = source.found()
     try:
-        return ServiceSettings(model=model, checkpoint=checkpoint, data=data, **others)
+        return ServiceSettings(source=source, found=found, **others)
     except ValidationError as error:
-        names = {name: variable for variable, name in NUMBERS.items()}
+        names = {name: variable for variable, name in FIELDS.items()}
         wrong = [
             f"{names.get(str(each['loc'][0]), each['loc'][0])}: {each['input']!r}: {each['msg']}"
             for each in error.errors()
@@ -114,5 +153,5 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         Path(data).resolve() if data else None,
         given.get("SERVING_EPOCH", ""),
         keys=Keys.parse(given.get("SERVING_KEYS", "")),
-        **{name: given[variable] for variable, name in NUMBERS.items() if variable in given},
+        **{name: given[variable] for variable, name in FIELDS.items() if variable in given},
     )

@@ -95,6 +95,20 @@ def test_by_hand():
     assert merge_interests(ids, scores, 2, [[5]]).ids.tolist() == [[7, 8]]
 
 
+def test_a_quota_by_hand():
+    # interest 0 gives 5 and no more; 7 then comes from interest 1, which gives no 8 after it
+    ids, scores = [[[5, 7], [7, 8]]], [[[0.9, 0.8], [0.7, 0.6]]]
+    merged = merge_interests(ids, scores, 3, quota=1)
+    assert merged.ids.tolist() == [[5, 7, -1]]
+    assert merged.interests.tolist() == [[0, 1, -1]]
+    np.testing.assert_allclose(merged.scores[0, :2], [0.9, 0.7])
+    assert merge_interests(ids, scores, 3, quota=2).ids.tolist() == [[5, 7, 8]]
+
+
+def test_a_score_that_is_no_number_is_no_candidate():
+    assert merge_interests([[[5, 7]]], [[[np.nan, 0.8]]], 2).ids.tolist() == [[7, -1]]
+
+
 def test_shapes_that_do_not_fit():
     with pytest.raises(SettingsError, match=r"\[B, K, k\]"):
         merge_interests(np.ones((2, 3)), np.ones((2, 3)), 5)

@@ -25,7 +25,13 @@ def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceS
             *options,
         ],
         trained.data,
-        **{"epoch": "0", "check_seconds": 0.2, "timeout": 10.0, **others},
+        **{
+            "epoch": "0",
+            "check_seconds": 0.2,
+            "timeout": 10.0,
+            "kept": folder / "kept",
+            **others,
+        },
     )
 
 

@@ -39,11 +39,12 @@ def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_pat
 
 
 @pytest.fixture
-def environment(trained):
+def environment(trained, tmp_path):
     return {
         "SERVING_DATA": str(trained.data),
         "SERVING_OPTIONS": f"runner.infer_load_path='{trained.checkpoints}' index.type=FLAT "
         "hyper_parameters.neg_samples=128",
+        "SERVING_KEPT": str(tmp_path / "kept"),
     }
 
 
@@ -54,7 +55,7 @@ def test_the_environment_is_read(environment, trained):
     )
     assert settings.timeout == 0.5
     assert settings.max_users == 7
-    assert settings.checkpoint == trained.checkpoints / "best"
+    assert settings.found.checkpoint == trained.checkpoints / "best"
     assert settings.model.hyper_parameters["item_count"] == 301
     assert "abc" not in repr(settings)
 

@@ -17,7 +17,8 @@ from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving.logs import JsonLines
-from paddlerec_milvus.serving.store import OTHER
+from paddlerec_milvus.serving.generations import OTHER, UNUSABLE
+from paddlerec_milvus.serving.store import CHECKPOINT
 
 POPULAR = [1, 2, 4, 5]  # without the history [3]
 
@@ -54,34 +55,43 @@ def test_a_collection_dropped_under_the_service_costs_the_model_and_no_answer(em
     assert empty.candidates([3])["source"] == ["model"]
 
 
-def test_vectors_of_another_checkpoint_are_noticed_and_not_searched(empty, make_settings):
+def test_an_insert_of_another_process_is_followed(empty, make_settings):
     empty.http.post("/insert")
     before = empty.candidates([3])["candidates"]
     with running(make_settings(epoch="1")) as newer:
+        assert newer.candidates([3])["candidates"] == before
+        newer.http.post("/insert")
+        after = newer.candidates([3])["candidates"]
+        assert after != before
+        until(lambda: empty.candidates([3])["candidates"] == after)
+        assert empty.ready()[0] == 200
+
+
+def test_vectors_of_a_model_that_is_not_here_are_not_searched(empty, make_settings, tmp_path):
+    empty.http.post("/insert")
+    with running(make_settings(epoch="1", kept=tmp_path / "elsewhere")) as newer:
         assert newer.ready() == (503, OTHER.reason)
         assert fallback_of(newer) == POPULAR
         newer.http.post("/insert")
         assert newer.candidates([3])["source"] == ["model"]
         until(lambda: empty.ready() == (503, OTHER.reason))
         assert fallback_of(empty) == POPULAR
-    empty.http.post("/insert")
-    assert empty.candidates([3])["candidates"] == before
 
 
-@pytest.mark.parametrize("change", ["fewer", "smaller", "index"])
+@pytest.mark.parametrize("change", ["unmarked", "smaller", "metric"])
 def test_other_vectors_are_told(empty, change):
-    vectors = empty.service.tower.item_vectors()[1:]
-    ids = np.arange(1, len(vectors) + 1)
-    if change == "fewer":
-        vectors, ids = vectors[:-1], ids[:-1]
+    tower = empty.service.model.tower
+    vectors = tower.item_vectors()[1:]
     if change == "smaller":
         vectors = vectors[:, :8]
-    metric = "L2" if change == "index" else "IP"
+    metric = "L2" if change == "metric" else "IP"
+    properties = {} if change == "unmarked" else {CHECKPOINT: tower.fingerprint}
     uri = empty.service.settings.model.milvus_uri
     with MilvusRetriever(uri, "mind_items", metric=metric, index=Flat()) as other:
-        other.build(vectors, ids)
-    reasons = {"index": "the collection cannot be used as it is"}
-    until(lambda: reasons.get(change, OTHER.reason) in empty.ready()[1])
+        other.build(vectors, np.arange(1, len(vectors) + 1), properties=properties)
+    reason = OTHER if change == "unmarked" else UNUSABLE
+    until(lambda: empty.ready() == (503, reason.reason))
+    assert fallback_of(empty) == POPULAR
 
 
 def test_a_collection_that_we_did_not_make_is_left_alone(empty):
@@ -90,7 +100,7 @@ def test_a_collection_that_we_did_not_make_is_left_alone(empty):
     until(lambda: "did not make" in empty.ready()[1])
     for path in ("/insert", "/delete"):
         answer = empty.http.post(path)
-        assert answer.status_code == 503
+        assert answer.status_code == 409
         assert "is left alone" in answer.json()["detail"]
     assert connection.call("has_collection", "mind_items")
     connection.close()
@@ -115,7 +125,7 @@ def test_a_search_that_fails_gives_popular_items(empty, monkeypatch):
 
     monkeypatch.setattr(MilvusRetriever, "search", fail)
     assert fallback_of(empty) == POPULAR
-    monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments, **options: 1 / 0)
     assert fallback_of(empty) == POPULAR
     assert empty.metric("serving_fallbacks_total", reason="failure") == 2
     monkeypatch.undo()
@@ -126,7 +136,9 @@ def test_no_request_waits_longer_than_the_deadline(make_settings, monkeypatch):
     with running(make_settings(timeout=0.5, threads=2)) as service:
         until(lambda: service.http.post("/insert").status_code == 200, 10)
         release = threading.Event()
-        monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments: release.wait(20))
+        monkeypatch.setattr(
+            MilvusRetriever, "search", lambda *arguments, **options: release.wait(20)
+        )
         waits: list[float] = []
 
         def ask() -> None:
@@ -149,10 +161,10 @@ def test_one_insert_or_delete_at_a_time(empty, monkeypatch):
     began, release = threading.Event(), threading.Event()
     build = MilvusRetriever.build
 
-    def slowly(*arguments):
+    def slowly(*arguments, **options):
         began.set()
         release.wait(20)
-        return build(*arguments)
+        return build(*arguments, **options)
 
     monkeypatch.setattr(MilvusRetriever, "build", slowly)
     first = threading.Thread(target=empty.http.post, args=("/insert",))

@@ -241,6 +241,27 @@ class DygraphModel:
         """What is put into the index: [item_count, D] float32, row 0 is padding."""
         return dy_model.item_vectors()
 
+    def vectors_of_features(self, dy_model, ids, codes):
+        """Vectors [n, D] of items by the ``codes`` [n, F] int64 of their features; 0 is unknown.
+
+        An item of the table (``ids`` [n] int64) brings its own embedding too; of any other the
+        features are all that is known. None: the model has no item features. ValueError: codes of
+        another table, or an item of which nothing is known.
+        """
+        if dy_model.item_features is None:
+            return None
+        sizes = np.array([len(table.weight) for table in dy_model.item_features.tables])
+        if codes.shape[1:] != sizes.shape or ((codes < 0) | (codes >= sizes)).any():
+            raise ValueError(f"codes of item features must be below {sizes.tolist()}, from 0")
+        own = (ids >= 1) & (ids < len(dy_model.item_emb.weight))
+        features, known = dy_model.item_features(paddle.to_tensor(codes))
+        parts = known + paddle.to_tensor(own[:, None].astype("float32"))
+        if (parts.numpy() == 0).any():
+            lost = ids[(parts.numpy() == 0)[:, 0]][0]
+            raise ValueError(f"item {lost} is new, and the model knows none of its features")
+        rows = paddle.to_tensor(np.where(own, ids, 0))  # row 0 is no vector
+        return dy_model.unit((dy_model.item_emb(rows) + features) / parts)
+
     def adapt_state_dict(self, state):
         """PaddleRec's MIND keeps a bias of zeros that nothing trains: drop it."""
         bias = state.get("embedding_bias")

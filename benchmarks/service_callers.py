@@ -1,0 +1,233 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Who asks the service and who searches with pymilvus: processes with a connection of each.
+
+The same process does both, by turns, so that both are measured by the same Python at the same cost.
+Run as a program it is one of them: ``service_callers.py FILE_DESCRIPTOR``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection as End
+from typing import Any, Protocol
+
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from paddlerec_milvus.bench.clients import START_SECONDS, Load, Outcome, joined, run_load
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.base import FloatArray
+
+HOST = "127.0.0.1"
+REQUEST_LIMIT = 30.0  # seconds
+LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class Way(Protocol):
+    """How requests are made."""
+
+    def connect(self) -> tuple[Callable[[Any], Any], Sequence[Any]]:
+        """A call, and what it is to be called with, one after the other."""
+        ...
+
+
+class Wire:
+    """One kept HTTP/1.1 connection that costs its process little; a call sends a whole request.
+
+    Raises RetrievalError for any answer but 200, and for one that is not the model's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._socket: socket.socket | None = None
+        self.head = b""
+
+    def __call__(self, request: bytes) -> bytes:
+        """The body; ``head`` keeps the answer's first lines."""
+        try:
+            body = self._exchanged(request)
+        except (OSError, ValueError) as problem:
+            self.close()
+            raise RetrievalError(f"the service at port {self._port}: {problem}") from problem
+        if not self.head.startswith(b"HTTP/1.1 200 ") or b'"fallback"' in body:
+            status = self.head.partition(b"\r\n")[0].decode("latin-1")
+            raise RetrievalError(f"{status}: {body[:300].decode('utf-8', 'replace')}")
+        return body
+
+    def _exchanged(self, request: bytes) -> bytes:
+        if self._socket is None:
+            self._socket = socket.create_connection((HOST, self._port), REQUEST_LIMIT)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(request)
+        received = b""
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            received += self._more()
+        self.head, length = received[:end], LENGTH.search(received, 0, end)
+        if length is None:
+            raise ValueError("an answer without Content-Length")
+        whole = end + 4 + int(length[1])
+        while len(received) < whole:
+            received += self._more()
+        return received[end + 4 :]
+
+    def _more(self) -> bytes:
+        assert self._socket is not None
+        if not (part := self._socket.recv(1 << 18)):
+            raise ConnectionError("the connection was closed")
+        return part
+
+    def close(self) -> None:
+        """Close it; the next call opens another."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+
+def post(path: str, body: bytes) -> bytes:
+    """A whole request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@dataclass(frozen=True, eq=False)
+class ByService:
+    """Whole HTTP ``requests`` to the service."""
+
+    port: int
+    requests: Sequence[bytes]
+
+    def connect(self) -> tuple[Wire, Sequence[bytes]]:
+        """A connection."""
+        return Wire(self.port), self.requests
+
+
+@dataclass(frozen=True, eq=False)
+class ByPymilvus:
+    """Searches of ``queries``, each [n, D], with pymilvus and nothing else."""
+
+    uri: str
+    token: str
+    collection: str
+    limit: int
+    search_params: Mapping[str, Any]
+    consistency: str
+    queries: Sequence[FloatArray]
+
+    def connect(self) -> tuple[Callable[[FloatArray], Any], Sequence[FloatArray]]:
+        """A client of its own; the hits' ids and scores are read, as lists."""
+        client = MilvusClient(self.uri, token=self.token, dedicated=True)
+
+        def search(queries: FloatArray) -> list[tuple[list[int], list[float]]]:
+            try:
+                found = client.search(
+                    self.collection,
+                    list(queries),
+                    limit=self.limit,
+                    search_params=self.search_params,
+                    consistency_level=self.consistency,
+                    timeout=REQUEST_LIMIT,
+                )
+            except MilvusException as problem:
+                raise RetrievalError(str(problem)) from problem
+            return [(hits.ids, hits.distances) for hits in found]
+
+        return search, self.queries
+
+
+class Callers:
+    """``count`` processes with a connection by each of ``ways``; a context manager."""
+
+    def __init__(self, count: int, ways: Mapping[str, Way]) -> None:
+        self._count, self._ways = count, dict(ways)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._ends: list[End] = []
+
+    def __enter__(self) -> Callers:
+        try:
+            for _ in range(self._count):
+                self._start()
+            self._ask([("connect", self._ways)] * self._count)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        here, there = Pipe()
+        number = there.fileno()
+        self._ends.append(here)
+        self._processes.append(
+            subprocess.Popen(
+                [sys.executable, __file__, str(number)],
+                pass_fds=[number],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        )
+        there.close()
+
+    def __exit__(self, *problem: object) -> None:
+        for end in self._ends:
+            end.close()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait()
+
+    def run(self, way: str, loads: Sequence[Load]) -> Outcome:
+        """A process for each of ``loads``, all started together."""
+        start = time.perf_counter() + START_SECONDS
+        return joined(self._ask([("run", way, load, start) for load in loads]))
+
+    def _ask(self, orders: Sequence[tuple[Any, ...]]) -> list[Any]:
+        used = self._ends[: len(orders)]
+        try:
+            for end, order in zip(used, orders, strict=True):
+                end.send(order)
+            answers = [end.recv() for end in used]
+        except (EOFError, OSError) as error:
+            raise RetrievalError("a caller process of the benchmark was lost") from error
+        for answer in answers:
+            if isinstance(answer, str):
+                raise RetrievalError(answer)
+        return answers
+
+
+def rotated(asked: Sequence[Any], first: int) -> list[Any]:
+    """``asked`` from the place ``first`` on, round to the one before."""
+    place = first % len(asked)
+    return [*asked[place:], *asked[:place]]
+
+
+def serve(end: End) -> None:
+    """Take an order, give its answer, until the pipe closes. An error is a string."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    connected: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {}
+    while True:
+        try:
+            order = end.recv()
+        except EOFError:
+            return
+        try:
+            if order[0] == "connect":
+                connected = {name: way.connect() for name, way in order[1].items()}
+                end.send(None)
+            else:
+                _, way, load, start = order
+                call, asked = connected[way]
+                end.send(run_load(call, rotated(asked, load.first), load, start))
+        except Exception:
+            end.send(f"a caller process of the benchmark failed:\n{traceback.format_exc()}")
+
+
+if __name__ == "__main__":
+    serve(End(int(sys.argv[1])))

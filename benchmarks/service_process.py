@@ -1,0 +1,103 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The candidate service under uvicorn in a process of its own, to be measured from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from paddlerec_milvus.bench.memory import MIB
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.server_files import free_ports
+
+SERVING = Path(__file__).resolve().parent.parent / "serving"
+HOST = "127.0.0.1"
+START_LIMIT = 120.0  # seconds: a large checkpoint is read
+STOP_LIMIT = 30.0
+LOG_LINES_SHOWN = 8
+
+
+class ServiceProcess:
+    """``uvicorn main:app`` with one worker, as a context manager; its log goes to ``log``.
+
+    ``environment`` holds its variables SERVING_… and MILVUS_…. Raises RetrievalError with the end
+    of the log when it does not start.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self.port = free_ports(1)[0]
+        self._environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> ServiceProcess:
+        command = [sys.executable, "-m", "uvicorn", "--app-dir", str(SERVING), "--host", HOST]
+        command += ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools", "main:app"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        try:
+            self.wait_for("/healthz", START_LIMIT)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait_for(self, path: str, seconds: float) -> None:
+        """Wait until ``path`` answers 200."""
+        end, last = time.monotonic() + seconds, "no answer"
+        while time.monotonic() < end:
+            if self._process is None or self._process.poll() is not None:
+                raise RetrievalError(f"the service has ended:\n{self._last_lines()}")
+            try:
+                with urllib.request.urlopen(self.url + path, timeout=5):
+                    return
+            except urllib.error.HTTPError as answer:
+                last = f"{answer.code} {answer.read().decode()}"
+            except OSError as problem:
+                last = str(problem)
+            time.sleep(0.1)
+        raise RetrievalError(f"{self.url}{path}: {last}, after {seconds:g} s")
+
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        return float(self._seen().memory_info().rss) / MIB
+
+    def cpu_seconds(self) -> float:
+        """Of all its threads, since it started."""
+        used = self._seen().cpu_times()
+        return float(used.user + used.system)
+
+    def _seen(self) -> psutil.Process:
+        if self._process is None:
+            raise RetrievalError("the service does not run")
+        return psutil.Process(self._process.pid)
+
+    def _last_lines(self) -> str:
+        lines = self._log.read_text("utf-8", "replace").splitlines()
+        return "\n".join(f"  {line[:300]}" for line in lines[-LOG_LINES_SHOWN:])

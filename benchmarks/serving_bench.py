@@ -1,0 +1,225 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What the measurements of the service share: a checkpoint served, and requests of test users."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from service_callers import ByPymilvus, ByService, Callers, Way, post
+from service_process import ServiceProcess
+
+from paddlerec_milvus.bench.clients import Load, Outcome, calls_of
+from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.command import model_parser, settings_for
+from paddlerec_milvus.config import Settings
+from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
+from paddlerec_milvus.retrieval.merge import merge_interests
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, Segment
+from paddlerec_milvus.retrieval.server import LocalMilvus
+from paddlerec_milvus.serving.client import Client
+
+COLLECTION = "serving_load"
+INDEX = ("type=HNSW", "M=16", "efConstruction=200", "ef=100")
+PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "grpcio")
+CHECKED_USERS = 200
+SETTLE_LIMIT = 60.0  # seconds
+READY_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A running service, and ways to ask it and the Milvus behind it.
+
+    ``ways``: raw and service for one user a request, "…, batch" for many, and "service, excluding"
+    with exclude_history. ``about`` says what is stored and asked.
+    """
+
+    service: ServiceProcess
+    ways: dict[str, Way]
+    index: Index
+    about: dict[str, Any]
+
+    def loads(self, connections: int, rate: float = 0.0, **how: Any) -> list[Load]:
+        """One for each of ``connections``, starting with users far apart; ``rate`` of all."""
+        step = max(1, self.about["data"]["users"] // connections)
+        return [
+            Load(self.index, 1, rate=rate / connections, first=number * step, **how)
+            for number in range(connections)
+        ]
+
+    def many(self, callers: Callers, way: str, connections: int, **how: Any) -> Outcome:
+        """What ``connections`` callers saw together."""
+        return callers.run(way, self.loads(connections, **how))
+
+
+def bench_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that say what is served and asked."""
+    parser = model_parser(description or "", "")
+    add = parser.add_argument
+    add("--epoch", default="best", metavar="N", help="the checkpoint: a number, or best (best)")
+    add("--server", default="local", metavar="URI", help="a running Milvus (one of our own)")
+    add("--users", type=int, default=2_000, metavar="N", help="of the test set (2,000)")
+    add("--top-k", type=int, default=50, metavar="K", help="candidates (50)")
+    add("--seed", type=int, default=1, metavar="N", help="draws the users (1)")
+    add("--connections", type=int, default=16, metavar="N", help="at a time (16)")
+    return parser
+
+
+def say(message: str) -> None:
+    """Progress."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def provenance(given: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    """What made the numbers."""
+    arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(given).items()}
+    installed = versions() | {name: version(name) for name in PACKAGES}
+    return {**bench.about, "parameters": arguments, "machine": machine(), "versions": installed}
+
+
+@contextmanager
+def served(given: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
+    """The checkpoint's items in a Milvus, the service on them, and requests of test users."""
+    from paddlerec_milvus.bench.trained import trained_workload  # paddle is slow to load
+
+    options = [f"index.{each}" for each in INDEX] + given.opt
+    options.append(f"milvus.collection={COLLECTION}")
+    settings = settings_for(given.config_yaml, options, given.data)
+    say("reading the checkpoint and the test users")
+    work = trained_workload(
+        "serving", given.config_yaml, given.data, options, given.epoch, given.users, given.seed
+    )
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-serving-")))
+        uri = given.server
+        if uri == "local":
+            say("starting Milvus")
+            uri = stack.enter_context(LocalMilvus(folder / "milvus")).uri
+        environment = {
+            "MILVUS_URI": uri,
+            "SERVING_YAML": given.config_yaml,
+            "SERVING_OPTIONS": shlex.join(options),
+            "SERVING_EPOCH": given.epoch,
+            "SERVING_KEPT": str(folder / "kept"),
+            **({} if given.data is None else {"SERVING_DATA": str(given.data.resolve())}),
+        }
+        say("starting the service")
+        service = stack.enter_context(ServiceProcess(environment, folder / "service.log"))
+        client = stack.enter_context(Client(service.url))
+        say(f"inserting {len(work.ids):,} items of {work.vectors.shape[1]} dimensions")
+        inserted = client.insert()
+        stack.callback(client.delete)
+        service.wait_for("/readyz", READY_LIMIT)
+        index = _index(settings)
+        ways = _ways(given, settings, work, Asked(uri, service.port, index, batch))
+        about = {
+            "data": work.described(),
+            "inserted": inserted.model_dump(),
+            "index": dict(settings.index),
+            "segments": [each._asdict() for each in _settled(settings, uri, index)],
+            "same_lists": same_lists(ways, given.top_k),
+        }
+        say(f"lists of the service that are pymilvus' hits, merged: {about['same_lists']:.1%}")
+        yield Bench(service, ways, index, about)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where requests go, and how many users a large one has."""
+
+    uri: str
+    port: int
+    index: Index
+    batch: int
+
+
+def _index(settings: Settings) -> Index:
+    parameters = {key: value for key, value in settings.index.items() if key != "type"}
+    return index_from_settings(str(settings.index["type"]), parameters)
+
+
+def _ways(
+    given: argparse.Namespace, settings: Settings, work: Workload, asked: Asked
+) -> dict[str, Way]:
+    k = given.top_k
+    raw = ByPymilvus(
+        asked.uri,
+        os.environ.get("MILVUS_TOKEN", ""),
+        COLLECTION,
+        k,
+        {"metric_type": settings.retrieval.metric, "params": asked.index.search_params(k)},
+        settings.milvus.consistency,
+        calls_of(work.interests, Load(asked.index, k)),
+    )
+    histories = [history.tolist() for history in work.histories]
+    one, large = grouped(histories, 1), grouped(histories, asked.batch)
+
+    def by_service(groups: Sequence[list[list[int]]], exclude_history: bool) -> ByService:
+        bodies = [
+            {"hist_item": each, "top_k": k, "exclude_history": exclude_history} for each in groups
+        ]
+        return ByService(
+            asked.port, [post("/candidates", json.dumps(body).encode()) for body in bodies]
+        )
+
+    return {
+        "raw": raw,
+        "raw, batch": replace(
+            raw, queries=calls_of(work.interests, Load(asked.index, k, users=asked.batch))
+        ),
+        "service": by_service(one, False),
+        "service, batch": by_service(large, False),
+        "service, excluding": by_service(one, True),
+    }
+
+
+def grouped(histories: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+    """Users of each request, as ``calls_of`` takes them: the last ones go on with the first."""
+    users = len(histories)
+    return [
+        [histories[(start + place) % users] for place in range(size)]
+        for start in range(0, users, size)
+    ]
+
+
+def _settled(settings: Settings, uri: str, index: Index) -> list[Segment]:
+    """Wait until the server has taken over all rows into flushed segments; these."""
+    end = time.monotonic() + SETTLE_LIMIT
+    token, metric = os.environ.get("MILVUS_TOKEN", ""), settings.retrieval.metric
+    with MilvusRetriever(uri, COLLECTION, token=token, metric=metric, index=index) as retriever:
+        while True:
+            segments = retriever.segments()
+            if all(each.flushed for each in segments) or time.monotonic() > end:
+                return segments
+            time.sleep(1)
+
+
+def same_lists(ways: dict[str, Way], top_k: int) -> float:
+    """The share of users whose list from the service is that of pymilvus' hits, merged."""
+    search, queries = ways["raw"].connect()
+    call, requests = ways["service"].connect()
+    same = []
+    for asked, request in list(zip(queries, requests, strict=True))[:CHECKED_USERS]:
+        hits = search(asked)
+        longest = max(len(ids) for ids, _ in hits)
+        ids = np.full((1, len(hits), longest), -1, np.int64)
+        scores = np.full(ids.shape, -np.inf, np.float32)
+        for row, (found, distances) in enumerate(hits):
+            ids[0, row, : len(found)], scores[0, row, : len(found)] = found, distances
+        merged = merge_interests(ids, scores, top_k).ids[0]
+        same.append(json.loads(call(request))["candidates"][0] == merged[merged > 0].tolist())
+    return float(np.mean(same))

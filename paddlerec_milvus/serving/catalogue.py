@@ -1,0 +1,123 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What is known of the items beside their vectors: how many, titles, categories."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from paddlerec_milvus.data.prepared import ITEMS, read_categories, read_titles
+from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.retrieval.base import IntArray
+
+logger = logging.getLogger(__name__)
+
+NO_CATEGORY = -1
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_END = b"\n"
+
+
+class Catalogue:
+    """Items 1 … ``total``, 1 the most popular; ``titles`` and ``categories`` of those with one.
+
+    Nothing changes after it is made: any thread may use it.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        titles: Mapping[int, str] | None = None,
+        categories: Mapping[int, str] | None = None,
+    ) -> None:
+        self.total = total
+        self.titles: Mapping[int, str] = titles or {}
+        self.categories: Mapping[int, str] = categories or {}
+        self._category_numbers, self._by_item = _numbered(self.categories, total)
+        self._titled, self._text, self._starts = _searchable(self.titles, total)
+
+    def category_numbers(self, items: IntArray) -> IntArray:
+        """A number for the category of each of ``items`` (any shape), -1 for those without one."""
+        inside = (items >= 1) & (items <= self.total)
+        return np.where(inside, self._by_item[np.where(inside, items, 0)], NO_CATEGORY)
+
+    def items_of(self, categories: Collection[str]) -> IntArray:
+        """The items of these categories, the most popular first."""
+        numbers = [self._category_numbers.get(name, NO_CATEGORY) for name in categories]
+        wanted = np.array([number for number in numbers if number != NO_CATEGORY], np.int64)
+        return np.flatnonzero(np.isin(self._by_item, wanted))
+
+    def search_titles(self, q: str, limit: int = 20) -> list[int]:
+        """At most ``limit`` items with all words of ``q`` in their titles, the most popular first.
+
+        Case and accents do not count, and a word may be a part of one. Without a word: the most
+        popular items, titled or not.
+        """
+        words = [word.encode("utf-8", "replace") for word in _folded(q).split()]
+        if not words:
+            return list(range(1, min(limit, self.total) + 1))
+        lines = list(islice(_lines_with(words, self._text), limit))
+        items: list[int] = self._titled[np.searchsorted(self._starts, lines)].tolist()
+        return items
+
+
+def read_catalogue(folder: Path | None, total: int) -> Catalogue:
+    """Titles and categories of ``items.csv`` in a prepared folder; without one there are none."""
+    if folder is None or not (folder / ITEMS).is_file():
+        return Catalogue(total)
+    try:
+        return Catalogue(total, read_titles(folder), read_categories(folder))
+    except DataError as error:
+        logger.warning("no titles and no categories: %s", error)
+        return Catalogue(total)
+
+
+def _numbered(categories: Mapping[int, str], total: int) -> tuple[dict[str, int], IntArray]:
+    """A number for each name, and the number of each item [total + 1], -1 for none."""
+    by_item = np.full(total + 1, NO_CATEGORY, np.int64)
+    known = {item: name for item, name in categories.items() if 1 <= item <= total}
+    numbers = {name: number for number, name in enumerate(sorted(set(known.values())))}
+    by_item[list(known)] = [numbers[name] for name in known.values()]
+    return numbers, by_item
+
+
+def _searchable(titles: Mapping[int, str], total: int) -> tuple[IntArray, bytes, IntArray]:
+    """Titled items by falling popularity, their folded titles a line each, where lines start."""
+    items = sorted(item for item in titles if 1 <= item <= total)
+    text = "".join(" ".join(titles[item].split()) + "\n" for item in items)
+    folded = _folded(text).encode("utf-8", "replace")
+    ends = np.flatnonzero(np.frombuffer(folded, np.uint8) == ord(_END))
+    starts = np.append(0, ends + 1)[: len(items)]
+    return np.array(items, np.int64), folded, starts
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    lower = text.casefold()
+    if lower.isascii():
+        return lower
+    return _ACCENTS.sub("", unicodedata.normalize("NFKD", lower))
+
+
+def _lines_with(words: Sequence[bytes], text: bytes) -> Iterator[int]:
+    """Where the lines of ``text`` start that hold all ``words``.
+
+    The next place of each word is looked for; the line of the furthest is the first that can hold
+    all, so common words are skipped along with the rare one.
+    """
+    start = 0
+    while True:
+        hits = [text.find(word, start) for word in words]
+        if min(hits) < 0:
+            return
+        line = text.rfind(_END, 0, max(hits)) + 1
+        if min(hits) >= line:
+            yield line
+            start = text.find(_END, line) + 1
+        else:
+            start = line

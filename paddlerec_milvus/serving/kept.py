@@ -1,0 +1,84 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The models whose vectors lie in Milvus, kept by their fingerprint.
+
+Training may write over a checkpoint at any time. What serves, and what a rollback goes back to,
+must still be there after a restart: so an insert puts a copy aside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from paddlerec_milvus.checkpoint import PREFIX
+from paddlerec_milvus.config import Settings
+from paddlerec_milvus.data.prepared import ITEMS
+from paddlerec_milvus.errors import CheckpointError
+
+PARAMETERS = f"{PREFIX}.pdparams"
+HYPER_PARAMETERS = "hyper_parameters.json"
+
+
+class Found(NamedTuple):
+    """A model on disk."""
+
+    settings: Settings
+    checkpoint: Path
+    """The folder of rec.pdparams."""
+    data: Path | None
+    """The folder of items.csv, for titles and categories."""
+
+    def fingerprint(self) -> str:
+        """Of the parameters; CheckpointError: there are none."""
+        file = self.checkpoint / PARAMETERS
+        try:
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+class Kept:
+    """Copies of models in ``folder``, one folder for each fingerprint."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, found: Found, fingerprint: str) -> None:
+        """Put a copy aside, whole or not at all; CheckpointError: it cannot be written."""
+        place = self._folder / fingerprint
+        if place.is_dir():
+            return
+        fresh = self._folder / f".{fingerprint}.new"
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            shutil.copyfile(found.checkpoint / PARAMETERS, fresh / PARAMETERS)
+            values = json.dumps(dict(found.settings.hyper_parameters))
+            (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
+            if found.data is not None and (found.data / ITEMS).is_file():
+                shutil.copyfile(found.data / ITEMS, fresh / ITEMS)
+            fresh.rename(place)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CheckpointError(f"{place}: cannot be written: {reason}") from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def get(self, fingerprint: str, settings: Settings) -> Found | None:
+        """The model of a fingerprint with ``settings`` but for its own hyper-parameters."""
+        place = self._folder / fingerprint
+        try:
+            values = json.loads((place / HYPER_PARAMETERS).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return Found(settings.model_copy(update={"hyper_parameters": values}), place, place)
+
+    def only(self, fingerprints: Collection[str]) -> None:
+        """Remove all others."""
+        for place in self._folder.glob("*/"):
+            if place.name not in fingerprints:
+                shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,120 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What goes over the wire for changes of items and for users that the service knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
+from paddlerec_milvus.serving.schemas import Consistency, Ids, Weight
+
+MOST_ITEMS = 1_000  # in one request
+LARGEST_ITEM = 2**63 - 1
+FLOAT32 = float(np.finfo(np.float32).max)
+
+
+def _short(category: str) -> str:
+    if len(category.encode()) > CATEGORY_BYTES:
+        raise ValueError(f"at most {CATEGORY_BYTES} bytes of UTF-8")
+    return category
+
+
+StoredId = Annotated[int, Field(ge=1, le=LARGEST_ITEM)]
+Number = Annotated[float, Field(ge=-FLOAT32, le=FLOAT32, allow_inf_nan=False)]
+Vector = Annotated[list[Number], Field(min_length=1, fail_fast=True)]
+Features = Annotated[dict[str, str], Field(min_length=1)]
+Category = Annotated[str, AfterValidator(_short)]
+
+ITEMS_EXAMPLE: dict[str, Any] = {"items": [{"id": 7, "vector": [0.6, 0.8], "category": "books"}]}
+EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
+
+
+class Item(BaseModel):
+    """An item by its vector, or by its features."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: StoredId
+    vector: Annotated[Vector | None, Field(description="As the serving model makes them")] = None
+    features: Annotated[
+        Features | None,
+        Field(description="Values by column, for a model that was trained with item features"),
+    ] = None
+    category: Annotated[
+        Category | None, Field(description="Absent: that of the catalogue, if the item is in it")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Item:
+        if (self.vector is None) == (self.features is None):
+            raise ValueError("an item needs either a vector or features")
+        return self
+
+
+class ItemsRequest(BaseModel):
+    """Items that are new, or whose vectors have changed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [ITEMS_EXAMPLE]}
+    )
+
+    items: Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)]
+    checkpoint: Annotated[
+        str | None,
+        Field(description="Fingerprint of the model that made the vectors; checked where given"),
+    ] = None
+
+
+class ItemsAnswer(BaseModel):
+    """How many items were stored, and whose vectors lie beside them."""
+
+    upserted: int
+    checkpoint: str
+
+
+class ItemDeleteAnswer(BaseModel):
+    """The item that is not stored any more."""
+
+    deleted: int
+
+
+class EventsRequest(BaseModel):
+    """Items that the user has clicked, oldest first."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [EVENTS_EXAMPLE]}
+    )
+
+    items: Annotated[Ids, Field(min_length=1)]
+
+
+class EventsAnswer(BaseModel):
+    """The user after the clicks."""
+
+    user: int
+    history: int
+    """Clicks that are kept of the user."""
+    unknown: int
+    """Ids that the model does not know; they are not kept."""
+
+
+class UserDeleteAnswer(BaseModel):
+    """The user of whom nothing is stored any more."""
+
+    deleted: int
+
+
+class UserCandidatesQuery(BaseModel):
+    """How the candidates of a stored user are wanted: as in a request for candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: Annotated[int, Field(ge=1)] = 50
+    exclude_history: bool = True
+    diversity: Weight = 0.0
+    quota: Annotated[int | None, Field(ge=1)] = None
+    titles: bool = False
+    consistency: Consistency | None = None

@@ -1,0 +1,110 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Requests on a timetable, so many a second whatever the answers do, and what came of each."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+import types
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+MOST_WAITING = 128  # requests under way at a time
+GIVE_UP = 30.0  # seconds that a request may take at all
+
+
+class Answer(NamedTuple):
+    """Of one request."""
+
+    at: float
+    """``time.monotonic`` when it was sent."""
+    seconds: float
+    status: int
+    """0: none, ``text`` is the reason."""
+    text: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+    @property
+    def source(self) -> str:
+        """model, popular, fallback … of the first user."""
+        return str(self.body["source"][0])
+
+
+class Asking:
+    """Sends ``rate`` POST /candidates a second to ``url``, with ``bodies`` in turn, till the end.
+
+    A context manager; ``answers`` grows meanwhile and is complete afterwards.
+    """
+
+    def __init__(self, url: str, bodies: Sequence[dict[str, Any]], rate: float = 50.0) -> None:
+        self.answers: list[Answer] = []
+        self._address = urlsplit(url).netloc
+        self._bodies = [json.dumps(body) for body in bodies]
+        self._pause = 1 / rate
+        self._end = threading.Event()
+        self._kept = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+        self._pool = ThreadPoolExecutor(MOST_WAITING, "asking")
+        self._clock = threading.Thread(target=self._run, name="asking")
+
+    def __enter__(self) -> Asking:
+        self._clock.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._clock.join()
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+    def since(self, moment: float) -> list[Answer]:
+        """Answers to what was sent after ``moment``."""
+        return [answer for answer in list(self.answers) if answer.at >= moment]
+
+    def longest(self) -> float:
+        """Seconds of the slowest answer."""
+        return max(answer.seconds for answer in self.answers)
+
+    def failed(self) -> list[Answer]:
+        """Those without 200."""
+        return [answer for answer in self.answers if answer.status != 200]
+
+    def _run(self) -> None:
+        planned, number = time.monotonic(), 0
+        while not self._end.wait(max(0.0, planned - time.monotonic())):
+            self._pool.submit(self._ask, self._bodies[number % len(self._bodies)])
+            planned, number = planned + self._pause, number + 1
+
+    def _ask(self, body: str) -> None:
+        began = time.monotonic()
+        try:
+            status, text = self._exchanged(body)
+        except (OSError, http.client.HTTPException) as problem:
+            self._kept.connection = None
+            status, text = 0, f"{type(problem).__name__}: {problem}"
+        self.answers.append(Answer(began, time.monotonic() - began, status, text))
+
+    def _exchanged(self, body: str) -> tuple[int, str]:
+        connection = getattr(self._kept, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection(self._address, timeout=GIVE_UP)
+            self._kept.connection = connection
+            self._connections.append(connection)
+        connection.request("POST", "/candidates", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()

@@ -1,0 +1,186 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""``uvicorn main:app`` as a process that can be killed, and the model's folder that it serves.
+
+The process is forked from one that has loaded paddle already: it starts in a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from running_service import until
+from support import ROOT
+
+from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.retrieval.candidates import search_users
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.server_files import free_ports
+from paddlerec_milvus.serving.settings import service_settings
+from paddlerec_milvus.zoo import ModelFolder
+
+SERVING = str(ROOT / "serving")
+HISTORIES = [[3, 7], [12, 40, 41], [5], [100, 101, 102, 9], [250, 17]]
+TOP_K = 20
+START_SECONDS = 60.0
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look is too much
+
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(["paddlerec_milvus.serving.app", "paddle"])
+
+
+class Folder:
+    """Where training leaves its checkpoint and a service finds it: one at a time."""
+
+    def __init__(self, trained: Any, place: Path) -> None:
+        self.place = place
+        self._trained = trained
+        self._live = place / "live"
+        self.put(0)
+
+    def put(self, epoch: int) -> None:
+        """Write the checkpoint of ``epoch`` over the one that is there."""
+        target = self._live / "0"
+        target.mkdir(parents=True, exist_ok=True)
+        fresh = target / "fresh"
+        shutil.copyfile(self._trained.checkpoints / str(epoch) / "rec.pdparams", fresh)
+        fresh.replace(target / "rec.pdparams")
+
+    def options(self, collection: str) -> list[str]:
+        """As a command line gives them."""
+        return [
+            f"runner.infer_load_path={self._live}",
+            f"milvus.collection={collection}",
+            "index.type=FLAT",
+            "hyper_parameters.neg_samples=128",
+        ]
+
+    def environment(
+        self, uri: str, collection: str = "faults", timeout: float = 1.0
+    ) -> dict[str, str]:
+        """Of a service on this folder."""
+        return {
+            "MILVUS_URI": uri,
+            "SERVING_DATA": str(self._trained.data),
+            "SERVING_OPTIONS": shlex.join(self.options(collection)),
+            "SERVING_KEPT": str(self.place / f"kept_{collection}"),
+            "SERVING_TIMEOUT": str(timeout),
+        }
+
+    def lists(self, epoch: int) -> list[list[int]]:
+        """What the model of ``epoch`` answers to HISTORIES: by exact search, without a service."""
+        settings = service_settings(
+            "mind/config.yaml", self.options("none"), self._trained.data
+        ).model
+        encoder = Encoder(settings, ModelFolder(settings.model_dir))
+        encoder.load(self._trained.checkpoints / str(epoch))
+        table = encoder.item_vectors()
+        exact = ExactRetriever(table[1:], range(1, len(table)), settings.retrieval.metric)
+        found = []
+        for history in HISTORIES:
+            padded = [history + [0] * (encoder.maxlen - len(history))]
+            interests = encoder.interests(_ints(padded), _ints([len(history)]))
+            found.append(search_users(exact, interests, TOP_K, [history]).ids[0].tolist())
+        return found
+
+
+def _ints(values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    return np.array(values, np.int64)
+
+
+class ForkedService:
+    """A service with ``environment``; a context manager that ends it in order."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.port = free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._environment = environment
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def __enter__(self) -> ForkedService:
+        self.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.http.close()
+        process = self._process
+        if process is not None and process.is_alive():
+            process.terminate()
+            process.join(30)
+            assert not process.is_alive()
+
+    def start(self, ready: bool = False) -> None:
+        """Start it and wait until it answers, or until it is ready to answer with the model."""
+        arguments = (self._environment, self.port, str(self.log))
+        self._process = forks.Process(target=_serve, args=arguments)
+        self._process.start()
+        until(lambda: self.status("/readyz" if ready else "/healthz") == 200, START_SECONDS)
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.join()
+
+    @property
+    def process_id(self) -> int:
+        """Its number."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def status(self, path: str) -> int:
+        """Of a GET; 0: no answer."""
+        try:
+            return self.http.get(path).status_code
+        except httpx.HTTPError:
+            assert self._process is not None
+            assert self._process.is_alive(), self.log.read_text()[-2000:]
+            return 0
+
+    def insert(self) -> dict[str, Any]:
+        """Of what is in the folder now; it must succeed."""
+        answer = self.http.post("/insert")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def lists(self) -> list[list[int]]:
+        """Of HISTORIES, all by a model."""
+        body = {"hist_item": HISTORIES, "top_k": TOP_K}
+        answer = self.http.post("/candidates", json=body).json()
+        assert set(answer["source"]) == {"model"}, answer
+        found: list[list[int]] = answer["candidates"]
+        return found
+
+    def seconds_until(self, path: str, status: int, within: float) -> float:
+        """How long it takes until ``path`` answers with ``status``."""
+        began = time.monotonic()
+        until(lambda: self.status(path) == status, within)
+        return time.monotonic() - began
+
+
+def _serve(environment: dict[str, str], port: int, log: str) -> None:
+    """In the new process: what ``uvicorn --app-dir serving --port … main:app`` does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open(log, "ab") as sink:  # noqa: PTH123
+        for descriptor in (1, 2):
+            os.dup2(sink.fileno(), descriptor)
+    os.environ.pop("MILVUS_TOKEN", None)
+    os.environ.update(environment)
+    uvicorn.main(["--app-dir", SERVING, "--port", str(port), "main:app"])

@@ -1,0 +1,78 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A network that fails between the service and a real Milvus, under 50 requests a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from asking import Asking
+from forked_service import HISTORIES, Folder, ForkedService
+from proxy import Fault, Proxy
+from running_service import until
+
+pytestmark = pytest.mark.server
+
+DEADLINE = 1.0
+SLACK = 0.5  # that an answer may take beyond the deadline
+SEEN = 5.0  # within which /readyz tells of a fault, and of its end
+BODIES = [{"hist_item": [history], "top_k": 10} for history in HISTORIES]
+
+
+class Through(NamedTuple):
+    service: ForkedService
+    proxy: Proxy
+
+
+@pytest.fixture(scope="module")
+def through(server, trained, tmp_path_factory) -> Iterator[Through]:
+    """A service that reaches the server through a proxy."""
+    place = tmp_path_factory.mktemp("through")
+    with Proxy(server.port, delay=3 * DEADLINE) as proxy:
+        environment = Folder(trained, place).environment(proxy.uri, "faults_network", DEADLINE)
+        with ForkedService(environment, place / "log") as service:
+            service.insert()
+            yield Through(service, proxy)
+            assert service.http.post("/delete").status_code == 200
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.CUT, Fault.REFUSE, Fault.DELAY])
+def test_a_fault_costs_no_request_more_than_its_deadline(through, fault):
+    service, proxy = through
+    until(lambda: service.status("/readyz") == 200)
+    with Asking(service.url, BODIES) as asking:
+        until(lambda: len(asking.answers) > 25)
+        proxy.fault = fault
+        try:
+            gone = service.seconds_until("/readyz", 503, SEEN)
+            noticed = time.monotonic()
+            until(lambda: len(asking.since(noticed)) > 25)
+        finally:
+            proxy.fault = Fault.NONE
+        back = service.seconds_until("/readyz", 200, SEEN)
+        recovered = time.monotonic()
+        until(lambda: len(asking.since(recovered)) > 25)
+    print(
+        f"{fault.name}: {len(asking.answers)} requests, longest {asking.longest():.2f} s, "
+        f"/readyz 503 after {gone:.2f} s, 200 again {back:.2f} s after the fault's end"
+    )
+    assert not asking.failed()
+    assert asking.longest() < DEADLINE + SLACK
+    assert asking.since(noticed)[5].source == "fallback"
+    assert asking.answers[0].source == "model"
+    assert asking.since(recovered)[-1].source == "model"
+
+
+def test_connections_that_are_cut_once_are_opened_again(through):
+    service, proxy = through
+    until(lambda: service.status("/readyz") == 200)
+    with Asking(service.url, BODIES) as asking:
+        until(lambda: len(asking.answers) > 25)
+        proxy.fault = Fault.CUT
+        proxy.fault = Fault.NONE
+        cut = time.monotonic()
+        until(lambda: [answer.source for answer in asking.since(cut)][-25:] == ["model"] * 25, SEEN)
+    assert not asking.failed()
+    assert asking.longest() < DEADLINE + SLACK

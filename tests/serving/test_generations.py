@@ -1,0 +1,147 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A new model takes the place of the old one whole, and the old one can come back."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from running_service import Running, running, until
+
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval import versions
+from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.generations import FAILING, FAILURES
+
+HISTORIES = [[3], [7, 9], [11, 12, 13]]
+
+
+@pytest.fixture
+def growing(trained, tmp_path, make_settings):
+    """Settings on a checkpoint folder of its own, and a function that trains it on."""
+    folder = tmp_path / "out"
+
+    def train(epoch: str) -> None:
+        shutil.rmtree(folder / "0", ignore_errors=True)
+        shutil.copytree(trained.checkpoints / epoch, folder / "0")
+
+    train("0")
+    return make_settings(f"runner.infer_load_path={folder}"), train
+
+
+def lists(service: Running) -> list[list[int]]:
+    found = service.candidates(*HISTORIES)
+    assert found["source"] == ["model"] * len(HISTORIES)
+    candidates: list[list[int]] = found["candidates"]
+    return candidates
+
+
+def version(service: Running) -> int:
+    return int(service.metric("serving_collection_version"))
+
+
+def test_insert_takes_what_training_wrote_and_rollback_goes_back(growing):
+    settings, train = growing
+    with running(settings) as service:
+        first = service.http.post("/insert").json()
+        old = lists(service)
+        train("1")
+        assert lists(service) == old
+        second = service.http.post("/insert").json()
+        assert second["checkpoint"] != first["checkpoint"]
+        new = lists(service)
+        assert new != old
+        assert version(service) == 2
+
+        back = service.http.post("/rollback").json()
+        assert back == {"collection": "mind_items_v1", "checkpoint": first["checkpoint"]}
+        assert lists(service) == old
+        assert version(service) == 1
+        service.http.post("/rollback")
+        assert lists(service) == new
+
+
+def test_a_restart_serves_what_served_though_training_went_on(growing):
+    settings, train = growing
+    with running(settings) as service:
+        service.http.post("/insert")
+        old = lists(service)
+    train("1")
+    with running(settings) as service:
+        assert lists(service) == old
+        service.http.post("/insert")
+        assert lists(service) != old
+        service.http.post("/rollback")
+        assert lists(service) == old
+
+
+def test_the_last_two_are_kept(growing):
+    settings, train = growing
+    with running(settings) as service:
+        assert service.http.post("/rollback").status_code == 503
+        for epoch in ("0", "1", "0", "1"):
+            train(epoch)
+            assert service.http.post("/insert").status_code == 200
+        connection = Connection(settings.model.milvus_uri)
+        assert versions.version_names(connection, "mind_items") == {
+            3: "mind_items_v3",
+            4: "mind_items_v4",
+        }
+        connection.close()
+        assert len(list(settings.kept_folder.iterdir())) == 2
+        assert service.http.post("/delete").json() == {"deleted": 300}
+        assert service.http.get("/count").json() == {"count": 0}
+
+
+def test_an_index_that_finds_too_little_does_not_serve(growing, monkeypatch):
+    settings, train = growing
+    with running(settings) as service:
+        service.http.post("/insert")
+        old = lists(service)
+        train("1")
+        monkeypatch.setattr("paddlerec_milvus.serving.store.index_recall", lambda *_: np_share(0.4))
+        answer = service.http.post("/insert")
+        assert answer.status_code == 409
+        assert "finds 0.400 of the 50 true neighbours, less than 0.5" in answer.json()["detail"]
+        assert lists(service) == old
+        assert version(service) == 1
+
+
+def np_share(share: float):
+    import numpy as np
+
+    return np.array([share])
+
+
+def test_what_a_killed_insert_left_goes_at_the_next_start(make_settings):
+    settings = make_settings()
+    with running(settings) as service:
+        service.http.post("/insert")
+        old = lists(service)
+    connection = Connection(settings.model.milvus_uri)
+    connection.create_collection("mind_items_v2", 128, versions.mark("mind_items"))
+    with running(settings) as service:
+        assert lists(service) == old
+        assert not connection.call("has_collection", "mind_items_v2")
+    connection.close()
+
+
+def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
+    empty.http.post("/insert")
+    tried = []
+
+    def fail(*arguments, **options):
+        tried.append(1)
+        raise RetrievalError("away")
+
+    monkeypatch.setattr(empty.service, "look", lambda: None)
+    monkeypatch.setattr(MilvusRetriever, "search", fail)
+    for _ in range(FAILURES + 5):
+        assert empty.candidates([3])["source"] == ["fallback"]
+    assert len(tried) == FAILURES
+    assert empty.ready() == (503, FAILING.reason)
+    assert empty.metric("serving_breaker_open") == 1
+    monkeypatch.undo()
+    until(lambda: empty.candidates([3])["source"] == ["model"])
+    assert empty.metric("serving_breaker_open") == 0

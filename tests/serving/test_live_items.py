@@ -1,0 +1,240 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Items that come, change and go while the service runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from running_service import Running, running
+
+from paddlerec_milvus.serving.keys import Keys
+
+NEW = 2**63 - 1  # no item of the model
+
+
+@pytest.fixture
+def shop(empty: Running) -> Running:
+    """A service with vectors, for tests that change them."""
+    assert empty.http.post("/insert").status_code == 200
+    return empty
+
+
+def vector_for(service: Running, history: list[int]) -> list[float]:
+    """The vector of an item that a user of ``history`` gets first: one of the interests."""
+    answering = service.service.current
+    assert answering is not None
+    histories = np.zeros((1, answering.model.tower.maxlen), np.int64)
+    histories[0, : len(history)] = history
+    lengths = np.array([len(history)], np.int64)
+    encoder = answering.model.tower._encoder
+    (interests,) = answering.model.tower._thread.submit(
+        encoder.interests, histories, lengths
+    ).result()
+    vector: list[float] = interests[0].tolist()
+    return vector
+
+
+def put(service: Running, *items: dict[str, Any], **others: Any) -> dict[str, Any]:
+    answer = service.http.post("/items", json={"items": list(items), **others})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def first(service: Running, history: list[int]) -> int:
+    found = service.candidates(history, top_k=5, consistency="Strong")
+    best: int = found["candidates"][0][0]
+    return best
+
+
+def count(service: Running) -> int:
+    found: int = service.http.get("/count").json()["count"]
+    return found
+
+
+def test_an_item_that_is_put_is_found_and_one_that_is_deleted_is_not(shop):
+    vector, checkpoint = vector_for(shop, [3, 7]), shop.http.get("/readyz").json()["checkpoint"]
+    assert first(shop, [3, 7]) != NEW
+    answer = put(shop, {"id": NEW, "vector": vector, "category": "fresh"}, checkpoint=checkpoint)
+    assert answer == {"upserted": 1, "checkpoint": checkpoint}
+    assert first(shop, [3, 7]) == NEW
+    assert count(shop) == 301
+
+    for _ in range(2):
+        answer = shop.http.delete(f"/items/{NEW}")
+        assert answer.status_code == 200
+        assert answer.json() == {"deleted": NEW}
+    assert first(shop, [3, 7]) != NEW
+    assert count(shop) == 300
+
+
+def test_the_vector_of_an_item_of_the_model_can_change(shop):
+    vector, far = vector_for(shop, [3, 7]), first(shop, [3, 7]) % 300 + 1
+    put(shop, {"id": far, "vector": vector})
+    assert first(shop, [3, 7]) == far
+    assert count(shop) == 300
+    assert shop.ready()[0] == 200
+    shop.http.post("/insert")
+    assert first(shop, [3, 7]) != far
+
+
+def test_an_item_keeps_the_category_of_the_catalogue_unless_it_brings_one(shop):
+    vector = vector_for(shop, [3, 7])
+    answering = shop.service.current
+    named = answering.model.catalogue.categories
+    put(
+        shop,
+        *({"id": 5, "vector": vector}, {"id": NEW, "vector": vector}),
+        *({"id": 6, "vector": vector, "category": "new"}, {"id": 8, "vector": vector}),
+    )
+    for category, expected in ((named[5], True), ("new", False), ("", False)):
+        asked = {"filter": f"category == {json.dumps(category)}", "consistency": "Strong"}
+        found = answering.retriever.search([vector], 300, **asked)
+        assert (5 in found.ids) == expected
+        assert (6 in found.ids) == (category == "new")
+        assert (NEW in found.ids) == (category == "")
+
+
+def wrong_items(vector: list[float]) -> dict[str, Any]:
+    good = {"id": 7, "vector": vector}
+    return {
+        "short": {"items": [good | {"vector": vector[:-1]}]},
+        "long": {"items": [good | {"vector": [*vector, 0.0]}]},
+        "empty": {"items": [good | {"vector": []}]},
+        "nan": {"items": [good | {"vector": [math.nan, *vector[1:]]}]},
+        "infinite": {"items": [good | {"vector": [-math.inf, *vector[1:]]}]},
+        "huge": {"items": [good | {"vector": [1e300, *vector[1:]]}]},
+        "length": {"items": [good | {"vector": [2 * value for value in vector]}]},
+        "zero": {"items": [good | {"vector": [0.0] * len(vector)}]},
+        "words": {"items": [good | {"vector": ["1"] * len(vector)}]},
+        "nested": {"items": [good | {"vector": [vector]}]},
+        "id 0": {"items": [good | {"id": 0}]},
+        "id 2^63": {"items": [good | {"id": 2**63}]},
+        "id huge": {"items": [good | {"id": 10**400}]},
+        "id float": {"items": [good | {"id": 7.5}]},
+        "id word": {"items": [good | {"id": "7"}]},
+        "twice": {"items": [good, good]},
+        "category": {"items": [good | {"category": "ä" * 129}]},
+        "nothing": {"items": [{"id": 7}]},
+        "both": {"items": [good | {"features": {"category": "a"}}]},
+        "no items": {"items": []},
+        "too many": {"items": [{"id": 1 + place, "vector": [1.0]} for place in range(1_001)]},
+        "unknown field": {"items": [good | {"titel": "a"}]},
+        "unknown part": {"items": [good], "checkpiont": "a"},
+        "a list": [good],
+    }
+
+
+@pytest.mark.parametrize("name", wrong_items([]))
+def test_what_cannot_be_stored_is_refused_whole(service, name):
+    vector = vector_for(service, [3, 7])
+    body = wrong_items(vector)[name]
+    if isinstance(body, dict) and name not in ("too many", "no items"):
+        body["items"] = [{"id": NEW, "vector": vector}, *body["items"]]
+    answer = service.http.post("/items", content=json.dumps(body))
+    assert answer.status_code == 422
+    (found,) = answer.json()["detail"]
+    assert found["loc"][0] == "body"
+    assert len(answer.text) < 1_000
+    assert count(service) == 300
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"items": "\\ud800"}', b"[" * 10_000])
+def test_a_body_that_is_no_json_is_refused(service, content):
+    assert service.http.post("/items", content=content).status_code == 422
+
+
+@pytest.mark.parametrize("item", ["0", "-1", str(2**63), "9" * 5_000, "x", "1.5", "%00"])
+def test_an_id_that_is_none_is_refused(service, item):
+    assert service.http.delete(f"/items/{item}").status_code == 422
+    assert count(service) == 300
+
+
+def test_vectors_of_another_model_are_refused(service):
+    vector = vector_for(service, [3])
+    body = {"items": [{"id": 7, "vector": vector}], "checkpoint": "0123456789abcdef"}
+    answer = service.http.post("/items", json=body)
+    assert answer.status_code == 409
+    assert "0123456789abcdef" in answer.json()["detail"]
+
+
+def test_features_are_refused_by_a_model_without_them(service):
+    body = {"items": [{"id": NEW, "features": {"category": "c1"}}]}
+    answer = service.http.post("/items", json=body)
+    assert answer.status_code == 422
+    assert "trained without item features" in answer.json()["detail"][0]["msg"]
+    assert count(service) == 300
+
+
+def test_without_stored_vectors_none_can_be_added(empty):
+    vector = [1.0] + [0.0] * (empty.service.model.tower.dimension - 1)
+    answer = empty.http.post("/items", json={"items": [{"id": 7, "vector": vector}]})
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "no item vectors are stored: POST /insert"
+    assert empty.http.delete("/items/7").status_code == 503
+
+
+def test_a_body_above_the_limit_is_refused(make_settings):
+    with running(make_settings(max_body=1_000)) as service:
+        body = {"items": [{"id": 7, "vector": [0.5] * 400}]}
+        assert service.http.post("/items", json=body).status_code == 413
+
+
+KEYS = Keys.parse("read:abc,write:def,admin:ghi")
+CALLS = [
+    ("POST", "/items", {"items": [{"id": 7, "vector": [1.0]}]}, "def"),
+    ("DELETE", "/items/7", None, "def"),
+    ("POST", "/users/3/events", {"items": [5]}, "def"),
+    ("GET", "/users/3/candidates", None, "abc"),
+    ("DELETE", "/users/3", None, "ghi"),
+]
+
+
+@pytest.fixture(scope="module")
+def guarded(trained, tmp_path_factory):
+    from conftest import settings_of
+
+    settings = settings_of(trained, tmp_path_factory.mktemp("live_guarded"), keys=KEYS)
+    with running(settings) as started:
+        assert started.http.post("/insert", headers={"X-API-Key": "def"}).status_code == 200
+        yield started
+
+
+@pytest.mark.parametrize(("method", "path", "body", "least"), CALLS)
+def test_each_call_needs_its_role(guarded, method, path, body, least):
+    for given in (None, "nobody", "abc", "def", "ghi"):
+        headers = {} if given is None else {"X-API-Key": given}
+        answer = guarded.http.request(method, path, json=body, headers=headers)
+        if given not in ("abc", "def", "ghi"):
+            assert answer.status_code == 401
+        elif given < least:
+            assert answer.status_code == 403
+        else:
+            assert answer.status_code in (200, 422)
+    assert guarded.http.get("/count", headers={"X-API-Key": "abc"}).json()["count"] <= 300
+
+
+def test_refused_calls_change_nothing(guarded):
+    """Neither items nor users."""
+    admin, reader = {"X-API-Key": "ghi"}, {"X-API-Key": "abc"}
+    events = guarded.http.post("/users/4/events", json={"items": [5, 6]}, headers=admin)
+    assert events.json()["history"] == 2
+    assert guarded.http.post("/insert", headers=admin).status_code == 200
+    for headers in ({}, {"X-API-Key": "nobody"}, reader):
+        guarded.http.delete("/items/9", headers=headers)
+        guarded.http.post("/users/4/events", json={"items": [7]}, headers=headers)
+        guarded.http.delete("/users/4", headers=headers)
+    assert guarded.http.get("/count", headers=reader).json() == {"count": 300}
+    events = guarded.http.post("/users/4/events", json={"items": [8]}, headers=admin)
+    assert events.json()["history"] == 3
+
+
+def test_without_keys_only_this_machine_changes_items_and_users(service):
+    elsewhere = {"X-Forwarded-For": "203.0.113.9"}
+    for method, path, body, least in CALLS:
+        answer = service.http.request(method, path, json=body, headers=elsewhere)
+        assert answer.status_code == (200 if least == "abc" else 401)

@@ -1,0 +1,230 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What the page says when something is wrong, and how it looks where there is little room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from page_view import View, chromium, needs_chromium, viewing
+from playwright.sync_api import Browser, Route, expect
+from running_service import Running, running, until
+
+from paddlerec_milvus.serving.keys import Keys
+
+pytestmark = needs_chromium
+
+PICK = "Category 2, item 1"
+KEY = "a-key-to-read-with"
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+def test_a_service_that_is_away_and_comes_back(browser: Browser, service: Running):
+    with viewing(browser, service.url, expected="ERR_INTERNET_DISCONNECTED") as view:
+        view.pick(PICK)
+        before = view.cards
+        view.page.context.set_offline(True)
+        view["#cards button"].first.click()
+        expect(view["#trouble"]).to_contain_text("The service is away.")
+        assert len(view.picked) == 2
+        assert view.cards == before
+        view["#search"].fill("category")
+        expect(view["#trouble"]).to_be_visible()
+        view.page.context.set_offline(False)
+        view["#retry"].click()
+        expect(view["#trouble"]).to_be_hidden()
+        view.shows(service.candidates(view.picked, top_k=50))
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_alone(browser: Browser, make_settings):
+    settings = make_settings(keys=Keys.parse(f"read:{KEY}"))
+    with running(settings) as closed, viewing(browser, closed.url, "401") as view:
+        expect(view["#trouble"]).to_contain_text("A key is needed.")
+        field = view.page.get_by_label("API key")
+        expect(field).to_be_focused()
+        field.fill("a wrong one")
+        field.press("Enter")
+        expect(view["#trouble"]).to_contain_text("This key does not fit.")
+        field.fill(KEY)
+        view.page.get_by_role("button", name="Use this key").click()
+        expect(view["#trouble"]).to_be_hidden()
+        assert len(view.cards) == 50
+        assert not [asked for asked in view.requests if KEY in asked]
+        assert KEY not in view.page.content()
+        kept = "[Object.values(sessionStorage), Object.values(localStorage), document.cookie]"
+        assert view.page.evaluate(kept) == [[KEY], [], ""]
+        view.find("category")
+        view["#search"].press("Escape")
+        view["#key-forget"].click()
+        expect(view["#trouble"]).to_contain_text("A key is needed.")
+        assert view.page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_refused_request_names_its_field(browser: Browser, make_settings):
+    with running(make_settings(max_top_k=20)) as small, viewing(browser, small.url, "422") as view:
+        expect(view["#trouble"]).to_contain_text("top_k: at most 20 candidates.")
+        view.slide("Candidates", "Home")
+        expect(view["#trouble"]).to_be_hidden()
+        assert len(view.cards) == 10
+
+
+def test_popular_items_in_place_of_the_models_are_called_so(browser: Browser, empty: Running):
+    with viewing(browser, empty.url) as view:
+        expect(view["#model"]).to_contain_text("Not ready: no item vectors are stored")
+        view.pick(PICK)
+        expect(view["#headline"]).to_have_text("Popular items")
+        expect(view["#source"]).to_contain_text("did not answer")
+        expect(view["#cards .badge:visible"]).to_have_count(0)
+        expect(view["#legend"]).to_be_hidden()
+
+
+def test_an_answer_that_comes_after_a_newer_one_is_dropped(browser: Browser, service: Running):
+    with viewing(browser, service.url) as view:
+        held: list[Route] = []
+        view.page.route("**/candidates", held.append, times=1)
+        view.find(PICK).first.click()
+        until(lambda: len(held) == 1 and view.page.wait_for_timeout(1) is None)
+        view.find("Category 3, item 1").first.click()
+        newer = service.candidates(view.picked, top_k=50)
+        view.shows(newer)
+        late = service.candidates(view.picked[:1], top_k=50)
+        assert late["candidates"] != newer["candidates"]
+        held[0].fulfill(json=late)
+        view.page.wait_for_timeout(50)
+        assert view.cards == newer["candidates"][0]
+        expect(view["#trouble"]).to_be_hidden()
+
+
+def test_a_title_is_text_whatever_is_in_it(browser: Browser, make_settings, trained, tmp_path):
+    bad = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    rows = (trained.data / "items.csv").read_text().splitlines()
+    rows[1:4] = [f"1,1,{bad},<b>bold</b>", f"2,2,{'endless' * 40},{'category' * 30}", "3,3,,"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "items.csv").write_text("\n".join(rows) + "\n")
+    settings = make_settings()
+    spoilt = settings.found._replace(data=tmp_path / "data")
+    with (
+        running(settings.model_copy(update={"found": spoilt})) as service,
+        viewing(browser, service.url, viewport=PHONE) as view,
+    ):
+        expect(view["#cards .title"].nth(0)).to_have_text(bad)
+        expect(view["#cards .title"].nth(2)).to_have_text("Item 3")
+        for _ in range(3):
+            view["#cards button"].first.click()
+            view.settled()
+        expect(view["#picked .title"].first).to_have_text(bad)
+        assert view.find("script").all_inner_texts()[0].startswith(bad)
+        fits(view)
+
+
+def fits(view: View) -> None:
+    """Nothing is wider than the window."""
+    width, scrolled = view.page.evaluate(
+        "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert scrolled == width == PHONE["width"]
+
+
+def test_a_phone_shows_all_of_it(browser: Browser, service: Running):
+    with viewing(browser, service.url, viewport=PHONE, has_touch=True, is_mobile=True) as view:
+        fits(view)
+        view["#example"].tap()
+        expect(view["#legend"]).to_be_visible()
+        fits(view)
+        view.find("category 1")
+        fits(view)
+        view["#search"].press("Escape")
+        expect(view["#top-k"]).to_be_hidden()
+        view["#settings summary"].tap()
+        expect(view["#top-k"]).to_be_visible()
+        fits(view)
+        small = view.page.evaluate(SMALL_TARGETS)
+        assert small == []
+
+
+# WCAG 2.2, 2.5.8: what is tapped measures 24 pixels; links within a sentence may be lower
+SMALL_TARGETS = """
+[...document.querySelectorAll("button, input, summary, [role=option]")]
+  .filter((each) => each.checkVisibility() && each.closest("label") === null)
+  .filter((each) => Math.min(each.offsetWidth, each.offsetHeight) < 24)
+  .map((each) => each.outerHTML)
+"""
+
+# WCAG 2, 1.4.3, of every text against the colour that lies behind it
+FAINT_TEXTS = """
+(() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92
+    : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (node) => {
+    for (let each = node; each; each = each.parentElement) {
+      const colour = rgba(getComputedStyle(each).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return rgba(getComputedStyle(document.body).backgroundColor);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const faint = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim()) continue;
+    if (!node.checkVisibility({ opacityProperty: true })) continue;
+    if (node.closest("svg, script, noscript, .unseen, [disabled]")) continue;
+    const style = getComputedStyle(node);
+    const levels = [light(rgba(style.color)), light(behind(node))].sort((a, b) => a - b);
+    const contrast = (levels[1] + 0.05) / (levels[0] + 0.05);
+    if (contrast < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) {
+      faint.push(`${contrast.toFixed(2)} ${walker.currentNode.data}`);
+    }
+  }
+  return faint;
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_by_day_and_night(browser: Browser, make_settings, scheme: str):
+    settings = make_settings(keys=Keys.parse(f"read:{KEY}"))
+    with (
+        running(settings) as closed,
+        viewing(browser, closed.url, "401", color_scheme=scheme) as view,
+    ):
+        assert view.page.evaluate(FAINT_TEXTS) == []
+        view.page.get_by_label("API key").fill(KEY)
+        view["#key-form button"].click()
+        expect(view["#cards > li"]).to_have_count(50)
+        assert view.page.evaluate(FAINT_TEXTS) == []
+        view.find("category")
+        assert view.page.evaluate(FAINT_TEXTS) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_candidates_stand_out_by_day_and_night(browser: Browser, service: Running, scheme: str):
+    with viewing(browser, service.url, color_scheme=scheme) as view:
+        view.pick(PICK)
+        view["#legend button:enabled"].first.click()
+        assert view.page.evaluate(FAINT_TEXTS) == []
+
+
+def test_nothing_moves_for_those_who_asked_for_that(browser: Browser, service: Running):
+    with viewing(browser, service.url, reduced_motion="reduce") as view:
+        moving = """[...document.querySelectorAll("*")].filter((each) =>
+          ["", "::before", "::after"].some((part) => {
+            const style = getComputedStyle(each, part || null);
+            return [style.transitionDuration, style.animationDuration].some((time) =>
+              time.split(",").some((each) => parseFloat(each) > 0));
+          })).map((each) => each.className)"""
+        assert view.page.evaluate(moving) == []

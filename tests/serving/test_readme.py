@@ -1,0 +1,39 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The README's curl lines, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from support import ROOT
+
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def lines_of(readme: str) -> list[str]:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    return re.findall(r"^curl .+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README_CN.md"])
+def test_curl_lines_work_as_written(empty, readme):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    answers = {}
+    for line in lines_of(readme):
+        assert ADDRESS in line
+        command = line.replace(ADDRESS, empty.url)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        path = re.search(rf"{ADDRESS}(/[a-z0-9/]*)", line).group(1)
+        answers[path] = json.loads(done.stdout)
+        assert "detail" not in answers[path], line
+    assert answers["/insert"]["inserted"] == 300
+    assert [len(row) for row in answers["/candidates"]["candidates"]] == [50, 50]
+    assert answers["/count"] == {"count": 300}
+    assert answers["/delete"] == {"deleted": 300}
+    assert answers["/users/7/candidates"]["source"] == ["model"]
