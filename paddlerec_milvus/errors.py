@@ -36,8 +36,8 @@ class RetrievalError(UserError):
 
 
 class RefusedError(RetrievalError):
-    """Milvus answers, and what was asked cannot be done: an index type or a parameter that it lacks,
-    a collection that is not as expected."""
+    """Milvus answers, and what was asked cannot be done: an index type or a parameter that it
+    lacks, a collection that is not as expected."""
 
 
 class ForeignError(RefusedError):

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""``python -m paddlerec_milvus.serving``: the service with vectors in it, and its page's address."""
+"""``python -m paddlerec_milvus.serving``: the service, with vectors, and its page's address."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ def viewing(
 ) -> Iterator[View]:
     """A visitor with nothing kept; afterwards: no foreign request, no word of the console.
 
-    ``expected`` is a pattern of problems that the test means to provoke.
+    ``expected`` is a pattern of what the console may say: the browser itself tells of each answer
+    that is none of 200 … 399.
     """
     with contextlib.closing(browser.new_context(**options)) as context:
         view = View(context.new_page(), url)
@@ -121,5 +122,7 @@ def viewing(
         view.open(address)
         yield view
         view.page.wait_for_timeout(1)  # what was said meanwhile arrives
-    assert [asked for asked in view.requests if not asked.startswith(f"{url}/")] == []
-    assert [said for said in view.problems if not re.search(expected, said)] == []
+    foreign = [asked for asked in view.requests if not asked.startswith(f"{url}/")]
+    assert not foreign, foreign
+    said = [problem for problem in view.problems if not re.search(expected, problem)]
+    assert not said, said

@@ -72,7 +72,6 @@ def test_the_count_is_exact_after_ten_thousand_changes(shop):
     np.testing.assert_allclose(retriever.vectors(list(put)), list(put.values()), atol=1e-6)
     everything = retriever.search(vectors[:1], len(expected) + 100, consistency="Strong").ids[0]
     assert sorted(everything[everything > 0].tolist()) == sorted(expected)
-    print(f"{changes}: {time.monotonic() - began:.1f} s")  # noqa: T201
 
 
 def test_users_of_a_server_are_those_of_lite(settings, service):

@@ -249,5 +249,7 @@ def test_all_calls_can_be_tried_at_docs(browser: Browser, service: Running):
         call = view["#operations-default-candidates_candidates_post"]
         call.locator(".opblock-summary-control").click()
         call.get_by_role("button", name="Execute").click()
-        expect(call.locator(".live-responses-table td.response-col_status").last).to_contain_text("200")
+        expect(call.locator(".live-responses-table td.response-col_status").last).to_contain_text(
+            "200"
+        )
         expect(call.locator(".live-responses-table")).to_contain_text('"candidates"')

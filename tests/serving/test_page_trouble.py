@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_a_service_that_is_away_and_comes_back(browser: Browser, service: Running):
-    with viewing(browser, service.url, expected="ERR_INTERNET_DISCONNECTED") as view:
+    with viewing(browser, service.url, "ERR_INTERNET_DISCONNECTED") as view:
         view.pick(PICK)
         before = view.cards
         view.page.context.set_offline(True)
@@ -44,7 +44,7 @@ def test_a_service_that_is_away_and_comes_back(browser: Browser, service: Runnin
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(browser: Browser, make_settings):
     settings = make_settings(keys=Keys.parse(f"read:{KEY}"))
-    with running(settings) as closed, viewing(browser, closed.url, "401") as view:
+    with running(settings) as closed, viewing(browser, closed.url, "401|503") as view:
         expect(view["#trouble"]).to_contain_text("A key is needed.")
         field = view.page.get_by_label("API key")
         expect(field).to_be_focused()
@@ -67,7 +67,10 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(browser: Browser, make_set
 
 
 def test_a_refused_request_names_its_field(browser: Browser, make_settings):
-    with running(make_settings(max_top_k=20)) as small, viewing(browser, small.url, "422") as view:
+    with (
+        running(make_settings(max_top_k=20)) as small,
+        viewing(browser, small.url, "422|503") as view,
+    ):
         expect(view["#trouble"]).to_contain_text("top_k: at most 20 candidates.")
         view.slide("Candidates", "Home")
         expect(view["#trouble"]).to_be_hidden()
@@ -75,7 +78,7 @@ def test_a_refused_request_names_its_field(browser: Browser, make_settings):
 
 
 def test_popular_items_in_place_of_the_models_are_called_so(browser: Browser, empty: Running):
-    with viewing(browser, empty.url) as view:
+    with viewing(browser, empty.url, "503") as view:
         expect(view["#model"]).to_contain_text("Not ready: no item vectors are stored")
         view.pick(PICK)
         expect(view["#headline"]).to_have_text("Popular items")
@@ -87,7 +90,7 @@ def test_popular_items_in_place_of_the_models_are_called_so(browser: Browser, em
 def test_an_answer_that_comes_after_a_newer_one_is_dropped(browser: Browser, service: Running):
     with viewing(browser, service.url) as view:
         held: list[Route] = []
-        view.page.route("**/candidates", held.append, times=1)
+        view.page.route("**/candidates", lambda route: held.append(route), times=1)
         view.find(PICK).first.click()
         until(lambda: len(held) == 1 and view.page.wait_for_timeout(1) is None)
         view.find("Category 3, item 1").first.click()
@@ -111,7 +114,7 @@ def test_a_title_is_text_whatever_is_in_it(browser: Browser, make_settings, trai
     spoilt = settings.found._replace(data=tmp_path / "data")
     with (
         running(settings.model_copy(update={"found": spoilt})) as service,
-        viewing(browser, service.url, viewport=PHONE) as view,
+        viewing(browser, service.url, "503", viewport=PHONE) as view,
     ):
         expect(view["#cards .title"].nth(0)).to_have_text(bad)
         expect(view["#cards .title"].nth(2)).to_have_text("Item 3")
@@ -200,7 +203,7 @@ def test_every_text_stands_out_by_day_and_night(browser: Browser, make_settings,
     settings = make_settings(keys=Keys.parse(f"read:{KEY}"))
     with (
         running(settings) as closed,
-        viewing(browser, closed.url, "401", color_scheme=scheme) as view,
+        viewing(browser, closed.url, "401|503", color_scheme=scheme) as view,
     ):
         assert view.page.evaluate(FAINT_TEXTS) == []
         view.page.get_by_label("API key").fill(KEY)

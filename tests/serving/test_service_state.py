@@ -16,8 +16,8 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.logs import JsonLines
 from paddlerec_milvus.serving.generations import OTHER, UNUSABLE
+from paddlerec_milvus.serving.logs import JsonLines
 from paddlerec_milvus.serving.store import CHECKPOINT
 
 POPULAR = [1, 2, 4, 5]  # without the history [3]
