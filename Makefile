@@ -32,6 +32,7 @@ demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table an
 	@echo
 	@echo "Next:"
 	@echo "  look at demo/report.png, and at demo/report.json for every number and setting"
+	@echo "  candidates over HTTP, and a page:  make serve"
 	@echo "  your own clicks:    $(BIN)/python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine"
 	@echo "                      $(BIN)/python -u tools/trainer.py -m mind/config.yaml --data datasets/mine"
 	@echo "                      $(BIN)/python -u tools/infer.py -m mind/config.yaml --data datasets/mine --baselines"

@@ -8,14 +8,21 @@ import asyncio
 import os
 import socket
 import sys
+import warnings
 
 import uvicorn
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.serving.app import create_app
-from paddlerec_milvus.serving.logs import log_json_lines
-from paddlerec_milvus.serving.settings import VARIABLES, settings_from_environment
+
+warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
+
+from paddlerec_milvus.serving.app import create_app  # noqa: E402
+from paddlerec_milvus.serving.logs import log_json_lines  # noqa: E402
+from paddlerec_milvus.serving.settings import (  # noqa: E402
+    VARIABLES,
+    settings_from_environment,
+)
 
 EPILOG = f"""\
 settings: the model's yaml and the environment variables MILVUS_URI, MILVUS_TOKEN and

@@ -35,3 +35,4 @@ def log_json_lines() -> None:
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").handlers.clear()
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # Milvus Lite's, a dozen lines
