@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
@@ -25,15 +23,14 @@ from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.retrieval.users import MOST_CLICKS, UserState, UserStore
 from paddlerec_milvus.serving.generations import Model
 from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.serving.stored_users import StoredUsers
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 REMEMBERED = 100_000  # users, of at most 1,000 clicks: 8 kB
-STRONG_READS = 4  # under way at a time, each for all users who wait: a server takes 0.2 to 0.4 s
 RENEWALS = 16  # of stored interests under way, after a new model has come
-PAUSE = 0.5  # seconds without another try after Milvus failed
 
 
 class Appended(NamedTuple):
@@ -59,17 +56,11 @@ class Users:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
-        self._pool = ThreadPoolExecutor(settings.threads + STRONG_READS, "users")
-        self._connecting = threading.Lock()
-        self._store: UserStore | None = None
-        self._retired: list[tuple[float, UserStore]] = []
-        self._again = 0.0
+        self._timeout = settings.timeout
+        self._stored = StoredUsers(settings)
         self._prepared = 0  # the dimension
         self._remembered: OrderedDict[int, _Remembered] = OrderedDict()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._asked: dict[int, asyncio.Future[UserState | None]] = {}
-        self._reads = 0
         self._renewing: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -78,14 +69,13 @@ class Users:
         if model.tower.dimension == self._prepared:
             return
         try:
-            self._with_store(lambda store: store.prepare(model.tower.dimension))
-            self._prepared = model.tower.dimension
+            self._stored.now(lambda store: self._prepare(store, model))
         except RetrievalError:
             logger.warning("the collection of users is not ready; a click will try again")
 
     async def append(self, user: int, items: Sequence[int], model: Model) -> Appended:
         """Add clicks on ``items``, oldest first; the interests are made anew by ``model``."""
-        end = time.monotonic() + self._settings.timeout
+        end = time.monotonic() + self._timeout
         return await self._in_time(self._append(user, items, model, end))
 
     async def interests_of(
@@ -101,7 +91,9 @@ class Users:
             state = self._remembered[user].state
             self._remembered.move_to_end(user)
         else:
-            state = await self._in_time(self._call(lambda store: store.read(user, "Bounded")))
+            state = await self._in_time(
+                self._stored.call(lambda store: store.read(user, "Bounded"))
+            )
         if state is None or state.checkpoint == model.tower.fingerprint:
             return state
         self._renew_later(user, model)
@@ -113,10 +105,7 @@ class Users:
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connection."""
-        self._pool.shutdown(cancel_futures=True)
-        with self._connecting:
-            self._retire()
-            self._close_retired(before=time.monotonic())
+        self._stored.close()
 
     async def _append(self, user: int, items: Sequence[int], model: Model, end: float) -> Appended:
         known = _known(np.array(items, np.int64), model)
@@ -127,6 +116,8 @@ class Users:
                 history = np.concatenate([history, known])[-MOST_CLICKS:]
                 clicks = len(known) + (before.clicks if before else 0)
                 state = await _made(user, history, clicks, model)
+                if model.tower.dimension != self._prepared:
+                    await self._stored.call(lambda store: self._prepare(store, model))
                 if time.monotonic() > end:
                     raise self._late()  # the caller was told so, and may try again
                 await self._write(state, before)
@@ -140,7 +131,7 @@ class Users:
     async def _forget(self, user: int) -> None:
         async with self._lock_of(user):
             self._doubt(user)
-            await self._call(lambda store: store.delete(user))
+            await self._stored.call(lambda store: store.delete(user))
             self._remembered.pop(user, None)
 
     async def _renew(self, user: int, model: Model) -> None:
@@ -167,44 +158,16 @@ class Users:
         kept = self._remembered.get(user)
         if kept is not None and kept.sure:
             return kept.state
-        state = await self._read(user)
+        state = await self._stored.read(user)
         if state is None:
             self._remembered.pop(user, None)
         else:
             self._remember(state)
         return state
 
-    async def _read(self, user: int) -> UserState | None:
-        """What Milvus holds now; users who wait at the same time are read in one call."""
-        answer: asyncio.Future[UserState | None] = asyncio.get_running_loop().create_future()
-        self._asked[user] = answer
-        if self._reads < STRONG_READS:
-            self._reads += 1
-            self._started(self._read_asked())
-        return await answer
-
-    async def _read_asked(self) -> None:
-        try:
-            while self._asked:
-                asked, self._asked = self._asked, {}
-                await self._answer(asked)
-        finally:
-            self._reads -= 1
-
-    async def _answer(self, asked: dict[int, asyncio.Future[UserState | None]]) -> None:
-        users = list(asked)
-        try:
-            found = await self._call(lambda store: store.read_all(users))
-        except Exception as error:
-            for answer in asked.values():
-                answer.set_exception(error)
-        else:
-            for user, answer in asked.items():
-                answer.set_result(found.get(user))
-
     async def _write(self, state: UserState, before: UserState | None) -> None:
         try:
-            await self._call(lambda store: store.write(state, before))
+            await self._stored.call(lambda store: store.write(state, before))
         except BaseException:
             self._doubt(state.user)
             raise
@@ -230,13 +193,13 @@ class Users:
         """
         task = self._started(work)
         try:
-            return await asyncio.wait_for(asyncio.shield(task), self._settings.timeout)
+            return await asyncio.wait_for(asyncio.shield(task), self._timeout)
         except asyncio.TimeoutError:
             raise self._late() from None
 
     def _late(self) -> RetrievalError:
         return RetrievalError(
-            f"Milvus did not answer for this user within {self._settings.timeout:g} s; try again"
+            f"Milvus did not answer for this user within {self._timeout:g} s; try again"
         )
 
     def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -250,57 +213,9 @@ class Users:
         if not task.cancelled():
             task.exception()  # it has been seen, even if the caller is gone
 
-    async def _call(self, work: Callable[[UserStore], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._with_store, work)
-
-    def _with_store(self, work: Callable[[UserStore], T]) -> T:
-        store = self._opened()
-        try:
-            return work(store)
-        except RetrievalError:
-            # an old connection tries again with ever longer pauses, and collections may be gone
-            with self._connecting:
-                if self._store is store:
-                    self._retire()
-            raise
-
-    def _opened(self) -> UserStore:
-        with self._connecting:
-            self._close_retired(before=time.monotonic() - self._settings.timeout)
-            if self._store is None:
-                if time.monotonic() < self._again:
-                    raise RetrievalError("Milvus did not answer a moment ago; try again")
-                try:
-                    self._store = self._connect()
-                except BaseException:
-                    self._again = time.monotonic() + PAUSE
-                    raise
-            return self._store
-
-    def _connect(self) -> UserStore:
-        model = self._settings.model
-        return UserStore(
-            model.milvus_uri,
-            model.milvus.collection,
-            token=model.milvus.token.get_secret_value(),
-            db_name=model.milvus.db_name,
-            timeout=self._settings.timeout,
-            metric=model.retrieval.metric,
-        )
-
-    def _retire(self) -> None:
-        """Connect anew after a pause; calls that are under way may end on the old connection."""
-        store, self._store = self._store, None
-        self._again = time.monotonic() + PAUSE
-        if store is not None:
-            self._retired.append((time.monotonic(), store))
-
-    def _close_retired(self, *, before: float) -> None:
-        for retired in list(self._retired):
-            if retired[0] <= before:
-                retired[1].close()
-                self._retired.remove(retired)
+    def _prepare(self, store: UserStore, model: Model) -> None:
+        store.prepare(model.tower.dimension)
+        self._prepared = model.tower.dimension
 
 
 def _known(items: IntArray, model: Model) -> IntArray:

@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx
 import uvicorn
 from running_service import until
 from support import ROOT
+from tqdm import tqdm
 
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.retrieval.candidates import search_users
@@ -181,6 +183,7 @@ def _serve(environment: dict[str, str], port: int, log: str) -> None:
     with open(log, "ab") as sink:  # noqa: PTH123
         for descriptor in (1, 2):
             os.dup2(sink.fileno(), descriptor)
+    tqdm.set_lock(threading.RLock())  # its own is one of the system's, which a killed process leaks
     os.environ.pop("MILVUS_TOKEN", None)
     os.environ.update(environment)
     uvicorn.main(["--app-dir", SERVING, "--port", str(port), "main:app"])

@@ -7,25 +7,24 @@ import time
 
 import pytest
 from asking import Asking
-from forked_service import HISTORIES, TOP_K, ForkedService
+from forked_service import HISTORIES, TOP_K, Folder, ForkedService
 from running_service import until
 
 BODIES = [{"hist_item": [history], "top_k": TOP_K} for history in HISTORIES]
-INSERTS = 3
 
 
-def switched_under_load(service: ForkedService, folder, inserts: int) -> None:
-    """Insert epoch 1, go back to 0, again and again; each list is that of one of them, whole."""
+def switched_under_load(service: ForkedService, folder: Folder, inserts: int) -> None:
+    """Insert the other epoch, go back and forth, again and again; a list is of one epoch, whole."""
     of_epoch = [folder.lists(epoch) for epoch in (0, 1)]
     assert all(old != new for old, new in zip(*of_epoch, strict=True))
     service.insert()
     assert service.lists() == of_epoch[0]
-    folder.put(1)
     with Asking(service.url, BODIES) as asking:
-        for _ in range(inserts):
+        for turn in range(1, inserts + 1):
+            folder.put(turn % 2)
             service.insert()
-            assert service.lists() == of_epoch[1]
-            for epoch in (0, 1, 0):
+            assert service.lists() == of_epoch[turn % 2]
+            for epoch in (1 - turn % 2, turn % 2):
                 assert service.http.post("/rollback").status_code == 200
                 assert service.lists() == of_epoch[epoch]
         switched = time.monotonic()
@@ -35,7 +34,7 @@ def switched_under_load(service: ForkedService, folder, inserts: int) -> None:
     known = [{tuple(each) for each in of_epoch[epoch]} for epoch in (0, 1)]
     by_epoch = [sum(each in lists for each in seen) for lists in known]
     print(
-        f"{len(seen)} requests over {4 * inserts} switches: {by_epoch[0]} lists of epoch 0, "
+        f"{len(seen)} requests over {3 * inserts} switches: {by_epoch[0]} lists of epoch 0, "
         f"{by_epoch[1]} of epoch 1, {len(seen) - sum(by_epoch)} of neither; longest "
         f"{asking.longest():.2f} s"
     )
@@ -48,11 +47,11 @@ def switched_under_load(service: ForkedService, folder, inserts: int) -> None:
 def test_models_are_switched_under_load_on_a_server(server, folder, tmp_path):
     environment = folder.environment(server.uri, "faults_switch", timeout=10.0)
     with ForkedService(environment, tmp_path / "log") as service:
-        switched_under_load(service, folder, INSERTS)
+        switched_under_load(service, folder, inserts=2)
         assert service.http.post("/delete").status_code == 200
 
 
 def test_models_are_switched_under_load_on_lite(folder, tmp_path):
     environment = folder.environment(str(tmp_path / "milvus.db"), timeout=10.0)
     with ForkedService(environment, tmp_path / "log") as service:
-        switched_under_load(service, folder, INSERTS)
+        switched_under_load(service, folder, inserts=6)

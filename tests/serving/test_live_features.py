@@ -6,17 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import paddle
 import pytest
 from conftest import settings_of
+from live_calls import untrained
 from running_service import Running, running
 
-from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.data.features import read_features
-from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.zoo import ModelFolder
 
-OPTION = "hyper_parameters.item_features=True"
 NEW = 5_000
 
 
@@ -24,14 +20,8 @@ NEW = 5_000
 def shop(trained, tmp_path_factory) -> Iterator[Running]:
     """A network with item features as it is before training."""
     folder = tmp_path_factory.mktemp("features")
-    options = [OPTION, "hyper_parameters.neg_samples=128", "hyper_parameters.emb_init_std=1.0"]
-    settings = settings_for("mind/config.yaml", options, trained.data)
-    paddle.seed(3)
-    encoder = Encoder(settings, ModelFolder(settings.model_dir))
-    (folder / "out" / "0").mkdir(parents=True)
-    paddle.save(encoder.model.state_dict(), str(folder / "out" / "0" / "rec.pdparams"))
-    place = f"runner.infer_load_path={folder / 'out'}"
-    with running(settings_of(trained, folder, place, *options)) as started:
+    options = untrained(trained, folder, "hyper_parameters.item_features=True")
+    with running(settings_of(trained, folder, *options)) as started:
         assert started.http.post("/insert").status_code == 200
         yield started
 

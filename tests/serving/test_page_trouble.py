@@ -82,9 +82,27 @@ def test_popular_items_in_place_of_the_models_are_called_so(browser: Browser, em
         expect(view["#model"]).to_contain_text("Not ready: no item vectors are stored")
         view.pick(PICK)
         expect(view["#headline"]).to_have_text("Popular items")
-        expect(view["#source"]).to_contain_text("did not answer")
+        expect(view["#source"]).to_contain_text("The model could not be asked just now")
         expect(view["#cards .badge:visible"]).to_have_count(0)
         expect(view["#legend"]).to_be_hidden()
+
+
+def test_a_service_that_gets_ready_is_told_so(browser: Browser, empty: Running):
+    with viewing(browser, empty.url, "503") as view:
+        assert empty.http.post("/insert").status_code == 200
+        view.pick(PICK)
+        expect(view["#headline"]).to_have_text("Candidates")
+        expect(view["#model"]).to_have_text("Ready, 300 items")
+
+
+def test_too_few_picks_are_called_so(browser: Browser, make_settings):
+    with running(make_settings(least_history=2)) as started:
+        assert started.http.post("/insert").status_code == 200
+        with viewing(browser, started.url) as view:
+            view.pick(PICK)
+            expect(view["#source"]).to_contain_text("Too few picks for the model yet")
+            view.pick("Category 1, item 1")
+            expect(view["#headline"]).to_have_text("Candidates")
 
 
 def test_an_answer_that_comes_after_a_newer_one_is_dropped(browser: Browser, service: Running):

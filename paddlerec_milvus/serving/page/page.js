@@ -16,6 +16,7 @@ let state = stateOf(location.hash);
 let asked = new AbortController();
 let only = null; // the interest that alone is shown
 let examples = 0; // given so far
+let ready = true; // what the service said of itself last
 const known = new Map(); // items by id, of all answers
 
 function stateOf(hash) {
@@ -111,6 +112,7 @@ function showFound(found) {
   drawLegend(found.nearest, found.items, only);
   showOnly(only);
   drawTiming(found.stages, found.roundTrip);
+  if (found.source === "fallback" || !ready) tellModel();
   byId("headline").textContent = headline(found);
   byId("source").textContent = sourceText(found, state.picked.length);
   byId("said").textContent = `${headline(found)}: ${found.items.length}. ${byId("source").textContent}`;
@@ -165,11 +167,13 @@ async function example() {
 async function tellModel() {
   const line = byId("model");
   try {
-    const { ready, reason, items } = await calls.readiness();
-    const count = items.toLocaleString("en");
+    const told = await calls.readiness();
+    ready = told.ready;
+    const count = told.items.toLocaleString("en");
     line.replaceChildren(element("span", { class: `light ${ready ? "on" : "off"}` }));
-    line.append(ready ? `Ready, ${count} items` : `Not ready: ${reason}`);
+    line.append(ready ? `Ready, ${count} items` : `Not ready: ${told.reason}`);
   } catch {
+    ready = false;
     line.replaceChildren(element("span", { class: "light off" }), "No answer");
   }
 }

@@ -11,7 +11,7 @@ export function sourceText({ source, items, unknown, nearest }, picks) {
   const left = unknown ? ` ${counted(unknown, "pick")} unknown to the model.` : "";
   if (source === "model") return `${found(items, nearest)}, out of ${counted(picks, "pick")}.${left}`;
   if (source === "fallback") {
-    return "The model or Milvus did not answer in time, so these are what most people take.";
+    return "The model could not be asked just now, so these are what most people take.";
   }
   if (source === "short") {
     return `Too few picks for the model yet, so these are what most people take.${left}`;
