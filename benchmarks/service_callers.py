@@ -30,6 +30,7 @@ from paddlerec_milvus.retrieval.base import FloatArray
 
 HOST = "127.0.0.1"
 REQUEST_LIMIT = 30.0  # seconds
+IDLE = 2.0  # after which a connection is not used again: uvicorn closes it after five
 LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -50,6 +51,7 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._port = port
         self._socket: socket.socket | None = None
+        self._used = 0.0
         self.head = b""
 
     def __call__(self, request: bytes) -> bytes:
@@ -65,9 +67,12 @@ class Wire:
         return body
 
     def _exchanged(self, request: bytes) -> bytes:
-        if self._socket is None:
+        now = time.perf_counter()
+        if self._socket is None or now - self._used > IDLE:
+            self.close()
             self._socket = socket.create_connection((HOST, self._port), REQUEST_LIMIT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._used = now
         self._socket.sendall(request)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:

@@ -82,11 +82,11 @@ class Encoder:
         the model was trained without item features.
         """
         if not hasattr(self.contract, "vectors_of_features"):
-            raise ModelError(f"{self.folder.path}: makes no vectors of features")
+            raise ModelError(f"{self.folder.path.name}: makes no vectors of features")
         with self.folder.active(), self.folder.settings_errors(), paddle.no_grad():
             vectors = self.contract.vectors_of_features(self.model, ids, codes)
         if vectors is None:
-            raise ModelError(f"{self.folder.path}: the model was trained without item features")
+            raise ModelError(f"{self.folder.path.name}: trained without item features")
         return np.asarray(vectors.numpy(), dtype=np.float32)
 
     def settle(self) -> None:

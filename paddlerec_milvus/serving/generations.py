@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
@@ -34,6 +35,8 @@ class Model(NamedTuple):
 
     tower: Tower
     catalogue: Catalogue
+    data: Path | None
+    """Its prepared folder."""
 
 
 class Generation(NamedTuple):
@@ -98,7 +101,9 @@ class Generations:
         fingerprint = found.fingerprint()
         if fingerprint not in self._models:
             tower = Tower(found, self._thread)
-            self._models[fingerprint] = Model(tower, _catalogue(found, tower.items))
+            self._models[fingerprint] = Model(
+                tower, read_catalogue(found.data, tower.items), found.data
+            )
         return self._models[fingerprint]
 
     def _model_of(self, fingerprint: str) -> Model | None:
@@ -241,10 +246,3 @@ class Generations:
             self._close_retired(all_=True)
             self.store.disconnect()
         self._thread.shutdown(cancel_futures=True)
-
-
-def _catalogue(found: Found, items: int) -> Catalogue:
-    folder = found.data
-    if folder is None and found.settings.runner.train_data_dir is not None:
-        folder = found.settings.path("train_data_dir").parent
-    return read_catalogue(folder, items)

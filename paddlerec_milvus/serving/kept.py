@@ -29,8 +29,13 @@ class Found(NamedTuple):
     settings: Settings
     checkpoint: Path
     """The folder of rec.pdparams."""
-    data: Path | None
-    """The folder of items.csv, for titles and categories."""
+
+    @property
+    def data(self) -> Path | None:
+        """The prepared folder: titles, categories, features."""
+        if self.settings.runner.train_data_dir is None:
+            return None
+        return self.settings.path("train_data_dir").parent
 
     def fingerprint(self) -> str:
         """Of the parameters; CheckpointError: there are none."""
@@ -59,8 +64,8 @@ class Kept:
             shutil.copyfile(found.checkpoint / PARAMETERS, fresh / PARAMETERS)
             values = json.dumps(dict(found.settings.hyper_parameters))
             (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
-            if found.data is not None and (found.data / ITEMS).is_file():
-                shutil.copyfile(found.data / ITEMS, fresh / ITEMS)
+            for file in _beside(found.data):
+                shutil.copyfile(file, fresh / file.name)
             fresh.rename(place)
         except OSError as error:
             reason = error.strerror or error
@@ -75,10 +80,23 @@ class Kept:
             values = json.loads((place / HYPER_PARAMETERS).read_bytes())
         except (OSError, ValueError):
             return None
-        return Found(settings.model_copy(update={"hyper_parameters": values}), place, place)
+        runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
+        kept = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
+        return Found(kept, place)
 
     def only(self, fingerprints: Collection[str]) -> None:
         """Remove all others."""
         for place in self._folder.glob("*/"):
             if place.name not in fingerprints:
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _beside(data: Path | None) -> list[Path]:
+    """What a model needs of its prepared folder to be used: titles, categories, features."""
+    if data is None:
+        return []
+    return [
+        file
+        for pattern in (ITEMS, "*_features.csv", "*_feature_values.csv")
+        for file in data.glob(pattern)
+    ]

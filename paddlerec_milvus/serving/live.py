@@ -69,7 +69,7 @@ async def put_items(request: Request) -> ItemsAnswer:
         )
     if problems := _misfits(asked.items, generation):
         raise InvalidRequestError(problems)
-    vectors = await _vectors(service, generation, asked.items)
+    vectors = await _vectors(generation, asked.items)
     named = generation.model.catalogue.categories
     categories = [
         named.get(item.id, "") if item.category is None else item.category for item in asked.items
@@ -205,7 +205,7 @@ def _misfits(items: Sequence[Item], generation: Generation) -> list[dict[str, An
     return []
 
 
-async def _vectors(service: Service, generation: Generation, items: Sequence[Item]) -> FloatArray:
+async def _vectors(generation: Generation, items: Sequence[Item]) -> FloatArray:
     """Vectors [n, D] of ``items``, those given by features made by the model."""
     vectors = np.zeros((len(items), generation.model.tower.dimension), np.float32)
     described = [place for place, item in enumerate(items) if item.vector is None]
@@ -213,16 +213,15 @@ async def _vectors(service: Service, generation: Generation, items: Sequence[Ite
         if item.vector is not None:
             vectors[place] = item.vector
     if described:
-        vectors[described] = await _made(service, generation, items, described)
+        vectors[described] = await _made(generation, items, described)
     return vectors
 
 
-async def _made(
-    service: Service, generation: Generation, items: Sequence[Item], places: Sequence[int]
-) -> FloatArray:
+async def _made(generation: Generation, items: Sequence[Item], places: Sequence[int]) -> FloatArray:
     """Vectors of the items at ``places`` by their features; InvalidRequestError: there are none."""
     try:
-        folder = service.settings.model.path("train_data_dir").parent
+        if (folder := generation.model.data) is None:
+            raise DataError("no prepared folder is known")
         values = await asyncio.to_thread(read_feature_values, folder)
         rows = [items[place].features or {} for place in places]
         for place, row in zip(places, rows, strict=True):

@@ -17,7 +17,7 @@ import numpy as np
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.serving.generations import Generation, Generations, Model
+from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
 from paddlerec_milvus.serving.histories import Asked, asked_by
 from paddlerec_milvus.serving.lists import Timed, answer, find
 from paddlerec_milvus.serving.metrics import Metrics
@@ -56,6 +56,7 @@ class Service:
         self._doubt = asyncio.Event()
         self.users = Users(settings)
         self.generations.start()
+        self.look()
 
     @property
     def current(self) -> Generation | None:
@@ -80,6 +81,8 @@ class Service:
         """Ask Milvus what serves, and follow it."""
         try:
             self.generations.look()
+            if self.generations.state != AWAY:
+                self.users.prepare(self.model)
         except Exception:
             logger.exception("the look at Milvus failed")
 

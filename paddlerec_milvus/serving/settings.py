@@ -35,7 +35,7 @@ class Source(NamedTuple):
         """The model as it is on disk now."""
         settings = settings_for(self.yaml, self.options, self.data)
         checkpoint = checkpoint_of(settings.path("infer_load_path"), self.epoch)
-        return Found(settings, checkpoint, self.data)
+        return Found(settings, checkpoint)
 
 
 class ServiceSettings(BaseModel):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 MOST_WAITING = 128  # requests under way at a time
 GIVE_UP = 30.0  # seconds that a request may take at all
+IDLE = 2.0  # seconds after which a connection is not used again: uvicorn closes it after five
 
 
 class Answer(NamedTuple):
@@ -100,11 +101,18 @@ class Asking:
         self.answers.append(Answer(began, time.monotonic() - began, status, text))
 
     def _exchanged(self, body: str) -> tuple[int, str]:
-        connection = getattr(self._kept, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPConnection(self._address, timeout=GIVE_UP)
-            self._kept.connection = connection
-            self._connections.append(connection)
+        connection = self._connection()
         connection.request("POST", "/candidates", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """This thread's own."""
+        connection: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        now = time.monotonic()
+        if connection is None or now - self._kept.used > IDLE:
+            connection = http.client.HTTPConnection(self._address, timeout=GIVE_UP)
+            self._kept.connection = connection
+            self._connections.append(connection)
+        self._kept.used = now
+        return connection

@@ -60,7 +60,7 @@ function change(part) {
 }
 
 function draw() {
-  drawPicked(state.picked.map((id) => known.get(id) ?? { id, title: null, category: null }));
+  drawPicked(state.picked.map((id) => known.get(id) ?? nameless(id)));
   byId("top-k").value = state.topK;
   byId("top-k-value").textContent = state.topK;
   byId("diversity").value = DIVERSITIES.indexOf(state.diversity);
@@ -93,14 +93,16 @@ async function refresh() {
 async function nameUnknown(signal) {
   const missing = state.picked.filter((id) => !known.has(id));
   if (!missing.length) return;
-  const items = await calls.titlesOf(missing, signal);
-  for (const id of missing) known.set(id, { id, title: null, category: null });
-  remember(items);
-  draw();
+  remember(await calls.titlesOf(missing, signal));
+  for (const id of missing) known.set(id, known.get(id) ?? nameless(id));
 }
 
+const nameless = (id) => ({ id, title: null, category: null });
+
 function remember(items) {
+  const named = items.some(({ id }) => state.picked.includes(id) && !known.has(id));
   for (const item of items) known.set(item.id, item);
+  if (named) draw();
 }
 
 function showFound(found) {
