@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from paddlerec_milvus.errors import ForeignError, RetrievalError
+from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 
 MADE_BY, OWNER = "made_by", "paddlerec-milvus"
@@ -176,12 +176,12 @@ def switch(
 def roll_back(connection: Connection, alias: str) -> str:
     """Let the kept version serve again, and keep the one that served; returns its name.
 
-    Raises RetrievalError where none is kept. Ended half-way, both aliases point at the same
+    Raises RefusedError where none is kept. Ended half-way, both aliases point at the same
     version, and the next build drops the other.
     """
     serving, before = current(connection, alias), kept(connection, alias)
     if serving is None or before is None or before.name == serving.name:
-        raise RetrievalError(
+        raise RefusedError(
             f"Milvus at {connection.uri} keeps no version of {alias!r} before the serving one"
         )
     connection.call("load_collection", before.name)

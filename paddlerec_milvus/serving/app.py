@@ -29,6 +29,7 @@ from paddlerec_milvus.serving.schemas import (
     InsertAnswer,
     ReadyAnswer,
     RollbackAnswer,
+    request_body,
 )
 from paddlerec_milvus.serving.service import Service
 from paddlerec_milvus.serving.settings import ServiceSettings
@@ -119,17 +120,11 @@ async def rollback(request: Request) -> RollbackAnswer:
     return RollbackAnswer(collection=version.name, checkpoint=version.checkpoint)
 
 
-BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": CandidatesRequest.model_json_schema()}},
-}
-
-
 @router.post(
     "/candidates",
     dependencies=[Depends(needs(Role.READ))],
     response_model=CandidatesAnswer,
-    openapi_extra={"requestBody": BODY},
+    openapi_extra={"requestBody": request_body(CandidatesRequest)},
 )
 async def candidates(request: Request) -> Response:
     """A row of candidates for each history, best first.

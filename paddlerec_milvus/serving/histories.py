@@ -3,52 +3,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 
 from paddlerec_milvus.retrieval.base import IntArray
+from paddlerec_milvus.serving.catalogue import Catalogue
+from paddlerec_milvus.serving.reading import InvalidRequestError, problem
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 
 
 class Asked(NamedTuple):
     """A request for B users as arrays."""
 
+    request: CandidatesRequest
     histories: IntArray
     """[B, maxlen], the last known ids, padded with 0."""
     lengths: IntArray
     """[B]; 0: no known id."""
-    exclude: list[IntArray]
-    """B sorted lists of distinct known ids that must not come back."""
+    rows: IntArray
+    """[n], the users with clicks enough for the model."""
+    exclude: list[Set[int]]
+    """B sets of ids that must not come back; of items that the model does not know, too."""
     unknown: list[int]
     """[B], ids that are none of the model's."""
-    top_k: int
-    titles: bool
 
 
-def asked_by(request: CandidatesRequest, maxlen: int, items: int) -> Asked:
-    """The arrays of ``request`` for a model of items 1 … ``items``."""
-    users = len(request.hist_item)
+def asked_by(
+    request: CandidatesRequest, maxlen: int, catalogue: Catalogue, least_history: int = 1
+) -> Asked:
+    """The arrays of ``request`` for a model of the items of ``catalogue``.
+
+    Users with fewer known clicks than ``least_history`` are not for the model.
+    InvalidRequestError: categories are asked for, and there are none.
+    """
+    _check_categories(request, catalogue)
+    users, items = len(request.hist_item), catalogue.total
     histories, lengths = np.zeros((users, maxlen), np.int64), np.zeros(users, np.int64)
-    always = _known(request.exclude, items)
-    exclude, unknown = [], []
+    always = set(request.exclude)
+    exclude: list[Set[int]] = []
+    unknown, rows = [], []
     for row, history in enumerate(request.hist_item):
-        known = _known(history, items)
+        known = [item for item in history if 1 <= item <= items]
         last = known[-maxlen:]
         histories[row, : len(last)], lengths[row] = last, len(last)
         unknown.append(len(history) - len(known))
-        left_out = np.concatenate([known, always]) if request.exclude_history else always
-        exclude.append(np.unique(left_out))
-    return Asked(histories, lengths, exclude, unknown, request.top_k, request.titles)
+        exclude.append(always.union(history) if request.exclude_history else always)
+        if len(known) >= max(1, least_history):
+            rows.append(row)
+    return Asked(request, histories, lengths, np.array(rows, np.int64), exclude, unknown)
 
 
-def _known(ids: list[int], items: int) -> IntArray:
-    array = np.array(ids, np.int64)
-    return array[(array >= 1) & (array <= items)]
+def _check_categories(request: CandidatesRequest, catalogue: Catalogue) -> None:
+    asked = {"filter": request.filter is not None, "diversity": request.diversity > 0}
+    text = (
+        "no item has a category here: leave this out, or prepare the data with titles and "
+        "categories (items.csv)"
+    )
+    if not catalogue.categories and any(asked.values()):
+        fields = [name for name, is_asked in asked.items() if is_asked]
+        raise InvalidRequestError([problem(("body", name), text) for name in fields])
 
 
-def popular_items(top_k: int, exclude: IntArray, items: int) -> list[int]:
-    """The ``top_k`` most popular items outside ``exclude``: ids are ranks of popularity."""
-    first = np.arange(1, min(items, top_k + len(exclude)) + 1)
-    popular: list[int] = first[~np.isin(first, exclude)][:top_k].tolist()
-    return popular
+def popular_items(top_k: int, exclude: Set[int], items: Sequence[int] | IntArray) -> list[int]:
+    """The first ``top_k`` of ``items``, the most popular first, that are not in ``exclude``."""
+    first = map(int, items[: top_k + len(exclude)])
+    return [item for item in first if item not in exclude][:top_k]

@@ -1,34 +1,66 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Interests to lists of candidates, and lists to the bytes of an answer: what runs in the pool."""
+"""Interests to lists of candidates, and lists to an answer: what runs in the pool."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from paddlerec_milvus.retrieval.base import (
+    LARGEST_K,
     MISSING_ID,
-    MISSING_SCORE,
     FloatArray,
     IntArray,
     Neighbours,
-    Retriever,
 )
-from paddlerec_milvus.retrieval.candidates import search_users
+from paddlerec_milvus.retrieval.candidates import find_users
+from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.retrieval.merge import Candidates
+from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.histories import Asked, popular_items
-from paddlerec_milvus.serving.schemas import CandidatesAnswer, Source
+from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
 
-GROUP_HITS = 256
+NEAREST = 3  # items that name an interest
+POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
-class Timed:
-    """A retriever that keeps the seconds spent in its searches."""
+class FilteredRetriever(Protocol):
+    """What a search of the service needs; MilvusRetriever has it."""
 
-    def __init__(self, retriever: Retriever) -> None:
+    @property
+    def is_exact(self) -> bool:
+        """Whether the neighbours are the true ones."""
+        ...
+
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = ..., consistency: str | None = ...
+    ) -> Neighbours:
+        """The ``k`` nearest items of each of ``queries`` [n, D] that pass ``filter``."""
+        ...
+
+
+class Found(NamedTuple):
+    """Lists of the model for n users."""
+
+    candidates: Candidates
+    nearest: IntArray
+    """[n, K, 3], the items nearest to each interest; [n, K, 0] if they were not asked for."""
+    search_seconds: float
+    """What the searches took."""
+
+
+class _Searches:
+    """A retriever that is asked as one request wants it; keeps the seconds."""
+
+    def __init__(self, retriever: FilteredRetriever, request: CandidatesRequest) -> None:
         self._retriever = retriever
+        self._options: dict[str, Any] = {}
+        if request.filter is not None:
+            self._options["filter"] = category_filter(request.filter.category)
+        if request.consistency is not None:
+            self._options["consistency"] = request.consistency
         self.seconds = 0.0
 
     @property
@@ -37,76 +69,114 @@ class Timed:
         return self._retriever.is_exact
 
     def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The same neighbours."""
+        """The neighbours among what the request wants."""
         began = time.perf_counter()
         try:
-            return self._retriever.search(queries, k)
+            return self._retriever.search(queries, k, **self._options)
         finally:
             self.seconds += time.perf_counter() - began
 
 
-def find(retriever: Retriever, interests: FloatArray, asked: Asked, rows: IntArray) -> Candidates:
+def category_filter(categories: Iterable[str]) -> str:
+    """Milvus' expression for items of these categories, whatever is in their names."""
+    quoted = ", ".join(f'"{name.translate(_ESCAPES)}"' for name in categories)
+    return f"category in [{quoted}]"
+
+
+def find(
+    retriever: FilteredRetriever,
+    interests: FloatArray,
+    asked: Asked,
+    rows: IntArray,
+    catalogue: Catalogue,
+) -> Found:
     """Candidates of the users ``rows`` [n] of ``asked`` by their ``interests`` [n, K, D].
 
-    Users who leave out much are searched apart: all that are searched together get as many hits
-    as the one who leaves out most.
+    Errors are the retriever's.
     """
-    shape = (len(rows), asked.top_k)
-    found = Candidates(
-        np.full(shape, MISSING_ID, np.int64),
-        np.full(shape, MISSING_SCORE, np.float32),
-        np.full(shape, -1, np.int64),
-    )
-    for group in _groups([asked.top_k + len(asked.exclude[row]) for row in rows]):
-        exclude = [asked.exclude[row] for row in rows[group]]
-        part = search_users(retriever, interests[group], asked.top_k, exclude)
-        found.ids[group], found.scores[group] = part.ids, part.scores
-        found.interests[group] = part.interests
-    return found
+    request, searches = asked.request, _Searches(retriever, asked.request)
+    top_k, quota, pool = request.top_k, request.quota, request.top_k
+    if request.diversity:
+        pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)
+        quota = quota and -(-quota * pool // top_k)  # as many for each place of the list
+    exclude = [asked.exclude[row] for row in rows.tolist()]
+    nearest = NEAREST if request.nearest else 0
+    candidates, near = find_users(searches, interests, pool, exclude, quota, nearest)
+    if request.diversity:
+        categories = catalogue.category_numbers(candidates.ids)
+        candidates = diverse(candidates, categories, request.diversity, top_k, request.quota)
+    return Found(candidates, near, searches.seconds)
 
 
-def _groups(hits: list[int]) -> Iterator[IntArray]:
-    """Places of users whose numbers of hits are alike: up to 256, 512, 1,024 …"""
-    sizes = np.array([((count - 1) // GROUP_HITS).bit_length() for count in hits])
-    for size in np.unique(sizes):
-        yield np.flatnonzero(sizes == size)
+class _List(NamedTuple):
+    """One user's."""
+
+    items: list[int]
+    scores: list[float | None]
+    interest: list[int | None]
+    source: Source
+    nearest: list[list[int]]
 
 
 def answer(
-    asked: Asked,
-    items: int,
-    titles: Mapping[int, str],
-    rows: IntArray | None = None,
-    found: Candidates | None = None,
+    asked: Asked, catalogue: Catalogue, rows: IntArray | None = None, found: Found | None = None
 ) -> CandidatesAnswer:
-    """The lists ``found`` for the users ``rows``, popular items for all others.
+    """The lists ``found`` for the users ``rows`` [n], popular items for all others.
 
-    Who has a known history and no list of the model is said to have a fallback.
+    Who has clicks enough for the model and no list of it is said to have a fallback.
     """
-    place = {} if rows is None else {row: at for at, row in enumerate(rows.tolist())}
-    candidates: list[list[int]] = []
-    scores: list[list[float | None]] = []
-    interest: list[list[int | None]] = []
-    source: list[Source] = []
-    for row, length in enumerate(asked.lengths.tolist()):
-        if found is not None and row in place:
-            at = place[row]
-            count = int((found.ids[at] != MISSING_ID).sum())
-            candidates.append(found.ids[at, :count].tolist())
-            scores.append(found.scores[at, :count].tolist())
-            interest.append(found.interests[at, :count].tolist())
-            source.append("model")
-        else:
-            popular = popular_items(asked.top_k, asked.exclude[row], items)
-            candidates.append(popular)
-            scores.append([None] * len(popular))
-            interest.append([None] * len(popular))
-            source.append("fallback" if length else "popular")
+    by_row = {} if rows is None or found is None else _by_row(rows, found)
+    if len(by_row) < len(asked.exclude):
+        by_row |= _popular(asked, catalogue, set(range(len(asked.exclude))) - set(by_row))
+    lists = [by_row[row] for row in range(len(by_row))]
+    request, titles, categories = asked.request, catalogue.titles, catalogue.categories
     return CandidatesAnswer.model_construct(
-        candidates=candidates,
-        scores=scores,
-        interest=interest,
-        source=source,
+        candidates=[each.items for each in lists],
+        scores=[each.scores for each in lists],
+        interest=[each.interest for each in lists],
+        source=[each.source for each in lists],
         unknown=asked.unknown,
-        titles=[[titles.get(item) for item in row] for row in candidates] if asked.titles else None,
+        titles=[list(map(titles.get, each.items)) for each in lists] if request.titles else None,
+        categories=(
+            [list(map(categories.get, each.items)) for each in lists] if request.titles else None
+        ),
+        nearest=(
+            [[_named(near, titles) for near in each.nearest] for each in lists]
+            if request.nearest
+            else None
+        ),
     )
+
+
+def _by_row(rows: IntArray, found: Found) -> dict[int, _List]:
+    counts = (found.candidates.ids != MISSING_ID).sum(axis=1).tolist()
+    parts = [part.tolist() for part in found.candidates]
+    return {
+        row: _List(items[:count], scores[:count], interests[:count], "model", near)
+        for row, items, scores, interests, count, near in zip(
+            rows.tolist(), *parts, counts, found.nearest.tolist(), strict=True
+        )
+    }
+
+
+def _popular(asked: Asked, catalogue: Catalogue, rows: Iterable[int]) -> dict[int, _List]:
+    items: Sequence[int] | IntArray = range(1, catalogue.total + 1)
+    if asked.request.filter is not None:
+        items = catalogue.items_of(asked.request.filter.category)
+    for_the_model, lists = set(asked.rows.tolist()), dict[int, _List]()
+    for row in rows:
+        popular = popular_items(asked.request.top_k, asked.exclude[row], items)
+        source: Source = "short" if asked.lengths[row] else "popular"
+        if row in for_the_model:
+            source = "fallback"
+        nothing = [None] * len(popular)
+        lists[row] = _List(popular, list(nothing), list(nothing), source, [])
+    return lists
+
+
+def _named(items: Iterable[int], titles: Mapping[int, str]) -> list[NamedItem]:
+    return [
+        NamedItem.model_construct(id=item, title=titles.get(item))
+        for item in items
+        if item != MISSING_ID
+    ]

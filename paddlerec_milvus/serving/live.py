@@ -25,17 +25,21 @@ from paddlerec_milvus.serving.keys import Role
 from paddlerec_milvus.serving.live_features import read_feature_values
 from paddlerec_milvus.serving.live_schemas import (
     LARGEST_ITEM,
-    EventsAnswer,
     EventsRequest,
     Item,
-    ItemDeleteAnswer,
-    ItemsAnswer,
     ItemsRequest,
     UserCandidatesQuery,
-    UserDeleteAnswer,
 )
 from paddlerec_milvus.serving.reading import InvalidRequestError, problem, read
-from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
+from paddlerec_milvus.serving.schemas import (
+    CandidatesAnswer,
+    CandidatesRequest,
+    EventsAnswer,
+    ItemDeleteAnswer,
+    ItemsAnswer,
+    UserDeleteAnswer,
+    request_body,
+)
 from paddlerec_milvus.serving.service import Service
 
 logger = logging.getLogger(__name__)

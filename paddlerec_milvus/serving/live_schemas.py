@@ -68,19 +68,6 @@ class ItemsRequest(BaseModel):
     ] = None
 
 
-class ItemsAnswer(BaseModel):
-    """How many items were stored, and whose vectors lie beside them."""
-
-    upserted: int
-    checkpoint: str
-
-
-class ItemDeleteAnswer(BaseModel):
-    """The item that is not stored any more."""
-
-    deleted: int
-
-
 class EventsRequest(BaseModel):
     """Items that the user has clicked, oldest first."""
 
@@ -89,22 +76,6 @@ class EventsRequest(BaseModel):
     )
 
     items: Annotated[Ids, Field(min_length=1)]
-
-
-class EventsAnswer(BaseModel):
-    """The user after the clicks."""
-
-    user: int
-    history: int
-    """Clicks that are kept of the user."""
-    unknown: int
-    """Ids that the model does not know; they are not kept."""
-
-
-class UserDeleteAnswer(BaseModel):
-    """The user of whom nothing is stored any more."""
-
-    deleted: int
 
 
 class UserCandidatesQuery(BaseModel):

@@ -11,11 +11,11 @@ from pathlib import PurePath
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel
 
 from paddlerec_milvus.serving.access import needs
 from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.keys import Role
+from paddlerec_milvus.serving.schemas import TitledItem, TitlesAnswer
 
 router = APIRouter()
 
@@ -41,20 +41,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class TitledItem(BaseModel):
-    """An item with what is known of it."""
-
-    id: int
-    title: str | None
-    category: str | None
-
-
-class TitlesAnswer(BaseModel):
-    """Items, the most popular first; for ``id`` in the order that was asked for."""
-
-    items: list[TitledItem]
 
 
 @router.get("/titles", dependencies=[Depends(needs(Role.READ))])

@@ -10,16 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
-
-import numpy as np
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.merge import Candidates
 from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
 from paddlerec_milvus.serving.histories import Asked, asked_by
-from paddlerec_milvus.serving.lists import Timed, answer, find
+from paddlerec_milvus.serving.lists import Found, answer, find
 from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.reading import parse
 from paddlerec_milvus.serving.schemas import CandidatesRequest
@@ -29,6 +27,7 @@ from paddlerec_milvus.serving.users import Users
 logger = logging.getLogger(__name__)
 
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
+SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
 LEAST_PAUSE = 0.1  # seconds between two looks at Milvus
 
 
@@ -105,8 +104,11 @@ class Service:
         """
         generation = generation or self.current
         model = generation.model if generation else self.model
-        asked = asked_by(request, model.tower.maxlen, model.tower.items)
-        rows, stages = np.flatnonzero(asked.lengths), dict[str, float]()
+        least = self.settings.least_history
+        asking = partial(asked_by, request, model.tower.maxlen, model.catalogue, least)
+        small = sum(map(len, request.hist_item)) <= SMALL_HISTORIES
+        asked = asking() if small else await asyncio.to_thread(asking)
+        rows, stages = asked.rows, dict[str, float]()
         rendered = None
         if len(rows):
             rendered = await self._by_model(generation, asked, rows, interests, stages)
@@ -174,20 +176,20 @@ class Service:
     def _find(
         self, generation: Generation, interests: FloatArray, asked: Asked, rows: IntArray
     ) -> tuple[_Rendered, dict[str, float]]:
-        timed, began = Timed(generation.retriever), time.perf_counter()
-        found = find(timed, interests, asked, rows)
+        began = time.perf_counter()
+        found = find(generation.retriever, interests, asked, rows, generation.model.catalogue)
         rendered = self._render(generation.model, asked, rows, found)
-        merge = time.perf_counter() - began - timed.seconds
-        return rendered, {"search": timed.seconds, "merge": merge}
+        merge = time.perf_counter() - began - found.search_seconds
+        return rendered, {"search": found.search_seconds, "merge": merge}
 
     def _render(
         self,
         model: Model,
         asked: Asked,
         rows: IntArray | None = None,
-        found: Candidates | None = None,
+        found: Found | None = None,
     ) -> _Rendered:
-        lists = answer(asked, model.catalogue.total, model.catalogue.titles, rows, found)
+        lists = answer(asked, model.catalogue, rows, found)
         return _Rendered(lists.model_dump_json().encode(), Counter(lists.source))
 
     def close(self) -> None:

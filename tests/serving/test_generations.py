@@ -79,7 +79,7 @@ def test_a_restart_serves_what_served_though_training_went_on(growing):
 def test_the_last_two_are_kept(growing):
     settings, train = growing
     with running(settings) as service:
-        assert service.http.post("/rollback").status_code == 503
+        assert service.http.post("/rollback").status_code == 409
         for epoch in ("0", "1", "0", "1"):
             train(epoch)
             assert service.http.post("/insert").status_code == 200

@@ -34,6 +34,8 @@ def test_a_service_that_is_away_and_comes_back(browser: Browser, service: Runnin
         expect(view["#trouble"]).to_contain_text("The service is away.")
         assert len(view.picked) == 2
         assert view.cards == before
+        expect(view["#trouble"]).to_contain_text("What is below is of an earlier answer.")
+        expect(view["#model"]).to_have_text("No answer")
         view["#search"].fill("category")
         expect(view["#trouble"]).to_be_visible()
         view.page.context.set_offline(False)
@@ -129,7 +131,11 @@ def test_a_title_is_text_whatever_is_in_it(browser: Browser, make_settings, trai
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "items.csv").write_text("\n".join(rows) + "\n")
     settings = make_settings()
-    spoilt = settings.found._replace(data=tmp_path / "data")
+    runner = {"train_data_dir": str(tmp_path / "data" / "train")}
+    model = settings.model.model_copy(
+        update={"runner": settings.model.runner.model_copy(update=runner)}
+    )
+    spoilt = settings.found._replace(settings=model)
     with (
         running(settings.model_copy(update={"found": spoilt})) as service,
         viewing(browser, service.url, "503", viewport=PHONE) as view,

@@ -131,8 +131,9 @@ function askForCategories(there) {
 function showTrouble(error) {
   if (!(error instanceof calls.CallError)) throw error;
   const [title, text] = troubleText(error, calls.hasKey());
+  const earlier = byId("cards").children.length ? "What is below is of an earlier answer." : "";
   byId("trouble-title").textContent = title;
-  byId("trouble-text").textContent = text;
+  byId("trouble-text").textContent = `${text} ${earlier}`;
   byId("retry").hidden = error.kind === "key";
   byId("key-form").hidden = error.kind !== "key";
   byId("trouble").hidden = false;

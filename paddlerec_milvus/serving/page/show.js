@@ -85,15 +85,21 @@ export function drawLegend(nearest, items, only) {
   const legend = byId("legend");
   const focused = document.activeElement?.dataset?.interest;
   const count = (interest) => items.filter((item) => item.interest === interest).length;
-  const entries = nearest.map((near, interest) => entryOf(near, interest, count(interest), only));
+  const leads = new Set();
+  const entries = nearest.map((near, interest) => {
+    // interests may lie near one item: the nearest one that names no other comes first
+    const lead = near.find((item) => !leads.has(item.id)) ?? near[0];
+    leads.add(lead?.id);
+    const names = [lead, ...near.filter((item) => item !== lead)].filter(Boolean).map(nameOf);
+    return entryOf(names, interest, count(interest), only);
+  });
   legend.replaceChildren(...entries);
   legend.hidden = !entries.length;
   if (legend.contains(document.activeElement) || focused === undefined) return;
   legend.querySelector(`button[data-interest="${focused}"]`)?.focus();
 }
 
-function entryOf(near, interest, count, only) {
-  const names = near.map(nameOf);
+function entryOf(names, interest, count, only) {
   return element(
     "button",
     {
@@ -149,7 +155,7 @@ export function drawTiming(stages, roundTrip) {
   byId("timing").replaceChildren(
     element("span", { class: "unseen" }, `Round trip ${milliseconds(roundTrip)} ms: ${text}.`),
     element("span", { class: "line", "aria-hidden": "true" }, bar, whole),
-    element("span", { class: "key", "aria-hidden": "true" }, ...key),
+    known.length ? element("span", { class: "key", "aria-hidden": "true" }, ...key) : "",
   );
   byId("timing").hidden = false;
 }

@@ -1,0 +1,129 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The client for Python, against the service that it is for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx
+import numpy as np
+import pytest
+
+from paddlerec_milvus.serving import Client
+from paddlerec_milvus.serving.client import ServiceError
+
+ITEMS = 300
+
+
+@pytest.fixture
+def client(empty):
+    with Client(empty.url, timeout=30) as opened:
+        yield opened
+
+
+def test_the_four_calls(client):
+    assert client.insert().inserted == client.count() == ITEMS
+    found = client.candidates(
+        np.array([[43, 23], [1, 2]]), 7, exclude=[9], titles=True, exclude_history=False
+    )
+    assert [len(row) for row in found.candidates] == [7, 7]
+    assert found.source == ["model", "model"]
+    assert client.delete() == ITEMS
+
+
+def test_the_options_of_candidates(client):
+    client.insert()
+    best = client.candidates([[43, 23]], 60, titles=True, nearest=True)
+    assert best.categories is not None
+    assert best.titles is not None
+    category = best.categories[0][0]
+    assert category is not None
+    only = client.candidates([[43, 23]], 60, categories=[category])
+    fitting = zip(best.candidates[0], best.categories[0], strict=True)
+    found = [item for item, named in fitting if named == category]
+    assert only.candidates[0][: len(found)] == found
+    few = client.candidates([[43, 23]], 10, quota=3, diversity=0.1, consistency="Strong")
+    assert max(map(few.interest[0].count, few.interest[0])) <= 3
+    assert best.nearest is not None
+    first = best.nearest[0][0][0]
+    assert client.titles(first.title or "")[0].title == first.title
+
+
+def test_titles(client):
+    popular = client.titles(limit=3)
+    assert [item.id for item in popular] == [1, 2, 3]
+    assert popular[0].title
+    assert popular[0].category
+    assert client.titles(popular[1].title.upper(), limit=1)[0].title == popular[1].title
+    assert client.titles("no such title anywhere") == []
+
+
+def test_items_that_change(client):
+    checkpoint = client.insert().checkpoint
+    vector = np.zeros(128, np.float32)
+    vector[3] = 1
+    item = {"id": 1_000, "vector": vector, "category": "new"}
+    stored = client.upsert_items([item], checkpoint=checkpoint)
+    assert (stored.upserted, stored.checkpoint) == (1, checkpoint)
+    assert client.count() == ITEMS + 1
+    found = client.candidates([[1]], 5, categories=["new"], consistency="Strong", titles=True)
+    assert found.candidates == [[1_000]]
+    assert found.titles == [[None]]
+    for history, left_out in (([1], [1_000]), ([1, 1_000], [])):
+        without = client.candidates([history], 5, exclude=left_out, categories=["new"])
+        assert without.candidates == [[]]
+    assert client.delete_item(1_000) == 1_000
+    assert client.count() == ITEMS
+    with pytest.raises(ServiceError, match="409") as raised:
+        client.upsert_items([item], checkpoint="another")
+    assert raised.value.status == 409
+
+
+def test_users_who_click(client):
+    client.insert()
+    added = client.add_events(7, np.array([43, 23, 999_999]))
+    assert (added.user, added.history, added.unknown) == (7, 2, 1)
+    found = client.user_candidates(7, 10, quota=5, titles=True, consistency="Strong")
+    assert found.source == ["model"]
+    assert not {43, 23} & set(found.candidates[0])
+    assert found.candidates == client.candidates([[43, 23]], 10, quota=5).candidates
+    assert client.delete_user(7) == 7
+    assert client.user_candidates(7, 2, consistency="Strong").source == ["popular"]
+
+
+def test_a_rollback(client):
+    first = client.insert()
+    with pytest.raises(ServiceError, match="/rollback"):
+        client.rollback()
+    client.insert()
+    back = client.rollback()
+    assert back.checkpoint == first.checkpoint
+    assert client.count() == ITEMS
+
+
+def test_what_is_wrong_is_an_error_that_says_so(client):
+    with pytest.raises(ServiceError, match=r"422.*at most 1,000 candidates") as raised:
+        client.candidates([[1]], 1001)
+    assert raised.value.status == 422
+    with (
+        Client("http://127.0.0.1:9", timeout=1) as away,
+        pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 did not answer /count") as missed,
+    ):
+        away.count()
+    assert missed.value.status is None
+
+
+def test_the_key_is_sent_and_a_transport_taken():
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["x-api-key"] == "abc"
+        return httpx.Response(200, json={"count": 3})
+
+    with Client(key="abc", transport=httpx.MockTransport(answer)) as client:
+        assert client.count() == 3
+
+
+def test_a_caller_loads_no_part_of_the_server():
+    code = "import sys, paddlerec_milvus.serving; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"fastapi", "pymilvus", "paddle"} & set(ran.stdout.split())
