@@ -16,9 +16,10 @@ from running_service import until
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
-needs_chromium = pytest.mark.skipif(
-    PROGRAM is None, reason="the page's tests need a Chromium: apt-get install chromium"
-)
+if PROGRAM is None:
+    pytest.skip(
+        "the page's tests need a Chromium: apt-get install chromium", allow_module_level=True
+    )
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",

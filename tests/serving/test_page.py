@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from page_view import View, chromium, needs_chromium, viewing
+from page_view import View, chromium, viewing
 from playwright.sync_api import Browser, expect
 from running_service import Running, until
-
-pytestmark = needs_chromium
 
 FIRST = ("Category 2, item 1", "Category 2, item 2", "Category 1, item 1")
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from page_view import View, chromium, needs_chromium, viewing
+from page_view import View, chromium, viewing
 from playwright.sync_api import Browser, Route, expect
 from running_service import Running, running, until
 
 from paddlerec_milvus.serving.keys import Keys
-
-pytestmark = needs_chromium
 
 PICK = "Category 2, item 1"
 KEY = "a-key-to-read-with"
