@@ -44,7 +44,7 @@ serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lit
 	@$(BIN)/python -m paddlerec_milvus.serving
 
 test: .venv/installed-dev  ## all tests, on Milvus Lite and on a real Milvus server, with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -rs --cov --cov-report=term-missing:skip-covered
 
 lint: .venv/installed-dev  ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check .

@@ -6,22 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
 
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.retrieval.base import FloatArray, IntArray
+from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
 from paddlerec_milvus.serving.histories import Asked, asked_by
-from paddlerec_milvus.serving.lists import Found, answer, find
+from paddlerec_milvus.serving.lists import answer
 from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.reading import parse
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.serving.together import Answered, Together
 from paddlerec_milvus.serving.users import Users
 
 logger = logging.getLogger(__name__)
@@ -29,19 +27,6 @@ logger = logging.getLogger(__name__)
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
 LEAST_PAUSE = 0.1  # seconds between two looks at Milvus
-
-
-class Reply(NamedTuple):
-    """An answer as JSON, and what was waited for."""
-
-    content: bytes
-    stages: Mapping[str, float]
-    """Seconds by stage: tower, search, merge."""
-
-
-class _Rendered(NamedTuple):
-    content: bytes
-    sources: Mapping[str, int]
 
 
 class Service:
@@ -52,6 +37,7 @@ class Service:
         self.metrics = metrics
         self.generations = Generations(settings, metrics)
         self._searches = ThreadPoolExecutor(settings.threads, "search")
+        self._together = Together(self._searches, settings.threads)
         self._doubt = asyncio.Event()
         self.users = Users(settings)
         self.generations.start()
@@ -85,7 +71,7 @@ class Service:
         except Exception:
             logger.exception("the look at Milvus failed")
 
-    async def candidates(self, body: bytes) -> Reply:
+    async def candidates(self, body: bytes) -> Answered:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
         if len(body) <= SMALL_BODY:
             return await self.candidates_of(parse(body, self.settings))
@@ -97,7 +83,7 @@ class Service:
         request: CandidatesRequest,
         interests: FloatArray | None = None,
         generation: Generation | None = None,
-    ) -> Reply:
+    ) -> Answered:
         """The answer to a checked request.
 
         ``interests`` [B, K, D] are known already, as those of ``generation``.
@@ -108,33 +94,29 @@ class Service:
         asking = partial(asked_by, request, model.tower.maxlen, model.catalogue, least)
         small = sum(map(len, request.hist_item)) <= SMALL_HISTORIES
         asked = asking() if small else await asyncio.to_thread(asking)
-        rows, stages = asked.rows, dict[str, float]()
-        rendered = None
-        if len(rows):
-            rendered = await self._by_model(generation, asked, rows, interests, stages)
-        if rendered is None:
-            rendered = await asyncio.to_thread(self._render, model, asked)
-        for source, users in rendered.sources.items():
+        answered = None
+        if len(asked.rows):
+            answered = await self._by_model(generation, asked, interests)
+        if answered is None:
+            lists = await asyncio.to_thread(answer, asked, model.catalogue)
+            answered = Answered(lists.model_dump_json().encode(), lists.source, {})
+        for source, users in Counter(answered.sources).items():
             self.metrics.users.labels(source).inc(users)
-        for stage, seconds in stages.items():
+        for stage, seconds in answered.stages.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
-        return Reply(rendered.content, stages)
+        return answered
 
     async def _by_model(
-        self,
-        generation: Generation | None,
-        asked: Asked,
-        rows: IntArray,
-        interests: FloatArray | None,
-        stages: dict[str, float],
-    ) -> _Rendered | None:
+        self, generation: Generation | None, asked: Asked, interests: FloatArray | None
+    ) -> Answered | None:
         """The model's answer; None, counted and logged, if there is none within the deadline."""
         if generation is None:
             self.metrics.fallbacks.labels("not_ready").inc()
             return None
         try:
-            rendered, seconds = await asyncio.wait_for(
-                self._search(generation, asked, rows, interests), self.settings.timeout
+            answered = await asyncio.wait_for(
+                self._together.answer(generation, asked, asked.rows, interests),
+                self.settings.timeout,
             )
         except asyncio.TimeoutError:
             self._fall_back("deadline", f"no candidates within {self.settings.timeout:g} s")
@@ -145,8 +127,7 @@ class Service:
             self._fall_back("failure", "candidates failed")
         else:
             self.generations.succeeded()
-            stages |= seconds
-            return rendered
+            return answered
         return None
 
     def _fall_back(self, reason: str, message: str) -> None:
@@ -154,43 +135,6 @@ class Service:
         logger.warning(message)
         self.generations.failed()
         self._doubt.set()
-
-    async def _search(
-        self,
-        generation: Generation,
-        asked: Asked,
-        rows: IntArray,
-        interests: FloatArray | None,
-    ) -> tuple[_Rendered, dict[str, float]]:
-        """The answer with lists of the users ``rows`` [n], and seconds by stage."""
-        began = time.perf_counter()
-        if interests is None:
-            tower = generation.model.tower
-            interests = await tower.interests(asked.histories[rows], asked.lengths[rows])
-        seconds = time.perf_counter() - began
-        rendered, more = await asyncio.get_running_loop().run_in_executor(
-            self._searches, self._find, generation, interests, asked, rows
-        )
-        return rendered, {"tower": seconds, **more}
-
-    def _find(
-        self, generation: Generation, interests: FloatArray, asked: Asked, rows: IntArray
-    ) -> tuple[_Rendered, dict[str, float]]:
-        began = time.perf_counter()
-        found = find(generation.retriever, interests, asked, rows, generation.model.catalogue)
-        rendered = self._render(generation.model, asked, rows, found)
-        merge = time.perf_counter() - began - found.search_seconds
-        return rendered, {"search": found.search_seconds, "merge": merge}
-
-    def _render(
-        self,
-        model: Model,
-        asked: Asked,
-        rows: IntArray | None = None,
-        found: Found | None = None,
-    ) -> _Rendered:
-        lists = answer(asked, model.catalogue, rows, found)
-        return _Rendered(lists.model_dump_json().encode(), Counter(lists.source))
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
