@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection as End
@@ -34,11 +34,23 @@ IDLE = 2.0  # after which a connection is not used again: uvicorn closes it afte
 LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
+class Call(Protocol):
+    """A connection that makes one request after the other."""
+
+    def __call__(self, request: Any) -> Any:
+        """The answer; RetrievalError: there is none."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
 class Way(Protocol):
     """How requests are made."""
 
-    def connect(self) -> tuple[Callable[[Any], Any], Sequence[Any]]:
-        """A call, and what it is to be called with, one after the other."""
+    def connect(self) -> tuple[Call, Sequence[Any]]:
+        """A connection, and the requests to make."""
         ...
 
 
@@ -123,30 +135,35 @@ class ByPymilvus:
     uri: str
     token: str
     collection: str
-    limit: int
-    search_params: Mapping[str, Any]
-    consistency: str
+    options: Mapping[str, Any]
+    """Of ``MilvusClient.search``."""
     queries: Sequence[FloatArray]
 
-    def connect(self) -> tuple[Callable[[FloatArray], Any], Sequence[FloatArray]]:
-        """A client of its own; the hits' ids and scores are read, as lists."""
+    def connect(self) -> tuple[Search, Sequence[FloatArray]]:
+        """A client of its own."""
         client = MilvusClient(self.uri, token=self.token, dedicated=True)
+        return Search(client, self.collection, self.options), self.queries
 
-        def search(queries: FloatArray) -> list[tuple[list[int], list[float]]]:
-            try:
-                found = client.search(
-                    self.collection,
-                    list(queries),
-                    limit=self.limit,
-                    search_params=self.search_params,
-                    consistency_level=self.consistency,
-                    timeout=REQUEST_LIMIT,
-                )
-            except MilvusException as problem:
-                raise RetrievalError(str(problem)) from problem
-            return [(hits.ids, hits.distances) for hits in found]
 
-        return search, self.queries
+class Search:
+    """Searches one collection; the hits' ids and scores are read, as lists."""
+
+    def __init__(self, client: MilvusClient, collection: str, options: Mapping[str, Any]) -> None:
+        self._client, self._collection, self._options = client, collection, dict(options)
+
+    def __call__(self, request: FloatArray) -> list[tuple[list[int], list[float]]]:
+        """Ids and scores of each of the queries ``request`` [n, D]."""
+        try:
+            found = self._client.search(
+                self._collection, list(request), timeout=REQUEST_LIMIT, **self._options
+            )
+        except MilvusException as problem:
+            raise RetrievalError(str(problem)) from problem
+        return [(hits.ids, hits.distances) for hits in found]
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
 
 
 class Callers:
@@ -189,9 +206,13 @@ class Callers:
             process.wait()
 
     def run(self, way: str, loads: Sequence[Load]) -> Outcome:
-        """A process for each of ``loads``, all started together."""
+        """A process for each of ``loads``, started together; timetables are shifted, no bursts."""
         start = time.perf_counter() + START_SECONDS
-        return joined(self._ask([("run", way, load, start) for load in loads]))
+        orders = []
+        for number, load in enumerate(loads):
+            shift = number / (len(loads) * load.rate) if load.rate else 0.0
+            orders.append(("run", way, load, start + shift))
+        return joined(self._ask(orders))
 
     def _ask(self, orders: Sequence[tuple[Any, ...]]) -> list[Any]:
         used = self._ends[: len(orders)]
@@ -216,7 +237,7 @@ def rotated(asked: Sequence[Any], first: int) -> list[Any]:
 def serve(end: End) -> None:
     """Take an order, give its answer, until the pipe closes. An error is a string."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    connected: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {}
+    connected: dict[str, tuple[Call, Sequence[Any]]] = {}
     while True:
         try:
             order = end.recv()

@@ -160,9 +160,14 @@ def _ways(
         asked.uri,
         os.environ.get("MILVUS_TOKEN", ""),
         COLLECTION,
-        k,
-        {"metric_type": settings.retrieval.metric, "params": asked.index.search_params(k)},
-        settings.milvus.consistency,
+        {
+            "limit": k,
+            "search_params": {
+                "metric_type": settings.retrieval.metric,
+                "params": asked.index.search_params(k),
+            },
+            "consistency_level": settings.milvus.consistency,
+        },
         calls_of(work.interests, Load(asked.index, k)),
     )
     histories = [history.tolist() for history in work.histories]
@@ -222,4 +227,6 @@ def same_lists(ways: dict[str, Way], top_k: int) -> float:
             ids[0, row, : len(found)], scores[0, row, : len(found)] = found, distances
         merged = merge_interests(ids, scores, top_k).ids[0]
         same.append(json.loads(call(request))["candidates"][0] == merged[merged > 0].tolist())
+    search.close()
+    call.close()
     return float(np.mean(same))

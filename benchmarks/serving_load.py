@@ -121,6 +121,8 @@ def measured(
             outcome = step()
             rounds[way, what].append(outcome)
             say(f"round {number + 1} of {given.rounds}, {what}, {way}: {_in_words(outcome)}")
+    for call, _ in connected.values():
+        call.close()
     return rounds, heads
 
 

@@ -57,8 +57,8 @@ class ServiceSettings(BaseModel):
     """index_recall@50 on a sample of users that a new index must reach to serve."""
     insert_missing: bool = False
     """Insert at the start where Milvus holds no vectors of a model that is here."""
-    threads: Count = 8
-    """Searches under way at a time."""
+    threads: Count = 2
+    """Searches under way at a time; requests that wait meanwhile are searched for together."""
     check_seconds: Seconds = 2.0
     """Between looks at Milvus."""
     max_users: Count = 1_024

@@ -45,6 +45,11 @@ class _Waiting(NamedTuple):
     answered: asyncio.Future[Answered]
 
     @property
+    def is_large(self) -> bool:
+        """Whether it goes alone."""
+        return len(self.rows) > MOST_USERS
+
+    @property
     def kind(self) -> tuple[Any, ...]:
         """Requests of one kind can be searched for together."""
         one = self.asked.request
@@ -54,12 +59,16 @@ class _Waiting(NamedTuple):
 
 
 class Together:
-    """Answers requests, ``at_once`` searches at a time, in threads of ``pool``."""
+    """Answers requests, ``at_once`` searches at a time, in threads of ``pool``.
+
+    Large requests go one after the other, so that small ones need not wait for them.
+    """
 
     def __init__(self, pool: Executor, at_once: int) -> None:
         self._pool, self._at_once = pool, at_once
         self._waiting: deque[_Waiting] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._large = False
 
     async def answer(
         self,
@@ -92,15 +101,18 @@ class Together:
             one = self._waiting.popleft()
             if one.answered.done():  # its deadline has passed
                 continue
-            fits = not requests or (
-                users + len(one.rows) <= MOST_USERS and one.kind == requests[0].kind
-            )
+            if requests:
+                together = users + len(one.rows) <= MOST_USERS
+                fits = together and one.kind == requests[0].kind
+            else:
+                fits = not (self._large and one.is_large)
             (requests if fits else passed).append(one)
             users += len(one.rows) if fits else 0
         self._waiting.extend(passed)
         return requests
 
     async def _serve(self, requests: list[_Waiting]) -> None:
+        self._large = self._large or requests[0].is_large
         try:
             began = time.perf_counter()
             interests = await _interests(requests)
@@ -117,6 +129,8 @@ class Together:
                     one.answered.set_exception(error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._large = self._large and not requests[0].is_large
 
 
 async def _interests(requests: Sequence[_Waiting]) -> list[FloatArray]:

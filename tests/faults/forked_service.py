@@ -128,10 +128,20 @@ class ForkedService:
 
     def start(self, ready: bool = False) -> None:
         """Start it and wait until it answers, or until it is ready to answer with the model."""
+        self._fork().start()
+        until(lambda: self.status("/readyz" if ready else "/healthz") == 200, START_SECONDS)
+
+    def run_to_its_end(self) -> int | None:
+        """Start it and wait until it ends by itself; returns its exit code."""
+        process = self._fork()
+        process.start()
+        process.join(START_SECONDS)
+        return process.exitcode
+
+    def _fork(self) -> multiprocessing.process.BaseProcess:
         arguments = (self._environment, self.port, str(self.log))
         self._process = forks.Process(target=_serve, args=arguments)
-        self._process.start()
-        until(lambda: self.status("/readyz" if ready else "/healthz") == 200, START_SECONDS)
+        return self._process
 
     def kill(self) -> None:
         """``kill -9``."""

@@ -22,7 +22,7 @@ from paddlerec_milvus.retrieval.connection import Connection
 pytestmark = pytest.mark.server
 
 KILLS = 20
-AT_A_TIME = 4  # services, each with a collection of its own
+AT_A_TIME = 10  # services, each with a collection of its own
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def test_a_service_killed_while_it_inserts_serves_one_model_whole(
 ):
     killings = [
         Killing(server.uri, trained, tmp_path_factory.mktemp(f"killed_{name}"), name)
-        for name in "abcd"[:AT_A_TIME]
+        for name in "abcdefghij"[:AT_A_TIME]
     ]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for done in [pool.submit(each.run, KILLS // AT_A_TIME) for each in killings]:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -61,27 +59,6 @@ def test_lists_of_a_server_are_those_of_lite(server, service, make_settings):
         assert ours["candidates"] == theirs["candidates"]
         assert real.http.post("/delete").json() == {"deleted": 300}
         assert real.http.get("/count").json() == {"count": 0}
-
-
-def test_a_milvus_that_is_killed_and_comes_back(make_settings, tmp_path):
-    if importlib.util.find_spec("milvus") is None:
-        pytest.skip("no real Milvus: pip install 'paddlerec-milvus[server]'")
-    with LocalMilvus(tmp_path / "data") as milvus:
-        settings = make_settings(f"milvus.uri={milvus.uri}", *HNSW, timeout=DEADLINE)
-        with running(settings) as service:
-            assert service.http.post("/insert").status_code == 200
-            before = service.candidates([3, 7], top_k=10)
-            with callers(service) as waits:
-                os.kill(milvus.process_id, signal.SIGKILL)
-                until(lambda: service.ready()[0] == 503)
-                until(lambda: source(service) == "fallback")
-                milvus.stop()
-                milvus.start()
-                until(lambda: service.ready()[0] == 200, 30)
-            assert max(waits) < DEADLINE + 0.5
-            assert len(waits) > 50
-            assert service.metric("serving_fallbacks_total", reason="not_ready") > 0
-            assert service.candidates([3, 7], top_k=10) == before
 
 
 def test_a_milvus_that_hangs_and_goes_on(make_settings):
