@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from service_callers import Callers, Wire
 from serving_bench import Bench, bench_parser, provenance, say, served
 from tabulate import tabulate
@@ -62,7 +63,7 @@ def _main(given: argparse.Namespace) -> list[bool]:
         Callers(given.connections, {name: bench.ways[name] for name in ("raw", "service")}) as many,
     ):
         rounds, heads = measured(bench, many, given)
-        capacity = joined(rounds["service", "many"]).rate / given.rounds
+        capacity = float(np.median([outcome.rate for outcome in rounds["service", "many"]]))
         rates = given.rate or [share * capacity for share in SHARES]
         opened = [open_loop(bench, many, given, rate) for rate in rates]
         about = provenance(given, bench) | {"service_rss_mib": bench.service.rss_mib()}
@@ -114,6 +115,8 @@ def measured(
         ("raw", "batch"): lambda: alone("raw, batch", given.batches),
         ("service", "batch"): lambda: alone("service, batch", given.batches),
     }
+    for way in ("raw", "service"):
+        bench.many(callers, way, given.connections, seconds=WARM_UP * given.seconds + 1)
     rounds: Rounds = {step: [] for step in steps}
     for number in range(given.rounds):
         order = list(steps.items())
@@ -146,22 +149,22 @@ def open_loop(
 def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each bar, and those of requests with exclude_history, which have none.
 
-    A percentile is of all rounds together; least and most are of single rounds.
+    Figures are medians of the rounds; least and most are of single rounds.
     """
 
     def row(
         name: str, what: str, base: str, figure: Figure, most: float = 0.0, least: float = 0.0
     ) -> dict[str, Any]:
-        raw, service = rounds["raw", base], rounds["service", what]
-        first, second = figure(joined(raw)), figure(joined(service))
-        each = [figure(ours) / figure(theirs) for theirs, ours in zip(raw, service, strict=True)]
-        failures = sum(outcome.failures for outcome in (*raw, *service))
-        ratio = second / first
+        raw = [figure(outcome) for outcome in rounds["raw", base]]
+        service = [figure(outcome) for outcome in rounds["service", what]]
+        ratio = float(np.median(service) / np.median(raw))
+        each = [ours / theirs for theirs, ours in zip(raw, service, strict=True)]
+        failures = sum(one.failures for one in rounds["raw", base] + rounds["service", what])
         within = ratio <= most if most else ratio >= least
         return {
             "what": name,
-            "raw": first,
-            "service": second,
+            "raw": float(np.median(raw)),
+            "service": float(np.median(service)),
             "service / raw": ratio,
             "least": min(each),
             "most": max(each),
@@ -170,16 +173,13 @@ def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
             "met": within and not failures if most or least else None,
         }
 
-    def a_round(users: int) -> Figure:  # the rate of joined outcomes is a sum
-        turns = given.rounds
-        return lambda outcome: outcome.rate * users / turns
-
     one, batch = "one connection", f"users/s, {given.batch} users a request"
+    many, users = f"requests/s, {given.connections} connections", given.batch
     return [
         row(f"p50, ms, {one}", "one", "one", _percentile("p50"), most=2.0),
         row(f"p99, ms, {one}", "one", "one", _percentile("p99"), most=3.0),
-        row(f"requests/s, {given.connections} connections", "many", "many", a_round(1), least=0.6),
-        row(batch, "batch", "batch", a_round(given.batch), least=0.7),
+        row(many, "many", "many", lambda outcome: outcome.rate, least=0.6),
+        row(batch, "batch", "batch", lambda outcome: outcome.rate * users, least=0.7),
         row("p50, ms, exclude_history", "excluding", "one", _percentile("p50")),
         row("p99, ms, exclude_history", "excluding", "one", _percentile("p99")),
     ]

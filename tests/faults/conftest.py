@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import ROOT
@@ -21,7 +24,9 @@ def folder(trained, tmp_path) -> Folder:
 
 
 @pytest.fixture
-def needs_server() -> None:
-    """For tests that start a server of their own."""
+def server_folder(tmp_path) -> Iterator[Path]:
+    """For a server that is started twice; hundreds of megabytes, which no one looks at later."""
     if importlib.util.find_spec("milvus") is None:
         pytest.skip("no real Milvus: pip install 'paddlerec-milvus[server]'")
+    yield tmp_path / "milvus"
+    shutil.rmtree(tmp_path / "milvus", ignore_errors=True)

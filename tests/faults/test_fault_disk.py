@@ -81,10 +81,10 @@ def test_lite_without_space_keeps_the_old_version(folder, tmp_path):
 
 
 @pytest.mark.server
-def test_a_server_without_space_ends_and_comes_back(needs_server, folder, tmp_path):
+def test_a_server_without_space_ends_and_comes_back(server_folder, folder, tmp_path):
     with (
-        small_disk(tmp_path / "disk") as disk,
-        LocalMilvus(disk / "milvus") as milvus,
+        small_disk(server_folder) as disk,
+        LocalMilvus(disk / "data") as milvus,
         ForkedService(folder.environment(milvus.uri), tmp_path / "log") as service,
     ):
         service.insert()

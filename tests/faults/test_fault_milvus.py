@@ -79,8 +79,8 @@ class Acknowledged:
         assert (stored == np.stack(list(self._expected.values()))).all()
 
 
-def test_a_milvus_that_is_killed_and_comes_back(needs_server, folder, tmp_path):
-    with LocalMilvus(tmp_path / "milvus") as milvus, ThreadPoolExecutor(1) as beside:
+def test_a_milvus_that_is_killed_and_comes_back(server_folder, folder, tmp_path):
+    with LocalMilvus(server_folder) as milvus, ThreadPoolExecutor(1) as beside:
         written = beside.submit(Acknowledged, milvus.uri)
         environment = folder.environment(milvus.uri, timeout=DEADLINE)
         with ForkedService(environment, tmp_path / "log") as service:

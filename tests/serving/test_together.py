@@ -21,8 +21,9 @@ def searches(monkeypatch):
     made, release, search = [], threading.Event(), MilvusRetriever.search
 
     def counted(self, queries, k, **options):
-        made.append(len(queries))
-        release.wait(20)
+        if len(queries) > 1:  # one is the service's own look
+            made.append(len(queries))
+            release.wait(20)
         return search(self, queries, k, **options)
 
     monkeypatch.setattr(MilvusRetriever, "search", counted)
