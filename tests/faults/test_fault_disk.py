@@ -1,53 +1,15 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""An insert on a full disk: the old version goes on serving, and the answer says what is wrong.
-
-A 2.3.5 server does not live through a full disk: it ends as soon as its log cannot be written. With
-space again it is started anew, and all that it had acknowledged is there.
-"""
+"""An insert on a full disk: the old version goes on serving, and the answer says what is wrong."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
-import pytest
 from forked_service import ForkedService
-from running_service import until
 
-from paddlerec_milvus.retrieval.server import LocalMilvus
-
-SIZE = "600m"  # an empty server takes 270 MB
 SMALL = 64 << 10  # bytes; the vectors of an insert take more
-
-
-@contextlib.contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    """A file system of its own; the test is skipped where this process may not mount one."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no right to mount a small file system")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(place: Path) -> None:
-    """Leave no byte free."""
-    free = os.statvfs(place).f_bavail * os.statvfs(place).f_bsize
-    with (place / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        os.posix_fallocate(filler.fileno(), 0, free)
-        while True:
-            filler.write(bytes(4096))
 
 
 @contextlib.contextmanager
@@ -78,30 +40,3 @@ def test_lite_without_space_keeps_the_old_version(folder, tmp_path):
                 assert service.lists() == folder.lists(1 - epoch)
         assert service.insert()["inserted"] == 300
         assert service.lists() == folder.lists(0)
-
-
-@pytest.mark.server
-def test_a_server_without_space_ends_and_comes_back(server_folder, folder, tmp_path):
-    with (
-        small_disk(server_folder) as disk,
-        LocalMilvus(disk / "data") as milvus,
-        ForkedService(folder.environment(milvus.uri), tmp_path / "log") as service,
-    ):
-        service.insert()
-        fill(disk)
-        folder.put(1)
-        refused = service.http.post("/insert")
-        print(refused.status_code, refused.text)
-        assert refused.status_code == 503
-        assert "did not answer" in refused.text
-        until(lambda: service.status("/readyz") == 503)
-        assert service.http.post("/candidates", json={"hist_item": [[3]]}).json()["source"] == [
-            "fallback"
-        ]
-        (disk / "filler").unlink()
-        milvus.stop()
-        milvus.start()
-        until(lambda: service.status("/readyz") == 200, 90)
-        assert service.lists() == folder.lists(0)
-        (server,) = psutil.Process(milvus.process_id).children()
-        server.kill()  # an orderly stop takes ten seconds
