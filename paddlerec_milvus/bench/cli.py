@@ -17,6 +17,7 @@ from paddlerec_milvus.bench.report.words import setting
 from paddlerec_milvus.bench.rows import Rows, read_rows
 from paddlerec_milvus.bench.runner import Run
 from paddlerec_milvus.bench.studies import run_studies
+from paddlerec_milvus.bench.study_checks import check_studies, check_studies_fit
 from paddlerec_milvus.bench.sweep import Sweep, builds_of, check_fits, load_workload, read_sweep
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import replacing
@@ -77,8 +78,10 @@ def _main(given: argparse.Namespace) -> None:
 
 def _sweep(given: argparse.Namespace, sweep: Sweep, out: Path) -> None:
     builds_of(sweep)  # a misspelt parameter ends here, before any vector is read
+    check_studies(sweep)
     workload = load_workload(sweep)
     check_fits(sweep, workload)
+    check_studies_fit(sweep, len(workload.ids))
     if given.plan:
         print(_plan(sweep, workload.described()))
     elif given.export == "vectordbbench":

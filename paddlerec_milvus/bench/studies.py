@@ -20,6 +20,7 @@ from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.quality import exact_of, quality_of
 from paddlerec_milvus.bench.runner import Found, Run
 from paddlerec_milvus.bench.scale import scale_rows
+from paddlerec_milvus.bench.study_checks import study_index
 from paddlerec_milvus.bench.sweep import Sweep
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
@@ -28,13 +29,14 @@ from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
+from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.merge import merge_interests
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
 
 USERS = 200  # whose lists are compared with exact ones
 UPSERTS_A_SECOND = 10  # calls; each with a tenth of the rate
 LONGEST_WAIT = 60.0  # seconds for an insert to be found
+ROWS = {"exclusion": 2, "freshness": len(CONSISTENCY_LEVELS), "replacement": 2}  # others: 1
 
 
 @dataclass
@@ -176,19 +178,27 @@ class Studies:
 
 def run_studies(run: Run) -> None:
     """Measure the studies of the sweep that the results folder lacks."""
-    asked = run.sweep.studies
-    given = dict(asked.index)
-    index = index_from_settings(str(given.pop("type", "HNSW")), given)
-    todo = {key: task for key, task in _tasks(run, index).items() if key not in run.rows}
+    index = study_index(run.sweep)
+    todo = {
+        key: task
+        for key, task in _tasks(run, index).items()
+        if any(each not in run.rows for each in _row_keys(key, task[0]))
+    }
     if todo:
         with Place(run.sweep.server, run.rows.folder) as place:
             target = place.target(run.workload.metric, index)
             studies = Studies(run.sweep, run.workload, index, target)
             for key, (name, value) in tqdm(todo.items(), "studies", disable=None):
                 found = list(getattr(studies, name)(value))
-                for number, each in enumerate(found):
-                    run.add_study(f"{key}-{number}" if number else key, index, each)
+                for each, row in zip(_row_keys(key, name), found, strict=True):
+                    if each not in run.rows:
+                        run.add_study(each, index, row)
     scale_rows(run, index)
+
+
+def _row_keys(key: str, name: str) -> list[str]:
+    """The keys of all rows of the study ``name`` whose first row has ``key``."""
+    return [key, *(f"{key}-{number}" for number in range(1, ROWS.get(name, 1)))]
 
 
 def _tasks(run: Run, index: Index) -> dict[str, tuple[str, Any]]:
@@ -256,7 +266,7 @@ def _excluded(workload: Workload, exact: ExactRetriever, user: int, count: int) 
     history = workload.histories[user] if workload.histories else np.empty(0, np.int64)
     if not count:
         return history[:0]
-    wanted = min(count + len(history), len(workload.ids))
+    wanted = min(count, len(workload.ids))
     nearest = search_users(exact, workload.interests[user][None], wanted).ids[0]
     both = np.concatenate([history[::-1], nearest[nearest >= 0]])
     _, first = np.unique(both, return_index=True)

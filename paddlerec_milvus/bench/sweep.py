@@ -199,28 +199,46 @@ def builds_of(sweep: Sweep) -> list[Build]:
 
 
 def _builds(sweep: Sweep, number: int, grid: IndexGrid) -> list[Build]:
-    place, searched = f"indexes.{number} ({grid.type})", set(search_keys(grid.type))
-    misplaced = {"build": set(grid.build) & searched, "search": set(grid.search) - searched}
+    try:
+        _check_sections(grid)
+        builds = []
+        for built in _combinations(grid.build):
+            searches = [
+                index_from_settings(grid.type, {**built, **search}, others=False)
+                for search in _combinations(grid.search)
+            ]
+            builds.append(Build(searches[0], tuple(searches), grid.floor))
+        check_reaches(builds[0].index, grid.search, sweep.k)
+    except SettingsError as error:
+        raise SettingsError(f"indexes.{number} ({grid.type}): {error}") from error
+    return builds
+
+
+def _check_sections(grid: IndexGrid) -> None:
+    """SettingsError: a parameter of a search among those of the build, or the other way round."""
+    searched = search_keys(grid.type)
+    for key, values in {**grid.build, **grid.search}.items():
+        if values == []:
+            raise SettingsError(f"{key}: an empty list; give one value or more")
+    misplaced = {
+        "build": sorted(set(grid.build) & set(searched)),
+        "search": sorted(set(grid.search) - set(searched)),
+    }
     for section, keys in misplaced.items():
         if keys:
+            hint = nearest(keys[0], searched) if section == "search" else ""
             raise SettingsError(
-                f"{place}: {', '.join(sorted(keys))} cannot stand in '{section}'; "
+                f"{', '.join(keys)} cannot stand in '{section}'{hint}; "
                 f"a search of {grid.type} takes: {', '.join(sorted(searched)) or 'nothing'}"
             )
-    for key in ("ef", "search_list", "reorder_k"):
-        low = [value for value in _listed(grid.search.get(key, [])) if int(value) < sweep.k]
-        if low:
-            raise SettingsError(
-                f"{place}: {key} {low[0]} is below k {sweep.k}, and Milvus refuses that"
-            )
-    builds = []
-    for built in _combinations(grid.build):
-        searches = [
-            index_from_settings(grid.type, {**built, **search})
-            for search in _combinations(grid.search)
-        ]
-        builds.append(Build(searches[0], tuple(searches), grid.floor))
-    return builds
+
+
+def check_reaches(index: Index, search: Mapping[str, Values], k: int) -> None:
+    """SettingsError: a value of ``search``, numbers by their key, that Milvus wants to reach k."""
+    key = index.reaching_k
+    low = [value for value in _listed(search.get(key, [])) if int(value) < k]
+    if low:
+        raise SettingsError(f"{key} {low[0]} is below k {k}, and Milvus refuses that")
 
 
 def _listed(values: Values) -> list[Scalar]:

@@ -228,11 +228,12 @@ def _class_of(type_name: str) -> type[Index]:
     return _CLASSES[type_name]
 
 
-def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
+def index_from_settings(type: str, params: Mapping[str, Any], *, others: bool = True) -> Index:
     """The index for a yaml's ``index.type`` and the parameters beside it, in Milvus' spelling.
 
-    The yaml may list the parameters of every type; those of the other types are left alone.
-    Raises SettingsError for an unknown type or key (with the nearest known one) or a bad value.
+    The yaml may list the parameters of every type; those of the other types are left alone, or
+    with ``others`` False refused. Raises SettingsError for an unknown type or key (with the nearest
+    known one) or a bad value.
     """
     chosen = _class_of(type)
     fields = {**chosen.build_fields, **chosen.search_fields}
@@ -242,5 +243,10 @@ def index_from_settings(type: str, params: Mapping[str, Any]) -> Index:
             raise SettingsError(
                 f"index.{key}: no index has this parameter{nearest(key, sorted(known))}; "
                 f"{type} has: {', '.join(fields) or 'none'}"
+            )
+        if not others and key not in fields:
+            raise SettingsError(
+                f"index.{key}: {type} has no such parameter{nearest(key, fields)}; "
+                f"it has: {', '.join(fields) or 'none'}"
             )
     return chosen(**{fields[key]: params[key] for key in fields if key in params})

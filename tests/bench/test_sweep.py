@@ -80,6 +80,17 @@ def test_a_mistake_in_a_key_or_a_value(tmp_path, changed, said):
             "index.nprobe: 8 is more than index.nlist: 4",
         ),
         ({"type": "DISKANN", "search": {"search_list": 20}}, "search_list 20 is below k 50"),
+        (
+            {"type": "HNSW", "search": {"ef": [50, "1OO"]}},
+            "indexes.0 (HNSW): index.ef: '1OO' cannot be used; a whole number from 1 to 32,768",
+        ),
+        (
+            {"type": "IVF_FLAT", "build": {"M": 8}},
+            "indexes.0 (IVF_FLAT): index.M: IVF_FLAT has no such parameter; it has: nlist, nprobe",
+        ),
+        ({"type": "IVF_PQ", "build": {"nlists": 8}}, "(did you mean 'nlist'?)"),
+        ({"type": "IVF_FLAT", "search": {"nprob": 8}}, "'search' (did you mean 'nprobe'?)"),
+        ({"type": "HNSW", "build": {"M": []}}, "indexes.0 (HNSW): M: an empty list"),
     ],
 )
 def test_a_mistake_in_an_index(tmp_path, grid, said):
