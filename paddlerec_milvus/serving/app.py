@@ -33,7 +33,7 @@ from paddlerec_milvus.serving.schemas import (
 )
 from paddlerec_milvus.serving.service import Service
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import BusyError
+from paddlerec_milvus.serving.store import BusyError, without_secrets
 
 DESCRIPTION = "Candidates for users from a trained model and the item vectors that lie in Milvus."
 
@@ -46,7 +46,11 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await asyncio.to_thread(Service, settings, metrics)
+        try:
+            service = await asyncio.to_thread(Service, settings, metrics)
+        except UserError as error:
+            app.state.refused = without_secrets(error, settings.model)
+            raise
         app.state.service = service
         watching = asyncio.create_task(service.watch())
         try:
@@ -93,7 +97,7 @@ async def _busy(request: Request, error: Exception) -> JSONResponse:
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     """Milvus does not answer: 503; what the caller, or who runs the service, has to mend: 409."""
     away = isinstance(error, RetrievalError) and not isinstance(error, RefusedError)
-    text = _service(request).generations.store.without_secrets(error)
+    text = without_secrets(error, _service(request).settings.model)
     return JSONResponse({"detail": text}, 503 if away else 409)
 
 
@@ -144,10 +148,11 @@ async def candidates(request: Request) -> Response:
 @router.post("/count", dependencies=[Depends(needs(Role.READ))], operation_id="post_count")
 async def count(request: Request) -> CountAnswer:
     """The exact number of item vectors that are stored."""
-    store = _service(request).generations.store
+    service = _service(request)
+    counting = asyncio.to_thread(service.generations.store.count)
     try:
-        return CountAnswer(count=await asyncio.to_thread(store.count))
-    except RetrievalError as error:  # a reader need not know where Milvus is
+        return CountAnswer(count=await asyncio.wait_for(counting, service.settings.timeout))
+    except (RetrievalError, asyncio.TimeoutError) as error:  # no reader need know where Milvus is
         raise HTTPException(503, "Milvus did not tell the number of vectors") from error
 
 

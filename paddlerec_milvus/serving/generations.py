@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from paddlerec_milvus.serving.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.serving.kept import Found, Kept
 from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import Store, Version
+from paddlerec_milvus.serving.store import Store, Version, without_secrets
 from paddlerec_milvus.serving.tower import Tower
 
 logger = logging.getLogger(__name__)
@@ -72,8 +71,7 @@ class Generations:
         self._settings, self._metrics = settings, metrics
         self.store = Store(settings.model, settings.timeout)
         self._kept = Kept(settings.kept_folder)
-        self._thread = ThreadPoolExecutor(1, "tower")
-        self._looking = threading.Lock()
+        self._looking, self._towers = threading.Lock(), threading.Lock()
         self._retired: list[tuple[float, MilvusRetriever]] = []
         self._failures = 0
         self._models: dict[str, Model] = {}
@@ -81,11 +79,7 @@ class Generations:
         self.state = STARTING
         metrics.ready.set_function(lambda: float(self.state.ready))
         metrics.breaker.set_function(lambda: float(self.state in (AWAY, FAILING)))
-        try:
-            self.model = self._loaded(settings.found)
-        except BaseException:
-            self._thread.shutdown()
-            raise
+        self.model = self._loaded(settings.found)
 
     @property
     def current(self) -> Generation | None:
@@ -100,10 +94,10 @@ class Generations:
     def _loaded(self, found: Found) -> Model:
         fingerprint = found.fingerprint()
         if fingerprint not in self._models:
-            tower = Tower(found, self._thread)
-            self._models[fingerprint] = Model(
-                tower, read_catalogue(found.data, tower.items), found.data
-            )
+            tower = Tower(found, self._towers)
+            fingerprint = tower.fingerprint
+            catalogue = read_catalogue(found.data, tower.items)
+            self._models[fingerprint] = Model(tower, catalogue, found.data)
         return self._models[fingerprint]
 
     def _model_of(self, fingerprint: str) -> Model | None:
@@ -119,7 +113,7 @@ class Generations:
             for name in self.store.tidy():
                 logger.info("dropped %s, left by an insert that did not end", name)
         except UserError as error:
-            logger.warning("nothing was tidied: %s", self.store.without_secrets(error))
+            logger.warning("nothing was tidied: %s", without_secrets(error, self._settings.model))
         self.look()
         if self._settings.insert_missing and self.state in (ABSENT, OTHER):
             self.insert()
@@ -153,10 +147,10 @@ class Generations:
         except ForeignError:
             return self._without(FOREIGN)
         except RefusedError as error:
-            return self._without(UNUSABLE, self.store.without_secrets(error))
+            return self._without(UNUSABLE, without_secrets(error, self._settings.model))
         except UserError as error:
             self.store.disconnect()
-            return self._without(AWAY, self.store.without_secrets(error))
+            return self._without(AWAY, without_secrets(error, self._settings.model))
         return READY, ""
 
     def _without(self, state: State, more: str = "") -> tuple[State, str]:
@@ -177,6 +171,7 @@ class Generations:
         if before is not None:
             self._retired.append((time.monotonic(), before.retriever))
         logger.info("%s serves, checkpoint %s", version.name, version.checkpoint)
+        self._forget()
 
     def _prove(self) -> None:
         if self._generation is not None:
@@ -210,24 +205,26 @@ class Generations:
 
     def insert(self) -> tuple[Model, BuildTimes]:
         """Put the vectors of the checkpoint that is on disk now into Milvus, and serve them."""
-        found = self._settings.newest()
-        model = self._loaded(found)
-        self._kept.keep(found, model.tower.fingerprint)
-        times = self.store.insert(model.tower, model.catalogue, self._settings.least_recall)
-        self.look()
-        self._forget()
+        with self.store.alone():
+            found = self._settings.newest()
+            model = self._loaded(found)
+            self._kept.keep(found, model.tower.fingerprint)
+            times = self.store.insert(model.tower, model.catalogue, self._settings.least_recall)
+            self.look()
         return model, times
 
     def roll_back(self) -> Version:
         """Serve the version before again."""
-        version = self.store.roll_back(lambda checkpoint: self._model_of(checkpoint) is not None)
-        self.look()
+        with self.store.alone():
+            version = self.store.roll_back(lambda mark: self._model_of(mark) is not None)
+            self.look()
         return version
 
     def delete(self) -> int | None:
         """Delete all stored item vectors."""
-        deleted = self.store.delete()
-        self.look()
+        with self.store.alone():
+            deleted = self.store.delete()
+            self.look()
         return deleted
 
     def _forget(self) -> None:
@@ -240,9 +237,8 @@ class Generations:
         self._models = {key: model for key, model in self._models.items() if key in used}
 
     def close(self) -> None:
-        """End the tower's thread and the connections; what is stored stays."""
+        """Close the connections; what is stored stays."""
         with self._looking:
             self._retire()
             self._close_retired(all_=True)
             self.store.disconnect()
-        self._thread.shutdown(cancel_futures=True)

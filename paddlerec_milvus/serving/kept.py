@@ -7,9 +7,11 @@ must still be there after a restart: so an insert puts a copy aside.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +23,7 @@ from paddlerec_milvus.errors import CheckpointError
 
 PARAMETERS = f"{PREFIX}.pdparams"
 HYPER_PARAMETERS = "hyper_parameters.json"
+YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
 
 class Found(NamedTuple):
@@ -53,7 +56,10 @@ class Kept:
         self._folder = folder
 
     def keep(self, found: Found, fingerprint: str) -> None:
-        """Put a copy aside, whole or not at all; CheckpointError: it cannot be written."""
+        """Put a copy aside, whole or not at all.
+
+        CheckpointError: it cannot be written, or is another one by now.
+        """
         place = self._folder / fingerprint
         if place.is_dir():
             return
@@ -62,6 +68,8 @@ class Kept:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             shutil.copyfile(found.checkpoint / PARAMETERS, fresh / PARAMETERS)
+            if found._replace(checkpoint=fresh).fingerprint() != fingerprint:
+                raise CheckpointError(f"{found.checkpoint}: was written meanwhile: try again")
             values = json.dumps(dict(found.settings.hyper_parameters))
             (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
             for file in _beside(found.data):
@@ -82,13 +90,16 @@ class Kept:
             return None
         runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
         kept = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
-        return Found(kept, place)
+        found = Found(kept, place)
+        return found if found.fingerprint() == fingerprint else None
 
     def only(self, fingerprints: Collection[str]) -> None:
-        """Remove all others."""
+        """Remove all others but the youngest: they may be those of an insert that is under way."""
         for place in self._folder.glob("*/"):
-            if place.name not in fingerprints:
-                shutil.rmtree(place, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                old = time.time() - place.stat().st_mtime > YOUNG
+                if old and place.name not in fingerprints:
+                    shutil.rmtree(place, ignore_errors=True)
 
 
 def _beside(data: Path | None) -> list[Path]:

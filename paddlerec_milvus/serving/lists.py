@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import (
     LARGEST_K,
     MISSING_ID,
@@ -52,10 +53,15 @@ class Found(NamedTuple):
 
 
 class _Searches:
-    """A retriever that is asked as one request wants it; keeps the seconds."""
+    """A retriever that is asked as one request wants it, while it does; keeps the seconds."""
 
-    def __init__(self, retriever: FilteredRetriever, request: CandidatesRequest) -> None:
-        self._retriever = retriever
+    def __init__(
+        self,
+        retriever: FilteredRetriever,
+        request: CandidatesRequest,
+        wanted: Callable[[], bool],
+    ) -> None:
+        self._retriever, self._wanted = retriever, wanted
         self._options: dict[str, Any] = {}
         if request.filter is not None:
             self._options["filter"] = category_filter(request.filter.category)
@@ -69,7 +75,9 @@ class _Searches:
         return self._retriever.is_exact
 
     def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The neighbours among what the request wants."""
+        """The neighbours among what the request wants; RetrievalError: nobody waits for them."""
+        if not self._wanted():
+            raise RetrievalError("the deadline has passed")
         began = time.perf_counter()
         try:
             return self._retriever.search(queries, k, **self._options)
@@ -89,12 +97,13 @@ def find(
     asked: Asked,
     rows: IntArray,
     catalogue: Catalogue,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Found:
     """Candidates of the users ``rows`` [n] of ``asked`` by their ``interests`` [n, K, D].
 
-    Errors are the retriever's.
+    Errors are the retriever's; RetrievalError, too, before a search that is ``wanted`` no more.
     """
-    request, searches = asked.request, _Searches(retriever, asked.request)
+    request, searches = asked.request, _Searches(retriever, asked.request, wanted)
     top_k, quota, pool = request.top_k, request.quota, request.top_k
     if request.diversity:
         pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)

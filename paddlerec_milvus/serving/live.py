@@ -127,7 +127,7 @@ async def user_candidates(
     request: Request, user: UserPath, asked: Annotated[UserCandidatesQuery, Query()]
 ) -> Response:
     """Candidates by the clicks that are stored of a user: one row, as ``/candidates`` gives it."""
-    service, began = _service(request), time.perf_counter()
+    service, began = _service(request), time.monotonic()
     if asked.top_k > (limit := service.settings.max_top_k):
         text = f"at most {limit:,} candidates"
         raise InvalidRequestError(
@@ -143,12 +143,13 @@ async def user_candidates(
     except Exception:  # whatever a model folder raises
         logger.exception("no interests of a user")
         state, known = None, False
-    took = time.perf_counter() - began
+    took = time.monotonic() - began
     wanted = CandidatesRequest(
         hist_item=[[] if state is None else state.history.tolist()], **asked.model_dump()
     )
     interests = None if state is None or generation is None else state.interests[None]
-    reply = await service.candidates_of(wanted, interests, generation)
+    end = began + service.settings.timeout
+    reply = await service.candidates_of(wanted, interests, generation, end)
     content = reply.content if known else _as_fallback(reply.content)
     stages = request.state.stages = {"user": took, **reply.stages}
     timing = ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
@@ -233,7 +234,8 @@ async def _made(generation: Generation, items: Sequence[Item], places: Sequence[
                 where = ("body", "items", place, "features")
                 raise InvalidRequestError([problem(where, text, given=f"{row!r:.60}")])
         ids = np.array([items[place].id for place in places], np.int64)
-        return await generation.model.tower.vectors_of_features(ids, values.codes_of(rows))
+        codes = values.codes_of(rows)
+        return await asyncio.to_thread(generation.model.tower.vectors_of_features, ids, codes)
     except (DataError, ModelError) as error:
         text = f"no vectors can be made of features: {error}"
         raise InvalidRequestError([problem(("body", "items"), text)]) from None

@@ -31,8 +31,8 @@ class Observed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, _in_words(scope, send))
             return
         began, status = time.perf_counter(), 0
         given = Headers(scope=scope).get(REQUEST_ID, "")
@@ -75,3 +75,15 @@ class Observed:
             **{f"{stage}_milliseconds": round(1000 * took, 3) for stage, took in stages.items()},
         }
         logger.info("request", extra={"fields": fields})
+
+
+def _in_words(scope: Scope, send: Send) -> Send:
+    """``send`` that tells the user's mistake that ended the start in place of a traceback."""
+
+    async def sending(message: Message) -> None:
+        refused = getattr(scope["app"].state, "refused", "")
+        if message["type"] == "lifespan.startup.failed" and refused:
+            message = {**message, "message": f"error: {refused}"}
+        await send(message)
+
+    return sending

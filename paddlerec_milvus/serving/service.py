@@ -6,12 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
 from paddlerec_milvus.serving.histories import Asked, asked_by
 from paddlerec_milvus.serving.lists import answer
@@ -19,7 +23,8 @@ from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.reading import parse
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.together import Answered, Together
+from paddlerec_milvus.serving.store import without_secrets
+from paddlerec_milvus.serving.together import Answered, Together, load_of, too_much
 from paddlerec_milvus.serving.users import Users
 
 logger = logging.getLogger(__name__)
@@ -27,6 +32,9 @@ logger = logging.getLogger(__name__)
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
 LEAST_PAUSE = 0.1  # seconds between two looks at Milvus
+
+
+T = TypeVar("T")
 
 
 class Service:
@@ -37,6 +45,9 @@ class Service:
         self.metrics = metrics
         self.generations = Generations(settings, metrics)
         self._searches = ThreadPoolExecutor(settings.threads, "search")
+        # pools of their own: no call that waits for Milvus may keep a fallback or a look waiting
+        self._lists = ThreadPoolExecutor(settings.threads, "lists")
+        self._looks = ThreadPoolExecutor(1, "look")
         self._together = Together(self._searches, settings.threads)
         self._doubt = asyncio.Event()
         self.users = Users(settings)
@@ -59,7 +70,7 @@ class Service:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), self.settings.check_seconds)
             self._doubt.clear()
-            await asyncio.to_thread(self.look)
+            await asyncio.get_running_loop().run_in_executor(self._looks, self.look)
             await asyncio.sleep(LEAST_PAUSE)
 
     def look(self) -> None:
@@ -75,7 +86,7 @@ class Service:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
         if len(body) <= SMALL_BODY:
             return await self.candidates_of(parse(body, self.settings))
-        request = await asyncio.to_thread(parse, body, self.settings)
+        request = await self._aside(lambda: parse(body, self.settings))
         return await self.candidates_of(request)
 
     async def candidates_of(
@@ -83,23 +94,24 @@ class Service:
         request: CandidatesRequest,
         interests: FloatArray | None = None,
         generation: Generation | None = None,
+        end: float | None = None,
     ) -> Answered:
-        """The answer to a checked request.
+        """The answer to a checked request, by the model until ``end`` (of time.monotonic).
 
         ``interests`` [B, K, D] are known already, as those of ``generation``.
         """
+        end = time.monotonic() + self.settings.timeout if end is None else end
         generation = generation or self.current
         model = generation.model if generation else self.model
         least = self.settings.least_history
         asking = partial(asked_by, request, model.tower.maxlen, model.catalogue, least)
         small = sum(map(len, request.hist_item)) <= SMALL_HISTORIES
-        asked = asking() if small else await asyncio.to_thread(asking)
+        asked = asking() if small else await self._aside(asking)
         answered = None
         if len(asked.rows):
-            answered = await self._by_model(generation, asked, interests)
+            answered = await self._by_model(generation, asked, interests, end)
         if answered is None:
-            lists = await asyncio.to_thread(answer, asked, model.catalogue)
-            answered = Answered(lists.model_dump_json().encode(), lists.source, {})
+            answered = await self._aside(lambda: popular(asked, model.catalogue))
         for source, users in Counter(answered.sources).items():
             self.metrics.users.labels(source).inc(users)
         for stage, seconds in answered.stages.items():
@@ -107,21 +119,26 @@ class Service:
         return answered
 
     async def _by_model(
-        self, generation: Generation | None, asked: Asked, interests: FloatArray | None
+        self,
+        generation: Generation | None,
+        asked: Asked,
+        interests: FloatArray | None,
+        end: float,
     ) -> Answered | None:
-        """The model's answer; None, counted and logged, if there is none within the deadline."""
+        """The model's answer; None, counted and logged, if there is none until ``end``."""
         if generation is None:
             self.metrics.fallbacks.labels("not_ready").inc()
             return None
         try:
             answered = await asyncio.wait_for(
                 self._together.answer(generation, asked, asked.rows, interests),
-                self.settings.timeout,
+                end - time.monotonic(),
             )
         except asyncio.TimeoutError:
-            self._fall_back("deadline", f"no candidates within {self.settings.timeout:g} s")
+            heavy = too_much(*load_of(asked, asked.rows))  # says nothing of Milvus
+            self._fall_back("deadline", "no candidates before the deadline", doubt=not heavy)
         except UserError as error:
-            self._fall_back("failure", self.generations.store.without_secrets(error))
+            self._fall_back("failure", without_secrets(error, self.settings.model))
         except Exception:  # whatever a model folder raises: the caller gets popular items
             logger.exception("candidates failed")
             self._fall_back("failure", "candidates failed")
@@ -130,14 +147,26 @@ class Service:
             return answered
         return None
 
-    def _fall_back(self, reason: str, message: str) -> None:
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, which takes a while and asks nobody, done in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._lists, work)
+
+    def _fall_back(self, reason: str, message: str, *, doubt: bool = True) -> None:
         self.metrics.fallbacks.labels(reason).inc()
         logger.warning(message)
-        self.generations.failed()
-        self._doubt.set()
+        if doubt:
+            self.generations.failed()
+            self._doubt.set()
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
-        self._searches.shutdown(cancel_futures=True)
+        for pool in (self._searches, self._lists, self._looks):
+            pool.shutdown(cancel_futures=True)
         self.users.close()
         self.generations.close()
+
+
+def popular(asked: Asked, catalogue: Catalogue) -> Answered:
+    """Popular items for all."""
+    lists = answer(asked, catalogue)
+    return Answered(lists.model_dump_json().encode(), lists.source, {})

@@ -58,6 +58,7 @@ class Store:
         params = {key: value for key, value in settings.index.items() if key != "type"}
         self._index = index_from_settings(str(settings.index.get("type", "FLAT")), params)
         self._link: MilvusRetriever | None = None
+        self._linking = threading.Lock()
         self._writing = threading.Lock()
 
     def serving(self) -> Version | None:
@@ -76,16 +77,10 @@ class Store:
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""
-        link, self._link = self._link, None
+        with self._linking:
+            link, self._link = self._link, None
         if link is not None:
             link.close()
-
-    def without_secrets(self, error: Exception) -> str:
-        """The error's text without the token and without a password in the uri."""
-        text, address = str(error), urlsplit(self._settings.milvus.uri)
-        for secret in (self._settings.milvus.token.get_secret_value(), address.password):
-            text = text.replace(secret, "…") if secret else text
-        return text
 
     def count(self) -> int:
         """The exact number of stored vectors, 0 without a collection."""
@@ -95,6 +90,16 @@ class Store:
     def tidy(self) -> list[str]:
         """Drop what killed inserts left; returns its names."""
         return self._linked().tidy()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Held while what serves is changed; BusyError: somebody else of this process does."""
+        if not self._writing.acquire(blocking=False):
+            raise BusyError("another insert or delete is under way: wait for it, then try again")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def insert(self, tower: Tower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
         """Build a version of the vectors of ``tower`` and let it serve; the one before is kept.
@@ -121,14 +126,14 @@ class Store:
                 )
 
         properties = {CHECKPOINT: tower.fingerprint}
-        with self._alone(), self._opened() as retriever:
+        with self._opened() as retriever:
             return retriever.build(
                 vectors, ids, categories, properties=properties, check=check, keep=True
             )
 
     def roll_back(self, known: Callable[[str], bool]) -> Version:
         """Let the version before serve again; RefusedError unless its checkpoint is ``known``."""
-        with self._alone(), self._opened() as retriever:
+        with self._opened() as retriever:
             before = _version(retriever.kept())
             if before is not None and not known(before.checkpoint):
                 raise RefusedError(
@@ -147,7 +152,7 @@ class Store:
     def delete(self) -> int | None:
         """Delete all; returns how many there were, None where a damaged collection cannot tell."""
         stored: int | None = None
-        with self._alone(), self._opened() as retriever:
+        with self._opened() as retriever:
             if retriever.serving() is None:
                 return 0
             with contextlib.suppress(RefusedError):
@@ -156,9 +161,10 @@ class Store:
         return stored
 
     def _linked(self) -> MilvusRetriever:
-        if self._link is None:
-            self._link = self._connect(self._timeout)
-        return self._link
+        with self._linking:
+            if self._link is None:
+                self._link = self._connect(self._timeout)
+            return self._link
 
     def _connect(self, timeout: float) -> MilvusRetriever:
         milvus = self._settings.milvus
@@ -178,18 +184,17 @@ class Store:
         with self._connect(self._settings.milvus.timeout) as retriever:
             yield retriever
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._writing.acquire(blocking=False):
-            raise BusyError("another insert or delete is under way: wait for it, then try again")
-        try:
-            yield
-        finally:
-            self._writing.release()
-
 
 def _version(found: Description | None) -> Version | None:
     if found is None:
         return None
     properties = found.properties
     return Version(found.name, properties.get("made_at", ""), properties.get(CHECKPOINT, ""))
+
+
+def without_secrets(error: Exception, settings: Settings) -> str:
+    """The error's text without the token and without a password in the uri."""
+    text, address = str(error), urlsplit(settings.milvus.uri)
+    for secret in (settings.milvus.token.get_secret_value(), address.password):
+        text = text.replace(secret, "…") if secret else text
+    return text

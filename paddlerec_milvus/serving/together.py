@@ -23,7 +23,7 @@ from paddlerec_milvus.serving.histories import Asked
 from paddlerec_milvus.serving.lists import Found, answer, find
 from paddlerec_milvus.serving.schemas import Source
 
-MOST_USERS = 64  # of several requests together; one with more goes alone
+MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
 
 
 class Answered(NamedTuple):
@@ -45,9 +45,14 @@ class _Waiting(NamedTuple):
     answered: asyncio.Future[Answered]
 
     @property
+    def load(self) -> tuple[int, int]:
+        """Users, and hits that are searched at least for each of their interests."""
+        return load_of(self.asked, self.rows)
+
+    @property
     def is_large(self) -> bool:
         """Whether it goes alone."""
-        return len(self.rows) > MOST_USERS
+        return too_much(*self.load)
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -56,6 +61,17 @@ class _Waiting(NamedTuple):
         filtered = one.filter and tuple(one.filter.category)
         options = (one.top_k, one.quota, one.diversity, one.nearest, one.consistency)
         return (self.generation.version, filtered, *options)
+
+
+def load_of(asked: Asked, rows: IntArray) -> tuple[int, int]:
+    """Users ``rows`` [n] of a request, and the hits that an interest of each is searched for."""
+    excluded = sum(len(asked.exclude[row]) for row in rows.tolist())
+    return len(rows), asked.request.top_k * len(rows) + excluded
+
+
+def too_much(users: int, hits: int) -> bool:
+    """Whether this is more than small requests should have to wait for."""
+    return users > MOST_USERS or hits > MOST_HITS
 
 
 class Together:
@@ -96,30 +112,28 @@ class Together:
     def _next(self) -> list[_Waiting]:
         """The request that waits longest, and others of its kind."""
         requests: list[_Waiting] = []
-        users, passed = 0, list[_Waiting]()
+        users = hits = 0
+        passed: list[_Waiting] = []
         while self._waiting:
             one = self._waiting.popleft()
             if one.answered.done():  # its deadline has passed
                 continue
+            more_users, more_hits = one.load
             if requests:
-                together = users + len(one.rows) <= MOST_USERS
+                together = not too_much(users + more_users, hits + more_hits)
                 fits = together and one.kind == requests[0].kind
             else:
-                fits = not (self._large and one.is_large)
+                fits = not (self._large and too_much(more_users, more_hits))
             (requests if fits else passed).append(one)
-            users += len(one.rows) if fits else 0
+            if fits:
+                users, hits = users + more_users, hits + more_hits
         self._waiting.extend(passed)
         return requests
 
     async def _serve(self, requests: list[_Waiting]) -> None:
         self._large = self._large or requests[0].is_large
         try:
-            began = time.perf_counter()
-            interests = await _interests(requests)
-            tower = time.perf_counter() - began
-            work = asyncio.get_running_loop().run_in_executor(
-                self._pool, _search, requests, interests, tower
-            )
+            work = asyncio.get_running_loop().run_in_executor(self._pool, _answers, requests)
             for one, answered in zip(requests, await work, strict=True):
                 if not one.answered.done():
                     one.answered.set_result(answered)
@@ -133,14 +147,14 @@ class Together:
             self._large = self._large and not requests[0].is_large
 
 
-async def _interests(requests: Sequence[_Waiting]) -> list[FloatArray]:
+def _interests(requests: Sequence[_Waiting]) -> list[FloatArray]:
     """Those of each request [n, K, D]; one call of the tower for all that have none."""
     without = [one for one in requests if one.interests is None]
     made: Iterator[FloatArray] = iter(())
     if without:
         histories = np.concatenate([one.asked.histories[one.rows] for one in without])
         lengths = np.concatenate([one.asked.lengths[one.rows] for one in without])
-        found = await without[0].generation.model.tower.interests(histories, lengths)
+        found = without[0].generation.model.tower.interests(histories, lengths)
         made = iter(np.split(found, _ends(without)))
     return [next(made) if one.interests is None else one.interests for one in requests]
 
@@ -150,23 +164,27 @@ def _ends(requests: Sequence[_Waiting]) -> IntArray:
     return np.cumsum([len(one.rows) for one in requests])[:-1]
 
 
-def _search(
-    requests: Sequence[_Waiting], interests: Sequence[FloatArray], tower: float
-) -> list[Answered]:
-    """One search for all requests, and an answer to each."""
+def _answers(requests: Sequence[_Waiting]) -> list[Answered]:
+    """One call of the tower and one search for all requests, and an answer to each."""
     began = time.perf_counter()
+    interests = np.concatenate(_interests(requests))
+    tower = time.perf_counter() - began
     first = requests[0]
     catalogue = first.generation.model.catalogue
     exclude = [one.asked.exclude[row] for one in requests for row in one.rows.tolist()]
     rows = np.arange(len(exclude))
     asked = first.asked._replace(exclude=exclude)
-    found = find(first.generation.retriever, np.concatenate(interests), asked, rows, catalogue)
+
+    def wanted() -> bool:
+        return not all(one.answered.done() for one in requests)
+
+    found = find(first.generation.retriever, interests, asked, rows, catalogue, wanted)
     lists = [
         answer(one.asked, catalogue, one.rows, part)
         for one, part in zip(requests, _parts(found, _ends(requests)), strict=True)
     ]
     contents = [each.model_dump_json().encode() for each in lists]
-    merge = time.perf_counter() - began - found.search_seconds
+    merge = time.perf_counter() - began - tower - found.search_seconds
     stages = {"tower": tower, "search": found.search_seconds, "merge": merge}
     return [
         Answered(content, each.source, stages)

@@ -1,19 +1,19 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The model of one checkpoint, run in one thread.
+"""The model of one checkpoint, one call at a time.
 
 A model folder's code is loaded with its folder as working directory and on ``sys.path``, which
-belong to the whole process: so one and the same thread runs the towers of all checkpoints.
+belong to the whole process: so the towers of all checkpoints share one lock.
 """
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import numpy as np
 
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.serving.kept import Found
@@ -23,15 +23,19 @@ SAMPLED = 64  # users of one click, whose interests try an index out
 
 
 class Tower:
-    """Histories to interests by the model ``found``. UserError: it is missing or does not fit.
+    """Histories to interests by the model ``found``.
 
-    ``thread`` is a pool of one thread.
+    UserError: it is missing, does not fit, or is written while it is read.
+    ``alone`` is the lock of all towers of the process. Safe to use from several threads.
     """
 
-    def __init__(self, found: Found, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, found: Found, alone: threading.Lock) -> None:
         self.fingerprint = found.fingerprint()
-        self._thread = thread
-        self._encoder = thread.submit(_load, found).result()
+        self._alone = alone
+        with alone:
+            self._encoder = _load(found)
+        if found.fingerprint() != self.fingerprint:
+            raise CheckpointError(f"{found.checkpoint}: was written while it was read: try again")
         self.maxlen = self._encoder.maxlen
         vectors = self.item_vectors()
         self.items, self.dimension = len(vectors) - 1, vectors.shape[1]
@@ -40,32 +44,30 @@ class Tower:
         self.unit = bool(np.allclose(lengths, 1, atol=1e-3))
         """Whether vectors have length 1."""
 
-    async def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
+    def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
         """Interests [B, K, D] of ``histories`` [B, maxlen] (padding 0) with ``lengths`` [B]."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._encoder.interests, histories, lengths)
+        with self._alone:
+            return self._encoder.interests(histories, lengths)
 
-    async def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
+    def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
         """Vectors [n, D] of items ``ids`` [n] by feature ``codes`` [n, F]; ModelError: it has none.
 
         Those that the model does not know are made of their features alone.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, self._encoder.vectors_of_features, ids, codes
-        )
+        with self._alone:
+            return self._encoder.vectors_of_features(ids, codes)
 
     def item_vectors(self) -> FloatArray:
-        """[items + 1, D]; row 0 is padding. Waits for the tower's thread."""
-        return self._thread.submit(self._encoder.item_vectors).result()
+        """[items + 1, D]; row 0 is padding."""
+        with self._alone:
+            return self._encoder.item_vectors()
 
     def sample(self) -> FloatArray:
         """Interests [n, D] of users with one click each, to try an index with."""
         clicks = 1 + spread(self.items, SAMPLED)
         histories = np.zeros((len(clicks), self.maxlen), np.int64)
         histories[:, 0] = clicks
-        lengths = np.ones(len(clicks), np.int64)
-        found = self._thread.submit(self._encoder.interests, histories, lengths).result()
+        found = self.interests(histories, np.ones(len(clicks), np.int64))
         return found.reshape(-1, self.dimension)
 
 

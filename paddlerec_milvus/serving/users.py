@@ -97,7 +97,7 @@ class Users:
         if state is None or state.checkpoint == model.tower.fingerprint:
             return state
         self._renew_later(user, model)
-        return await _made(user, state.history, state.clicks, model)
+        return await self._in_time(_made(user, state.history, state.clicks, model))
 
     async def forget(self, user: int) -> None:
         """Delete all that is stored of ``user``; one who is not known is no error."""
@@ -231,5 +231,6 @@ async def _made(user: int, history: IntArray, clicks: int, model: Model) -> User
     if len(last):
         padded = np.zeros((1, tower.maxlen), np.int64)
         padded[0, : len(last)] = last
-        (interests,) = await tower.interests(padded, np.array([len(last)], np.int64))
+        lengths = np.array([len(last)], np.int64)
+        (interests,) = await asyncio.to_thread(tower.interests, padded, lengths)
     return UserState(user, history, clicks, tower.fingerprint, interests)

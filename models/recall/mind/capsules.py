@@ -28,6 +28,16 @@ def identity(dim):
     return nn.initializer.Assign(paddle.eye(dim).numpy())
 
 
+def weights_by_length(table, max_l):
+    """[L + 1, L], a row for each number of clicks: exp(``table``[age]) or 1, and 0 at padding."""
+    age = np.arange(max_l + 1)[:, None] - 1 - np.arange(max_l)
+    weights = paddle.to_tensor((age >= 0).astype("float32"))
+    if table is None:
+        return weights
+    age = paddle.to_tensor(np.clip(age, 0, table.shape[0] - 1))
+    return F.embedding(age, paddle.exp(table).unsqueeze(1)).squeeze(2) * weights
+
+
 class InterestCapsules(nn.Layer):
     """Routes a history into interests with one shared bilinear map."""
 
@@ -51,6 +61,7 @@ class InterestCapsules(nn.Layer):
         self.routing_init = routing_init
         self.dynamic_k = dynamic_k
         self.weights_learn = weights_learn
+        self.kept_weights = None  # of a click's age, once the layer is frozen
         normal = nn.initializer.Normal(0.0, init_std)
         self.bilinear_mapping_matrix = self.create_parameter(
             [dim, dim], default_initializer=identity(dim) if map_init == "identity" else normal
@@ -86,13 +97,18 @@ class InterestCapsules(nn.Layer):
         clicks = paddle.clip(lengths.astype("float32"), min=1.0)
         return paddle.clip(paddle.floor(paddle.log2(clicks)), 1, self.routing_logits.shape[1])
 
+    def freeze(self):
+        """From here on parameters stay as they are: the weights of a click's age are kept."""
+        self.kept_weights = {}
+
     def click_weights(self, table, lengths, max_l):
         """[B, L, 1]: 0 at padding, elsewhere the learned weight exp(``table``[age]), or 1."""
-        age = np.arange(max_l + 1)[:, None] - 1 - np.arange(max_l)  # of each click, by length
-        weights = paddle.to_tensor((age >= 0).astype("float32"))  # [L + 1, L]
-        if table is not None:
-            age = paddle.to_tensor(np.clip(age, 0, table.shape[0] - 1))
-            weights = F.embedding(age, paddle.exp(table).unsqueeze(1)).squeeze(2) * weights
+        kept = self.kept_weights
+        weights = None if kept is None else kept.get((id(table), max_l))
+        if weights is None:
+            weights = weights_by_length(table, max_l)
+            if kept is not None:
+                kept[id(table), max_l] = weights
         return F.embedding(lengths, weights).reshape([-1, max_l, 1])
 
     def route(self, history, lengths):

@@ -224,6 +224,10 @@ class DygraphModel:
         profiles = as_tensor(batch_data[3]) if len(batch_data) > 3 else None
         return dy_model(history, lengths, profiles=profiles)
 
+    def freeze(self, dy_model):
+        """Parameters change no more: what depends on them alone is computed once."""
+        dy_model.capsual_layer.freeze()
+
     def user_profiles(self, users, config):
         """Codes [B, F] int64 of the profiles of ``users`` [B]; None where the setting is off."""
         profiles = self._profiles_of(config)
