@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from paddlerec_milvus.bench.scale import scale_rows
 from paddlerec_milvus.bench.study_checks import study_index
 from paddlerec_milvus.bench.sweep import Sweep
 from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.writer import Writer
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.evaluation.statistics import spread
@@ -34,7 +33,6 @@ from paddlerec_milvus.retrieval.merge import merge_interests
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
 
 USERS = 200  # whose lists are compared with exact ones
-UPSERTS_A_SECOND = 10  # calls; each with a tenth of the rate
 LONGEST_WAIT = 60.0  # seconds for an insert to be found
 ROWS = {"exclusion": 2, "freshness": len(CONSISTENCY_LEVELS), "replacement": 2}  # others: 1
 
@@ -120,7 +118,7 @@ class Studies:
 
     def upserts(self, rate: int) -> Iterator[Found]:
         """Search while another process upserts ``rate`` rows a second, unchanged ones."""
-        with self._connected() as retriever, _Writer(self.target, self.workload, rate) as writer:
+        with self._connected() as retriever, Writer(self.target, self.workload, rate) as writer:
             values = self._searched(retriever, self.workload)
             values |= {"rows_written_per_second": writer.rate()}
         self._plain = False  # many small segments
@@ -213,52 +211,6 @@ def _tasks(run: Run, index: Index) -> dict[str, tuple[str, Any]]:
     ]
     searched = index.search_params(run.sweep.k)
     return {run.key("study", index, search=searched, study=task): task for task in tasks}
-
-
-class _Writer:
-    """A process that upserts rows at a steady rate while this is open; a context manager."""
-
-    def __init__(self, target: Target, workload: Workload, rate: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
-        self._written = context.Value("q", 0)
-        size = max(1, rate // UPSERTS_A_SECOND)
-        arguments = (target, workload.vectors[: 50 * size], workload.ids[: 50 * size], size)
-        self._process = context.Process(
-            target=_write, args=(*arguments, self._stop, self._written), daemon=True
-        )
-        self._began = 0.0
-
-    def __enter__(self) -> _Writer:
-        self._process.start()
-        end = time.monotonic() + LONGEST_WAIT
-        while not self._written.value and time.monotonic() < end:
-            time.sleep(0.01)
-        self._began, self._first = time.monotonic(), self._written.value
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self._stop.set()
-        self._process.join(LONGEST_WAIT)
-        self._process.kill()
-
-    def rate(self) -> float:
-        """Rows a second so far."""
-        return float(self._written.value - self._first) / (time.monotonic() - self._began)
-
-
-def _write(
-    target: Target, vectors: FloatArray, ids: IntArray, size: int, stop: Any, written: Any
-) -> None:
-    """Upsert ``size`` rows ten times a second until ``stop``."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with target.connect() as retriever:
-        retriever.open()
-        began, number = time.monotonic(), 0
-        while not stop.wait(max(0.0, began + number / UPSERTS_A_SECOND - time.monotonic())):
-            part = slice(number * size % len(ids), number * size % len(ids) + size)
-            written.value += retriever.upsert(vectors[part], ids[part])
-            number += 1
 
 
 def _excluded(workload: Workload, exact: ExactRetriever, user: int, count: int) -> IntArray:
