@@ -40,6 +40,17 @@ def make_settings(trained, tmp_path) -> Callable[..., ServiceSettings]:
     return lambda *options, **others: settings_of(trained, tmp_path, *options, **others)
 
 
+@pytest.fixture
+def environment(trained, tmp_path) -> dict[str, str]:
+    """Of a service as a program: the best epoch, FLAT."""
+    return {
+        "SERVING_DATA": str(trained.data),
+        "SERVING_OPTIONS": f"runner.infer_load_path='{trained.checkpoints}' index.type=FLAT "
+        "hyper_parameters.neg_samples=128",
+        "SERVING_KEPT": str(tmp_path / "kept"),
+    }
+
+
 @pytest.fixture(scope="session")
 def service(trained, tmp_path_factory) -> Iterator[Running]:
     """One with vectors, for tests that change nothing."""

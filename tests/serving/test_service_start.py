@@ -38,16 +38,6 @@ def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_pat
     assert checkpoint_of(tmp_path, "").name == "best"
 
 
-@pytest.fixture
-def environment(trained, tmp_path):
-    return {
-        "SERVING_DATA": str(trained.data),
-        "SERVING_OPTIONS": f"runner.infer_load_path='{trained.checkpoints}' index.type=FLAT "
-        "hyper_parameters.neg_samples=128",
-        "SERVING_KEPT": str(tmp_path / "kept"),
-    }
-
-
 def test_the_environment_is_read(environment, trained):
     settings = settings_from_environment(
         environment
