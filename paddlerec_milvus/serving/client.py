@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import BaseModel, ValidationError
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.schemas import (
@@ -27,11 +28,16 @@ from paddlerec_milvus.serving.schemas import (
     UserDeleteAnswer,
 )
 
+Answer = TypeVar("Answer", bound=BaseModel)
+
 BUILD_SECONDS = 4 * 3600.0  # an insert builds an index
 
 
 class ServiceError(UserError):
-    """The service is away, or refuses a call; ``status`` is then that of its answer."""
+    """The service is away, refuses a call or answers with something else than a service's answer.
+
+    ``status`` is that of the answer, None where there was none.
+    """
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -54,9 +60,12 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=timeout, transport=transport
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=url, headers=headers, timeout=timeout, transport=transport
+            )
+        except httpx.InvalidURL as error:
+            raise ServiceError(f"{url!r} is no address of a service: {error}") from error
 
     def __enter__(self) -> Client:
         return self
@@ -105,28 +114,27 @@ class Client:
             "nearest": nearest,
             "consistency": consistency,
         }
-        return CandidatesAnswer.model_validate_json(self._call("POST", "/candidates", json=body))
+        return self._call(CandidatesAnswer, "POST", "/candidates", json=body)
 
     def titles(self, q: str = "", limit: int = 20) -> list[TitledItem]:
         """Items with all words of ``q`` in their titles, the most popular first."""
-        content = self._call("GET", "/titles", params={"q": q, "limit": limit})
-        return TitlesAnswer.model_validate_json(content).items
+        return self._call(TitlesAnswer, "GET", "/titles", params={"q": q, "limit": limit}).items
 
     def insert(self) -> InsertAnswer:
         """Put the item vectors of the service's newest checkpoint into Milvus, and serve it."""
-        return InsertAnswer.model_validate_json(self._call("POST", "/insert", BUILD_SECONDS))
+        return self._call(InsertAnswer, "POST", "/insert", BUILD_SECONDS)
 
     def rollback(self) -> RollbackAnswer:
         """Go back to the model before the last insert."""
-        return RollbackAnswer.model_validate_json(self._call("POST", "/rollback"))
+        return self._call(RollbackAnswer, "POST", "/rollback")
 
     def count(self) -> int:
         """How many item vectors are stored."""
-        return CountAnswer.model_validate_json(self._call("GET", "/count")).count
+        return self._call(CountAnswer, "GET", "/count").count
 
     def delete(self) -> int | None:
         """Delete them all; returns how many there were, where that can be told."""
-        return DeleteAnswer.model_validate_json(self._call("DELETE", "/delete")).deleted
+        return self._call(DeleteAnswer, "DELETE", "/delete").deleted
 
     def upsert_items(
         self, items: Iterable[Mapping[str, Any]], *, checkpoint: str | None = None
@@ -138,18 +146,16 @@ class Client:
         vectors; where it is given, it must be the one that serves.
         """
         body = {"items": [_item(each) for each in items], "checkpoint": checkpoint}
-        return ItemsAnswer.model_validate_json(self._call("POST", "/items", json=body))
+        return self._call(ItemsAnswer, "POST", "/items", json=body)
 
     def delete_item(self, item: int) -> int:
         """Delete an item's vector until the next insert; returns its id."""
-        content = self._call("DELETE", f"/items/{int(item)}")
-        return ItemDeleteAnswer.model_validate_json(content).deleted
+        return self._call(ItemDeleteAnswer, "DELETE", f"/items/{int(item)}").deleted
 
     def add_events(self, user: int, items: Iterable[int]) -> EventsAnswer:
         """Add clicks, oldest first, to the history that the service keeps of ``user``."""
         body = {"items": [int(item) for item in items]}
-        content = self._call("POST", f"/users/{int(user)}/events", json=body)
-        return EventsAnswer.model_validate_json(content)
+        return self._call(EventsAnswer, "POST", f"/users/{int(user)}/events", json=body)
 
     def user_candidates(
         self,
@@ -172,22 +178,23 @@ class Client:
             "consistency": consistency,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        content = self._call("GET", f"/users/{int(user)}/candidates", params=given)
-        return CandidatesAnswer.model_validate_json(content)
+        path = f"/users/{int(user)}/candidates"
+        return self._call(CandidatesAnswer, "GET", path, params=given)
 
     def delete_user(self, user: int) -> int:
         """Delete all that is stored of a user; returns the id."""
-        content = self._call("DELETE", f"/users/{int(user)}")
-        return UserDeleteAnswer.model_validate_json(content).deleted
+        return self._call(UserDeleteAnswer, "DELETE", f"/users/{int(user)}").deleted
 
     def _call(
         self,
+        kind: type[Answer],
         method: str,
         path: str,
         timeout: float | None = None,
         json: Any = None,
         params: Mapping[str, Any] | None = None,
-    ) -> bytes:
+    ) -> Answer:
+        """The answer as a ``kind``; ServiceError names the address and the path."""
         allowed = self._http.timeout if timeout is None else httpx.Timeout(timeout)
         try:
             answer = self._http.request(method, path, json=json, params=params, timeout=allowed)
@@ -196,13 +203,21 @@ class Client:
                 f"the candidate service at {self._http.base_url} did not answer {path}: "
                 f"{error or type(error).__name__}. Is it running?"
             ) from error
+        status = answer.status_code
         if answer.is_error:
             raise ServiceError(
                 f"the candidate service at {self._http.base_url} refused {path} with "
-                f"{answer.status_code}: {answer.text:.1000}",
-                answer.status_code,
+                f"{status}: {answer.text:.1000}",
+                status,
             )
-        return answer.content
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise ServiceError(
+                f"{answer.url} answered {status} with something else than a candidate service of "
+                f"this version does: {answer.text[:200]!r}. Is there another program?",
+                status,
+            ) from error
 
 
 def _item(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import sys
+from importlib import resources
 
 import httpx
 import numpy as np
 import pytest
+from support import ROOT
 
 from paddlerec_milvus.serving import Client
 from paddlerec_milvus.serving.client import ServiceError
@@ -121,6 +124,44 @@ def test_the_key_is_sent_and_a_transport_taken():
 
     with Client(key="abc", transport=httpx.MockTransport(answer)) as client:
         assert client.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (200, b"<html>welcome</html>"),
+        (200, b""),
+        (200, b"\xff\xfe"),
+        (200, b"[3]"),
+        (200, b'{"count": "many"}'),
+        (200, b'{"counted": 3}'),
+        (204, b""),
+        (302, b"elsewhere"),
+    ],
+)
+def test_an_answer_that_is_not_the_services_is_an_error_with_the_address(status, content):
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, content=content))
+    with (
+        Client("http://shop.example:81", transport=transport) as client,
+        pytest.raises(ServiceError, match=rf"shop\.example:81/count answered {status}") as raised,
+    ):
+        client.count()
+    assert raised.value.status == status
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(ServiceError, match="'http://a:b' is no address of a service"):
+        Client("http://a:b")
+    with Client("shop.example") as client, pytest.raises(ServiceError, match="protocol"):
+        client.count()
+
+
+def test_callers_get_the_types():
+    """The marker is beside the package, and shipped with it."""
+    assert (resources.files("paddlerec_milvus") / "py.typed").is_file()
+    shipped = configparser.ConfigParser()
+    shipped.read(ROOT / "setup.cfg")
+    assert "py.typed" in shipped["options.package_data"]["paddlerec_milvus"].split()
 
 
 def test_a_caller_loads_no_part_of_the_server():
