@@ -28,8 +28,14 @@ Vector = Annotated[list[Number], Field(min_length=1, fail_fast=True)]
 Features = Annotated[dict[str, str], Field(min_length=1)]
 Category = Annotated[str, AfterValidator(_short)]
 
-ITEMS_EXAMPLE: dict[str, Any] = {"items": [{"id": 7, "vector": [0.6, 0.8], "category": "books"}]}
+USER_EXAMPLE = 7
 EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
+
+
+def items_example(item: int, dimension: int) -> dict[str, Any]:
+    """A request that stores ``item`` by a vector of ``dimension`` numbers and of length 1."""
+    vector = [round(dimension**-0.5, 6)] * dimension
+    return {"items": [{"id": item, "vector": vector, "category": "books"}]}
 
 
 class Item(BaseModel):
@@ -57,9 +63,7 @@ class Item(BaseModel):
 class ItemsRequest(BaseModel):
     """Items that are new, or whose vectors have changed."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [ITEMS_EXAMPLE]}
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     items: Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)]
     checkpoint: Annotated[

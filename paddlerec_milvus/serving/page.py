@@ -4,20 +4,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
+from copy import deepcopy
 from functools import cache
 from importlib import resources
 from pathlib import PurePath
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 
 from paddlerec_milvus.serving.access import needs
 from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.keys import Role
+from paddlerec_milvus.serving.live_schemas import USER_EXAMPLE, items_example
 from paddlerec_milvus.serving.schemas import TitledItem, TitlesAnswer
 
-router = APIRouter()
+
+@contextlib.asynccontextmanager
+async def _described(app: FastAPI) -> AsyncIterator[None]:
+    """While the application runs, its description has examples that its model takes."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        tower = app.state.service.model.tower
+        return with_examples(plain(), tower.items + 1, tower.dimension)
+
+    app.openapi = described  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        app.openapi = plain  # type: ignore[method-assign]
+
+
+router = APIRouter(lifespan=_described)
 
 OWN = "paddlerec_milvus.serving"
 SWAGGER = "fastapi_offline"  # Swagger UI; FastAPI's own page has browsers fetch it elsewhere
@@ -88,6 +109,19 @@ async def part(request: Request, file: str) -> Response:
     if file not in FILES:
         raise HTTPException(404)
     return _answer(request, FILES[file], file, POLICY)
+
+
+def with_examples(schema: dict[str, Any], item: int, dimension: int) -> dict[str, Any]:
+    """The OpenAPI ``schema`` with examples that can be sent: the new ``item``, by a vector [D]."""
+    schema, ids = deepcopy(schema), {"item": item, "user": USER_EXAMPLE}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in ids:
+                    parameter["example"] = ids[parameter["name"]]
+    body = schema["paths"]["/items"]["post"]["requestBody"]["content"]["application/json"]
+    body["schema"]["examples"] = [items_example(item, dimension)]
+    return schema
 
 
 class _File(NamedTuple):
