@@ -17,6 +17,7 @@ from paddlerec_milvus.bench.loads import clients_for, searching
 from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.points import Points
 from paddlerec_milvus.bench.quality import Exact, exact_of, quality_of
+from paddlerec_milvus.bench.refusals import check_build_refused, check_search_refused
 from paddlerec_milvus.bench.report.words import setting
 from paddlerec_milvus.bench.rows import ResultsError, Rows, key_of
 from paddlerec_milvus.bench.sweep import Build, Sweep, builds_of
@@ -50,7 +51,11 @@ class Run:
                 )
 
     def __call__(self) -> None:
-        """Measure what is not there yet. UserError: what a user can mend; the rows so far stand."""
+        """Measure what is not there yet. UserError: what a user can mend; the rows so far stand.
+
+        An index or a parameter that Milvus refuses is a row that says so, and is not tried again;
+        any other refusal (a full disk, a quota, a build without end) ends the run.
+        """
         left = [build for build in self.builds if self._missing(build)]
         with ExitStack() as stack:
             done, total = self._steps(done=True), self._steps()
@@ -188,6 +193,9 @@ class Run:
             try:
                 values = built(place, target, self.workload)
             except RefusedError as error:
+                check_build_refused(target, self.workload, error)
+                if key in self.rows:  # it was built before
+                    raise
                 self._add("build", key, build.index, {"refused": str(error)})
                 return
             self.server_version = values.pop("server_version")
@@ -211,5 +219,7 @@ class Run:
         try:
             values = points.measured(index)
         except RefusedError as error:
+            k, work = self.sweep.k, self.workload
+            check_search_refused(points.retriever, index, work, k, error)
             values = {"refused": str(error)}
         self._add("point", key, index, about | values)
