@@ -28,6 +28,7 @@ examples:
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --out output_bench/demo
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --plan
   python benchmarks/index_benchmark.py -s my.yaml --server http://127.0.0.1:19530 --out mine
+  python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --rate 100 200 --out open_loop
   python benchmarks/index_benchmark.py --report output_bench/demo
   python benchmarks/index_benchmark.py --compare output_bench/before output_bench/after
   python benchmarks/index_benchmark.py -s my.yaml --export vectordbbench --out output_bench/vectors
@@ -49,6 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--server", metavar="WHERE", help="instead of the yaml's: local, lite, or a uri")
     add("--k", type=int, metavar="N", help="instead of the yaml's: length of a list")
     add("--seed", type=int, metavar="N", help="instead of the yaml's")
+    add(
+        "--rate",
+        type=int,
+        nargs="+",
+        metavar="R",
+        help="instead of the yaml's measure.rates: the open loop at R users a second, requests on "
+        "a timetable whatever the answers do",
+    )
     add("--plan", action="store_true", help="say what would be measured, and its memory")
     add("--report", type=Path, metavar="DIR", help="write the report of a results folder again")
     add("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two results folders")
@@ -72,7 +81,8 @@ def _main(given: argparse.Namespace) -> None:
         raise SettingsError("give a sweep (-s YAML), --report DIR or --compare A B; see --help")
     else:
         changed = {name: getattr(given, name) for name in ("server", "k", "seed")}
-        sweep = read_sweep(given.sweep, **{k: v for k, v in changed.items() if v is not None})
+        changed = {name: value for name, value in changed.items() if value is not None}
+        sweep = read_sweep(given.sweep, rates=given.rate, **changed)
         _sweep(given, sweep, given.out or Path("output_bench") / sweep.name)
 
 

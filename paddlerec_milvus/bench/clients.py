@@ -8,6 +8,7 @@ latency counts from the planned start, so that a stall is felt by all that wait 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -34,6 +35,7 @@ GIVE_UP = 3  # failures without a success between: the server is away
 REQUEST_SECONDS = 30.0  # deadline of one
 START_SECONDS = 0.05  # for the go to reach every client
 LONGEST_SECONDS = 120.0
+ROUNDING = 1e-9  # of a number of requests
 SHOWN = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
@@ -83,6 +85,7 @@ class Outcome(NamedTuple):
     requests: int
     """Answered."""
     failures: int
+    """Of a timetable also those that a client which gave up did not make."""
     first_failure: str
     rate: float
     """Answered requests a second: of each client from the start to its last answer, summed."""
@@ -142,6 +145,7 @@ def run_load(
         except RetrievalError as error:
             failures, in_a_row, first = failures + 1, in_a_row + 1, first or str(error)
             if in_a_row == GIVE_UP:
+                failures += max(0, planned_requests(load) - number - 1)  # nobody makes them now
                 break
         else:
             in_a_row, answered = 0, clock()
@@ -150,6 +154,25 @@ def run_load(
         number += 1
     rate = done / (last - start) if done else 0.0
     return Outcome(done, failures, first, rate, histogram.encode())
+
+
+def planned_requests(load: Load) -> int:
+    """How many requests the timetable of ``load`` holds; none without one."""
+    fit = math.ceil(load.rate * load.seconds - ROUNDING)
+    return min(fit, load.requests or fit)
+
+
+def starts(loads: Sequence[Load], first: float) -> list[float]:
+    """When each client starts: at ``first``, timetables shifted evenly, so that there is no burst.
+
+    With equal rates the requests of all clients together are then as far apart as one client's
+    would be at the rate of all.
+    """
+    shares = [number / len(loads) for number in range(len(loads))]
+    return [
+        first + (share / load.rate if load.rate else 0.0)
+        for share, load in zip(shares, loads, strict=True)
+    ]
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -206,12 +229,15 @@ class Clients:
         self._ask([("open", target)] * len(self._pipes))
 
     def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
-        """One client for each of ``loads``: ``warm_up`` requests each, then all start together."""
+        """One client for each of ``loads``: ``warm_up`` requests each, then all start together.
+
+        Those with a timetable start one after another within its first step, see :func:`starts`.
+        """
         if warm_up:
             first = [Load(each.index, each.k, warm_up, first=each.first) for each in loads]
             self._ask([("run", each, time.perf_counter()) for each in first])
-        start = time.perf_counter() + START_SECONDS
-        return joined(self._ask([("run", each, start) for each in loads]))
+        at = starts(loads, time.perf_counter() + START_SECONDS)
+        return joined(self._ask([("run", *each) for each in zip(loads, at, strict=True)]))
 
     def _ask(self, orders: Sequence[tuple[Any, ...]]) -> list[Any]:
         used = self._pipes[: len(orders)]

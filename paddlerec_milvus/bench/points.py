@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.bench.clients import Load, Outcome, calls_of, run_load
+from paddlerec_milvus.bench.clients import ROUNDING, Load, Outcome, calls_of, run_load
 from paddlerec_milvus.bench.loads import Loads
 from paddlerec_milvus.bench.quality import Exact, quality_of
 from paddlerec_milvus.bench.sweep import Measure
@@ -85,14 +85,21 @@ class Points:
         return {"users": users, "users_per_second": rate, "failures": run.failures}
 
     def _open_loop(self, index: Index, rate: int) -> dict[str, Any]:
-        clients = min(self.most_clients, max(self.measure.clients))
+        """``rate`` users a second in turns over the most clients: evenly, and each is counted."""
         seconds = max(self.measure.seconds, self.measure.requests / rate)
+        planned = math.ceil(rate * seconds - ROUNDING)
+        clients = min(self.most_clients, max(self.measure.clients), planned)
         loads = [
-            self._load(index, seconds=seconds, rate=rate / clients, first=number)
+            self._load(
+                index,
+                requests=(planned - number + clients - 1) // clients,
+                seconds=seconds + clients / rate,
+                rate=rate / clients,
+                first=number,
+            )
             for number in range(clients)
         ]
         run = self._run(loads)
-        planned = clients * math.ceil(rate / clients * seconds)
         return {"rate": rate, "clients": clients, "planned": planned, **run.latency()}
 
     def _harness_ms(self, index: Index) -> float:

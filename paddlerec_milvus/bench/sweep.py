@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -125,9 +125,15 @@ class Build:
     floor: bool
 
 
-def read_sweep(file: Path, **changed: Any) -> Sweep:
-    """The sweep of a yaml; ``changed`` top-level keys win. SettingsError names file and key."""
+def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any) -> Sweep:
+    """The sweep of a yaml; ``changed`` top-level keys win, and ``rates`` over ``measure.rates``.
+
+    SettingsError names file and key.
+    """
     content = read_mapping(file, "keys such as 'data:'")
+    measure = content.get("measure", {})
+    if rates is not None and isinstance(measure, dict):
+        content = {**content, "measure": {**measure, "rates": list(rates)}}
     try:
         sweep = Sweep(**{"name": file.stem, **content, **changed})
     except (ValidationError, TypeError) as error:

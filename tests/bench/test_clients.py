@@ -2,6 +2,9 @@
 """Loads count what happened; the open loop charges a stall to all that wait behind it."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +13,16 @@ from paddlerec_milvus.bench.clients import (
     GIVE_UP,
     Clients,
     Load,
+    Outcome,
     Target,
     calls_of,
     joined,
     run_load,
+    starts,
 )
-from paddlerec_milvus.bench.points import no_op_ms
+from paddlerec_milvus.bench.points import Points, no_op_ms
 from paddlerec_milvus.bench.quality import exact_of, quality_of
+from paddlerec_milvus.bench.sweep import Measure
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
@@ -65,6 +71,51 @@ def test_the_open_loop_counts_from_the_planned_start():
     stalls = iter([0.2])
     closed = run_load(search, ["a"], Load(Flat(), K, requests=20)).latency()
     assert closed["p50"] < 50 < closed["max"]
+
+
+def test_a_client_that_gives_up_counts_what_it_did_not_ask():
+    def search(_: str) -> None:
+        raise RetrievalError("away")
+
+    by_time = run_load(search, ["a"], Load(Flat(), K, seconds=0.1, rate=300))
+    assert (by_time.requests, by_time.failures) == (0, 30)
+    by_number = run_load(search, ["a"], Load(Flat(), K, requests=20, rate=1_000))
+    assert (by_number.requests, by_number.failures) == (0, 20)
+    closed = run_load(search, ["a"], Load(Flat(), K, requests=20))
+    assert closed.failures == GIVE_UP
+
+
+def test_timetables_are_shifted_evenly():
+    # 4 clients of 5 a second are 20 a second: one every 50 ms, each client every 200 ms
+    assert starts([Load(Flat(), K, rate=5)] * 4, 7.0) == pytest.approx([7, 7.05, 7.1, 7.15])
+    assert starts([Load(Flat(), K)] * 4, 7.0) == [7.0] * 4
+
+
+class Noted:
+    """Clients that answer at once, and the times that their requests are planned for."""
+
+    def __init__(self) -> None:
+        self.planned: list[float] = []
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+        outcomes = []
+        for load, start in zip(loads, starts(loads, 0.0), strict=True):
+            done = run_load(lambda _: None, ["a"], replace(load, rate=0.0, seconds=9.0))
+            self.planned += [start + number / load.rate for number in range(done.requests)]
+            outcomes.append(done)
+        return joined(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "count"), [(50, 16, 50), (10, 3, 20), (7, 8, 20), (200, 1, 200)]
+)
+def test_the_open_loop_asks_at_even_steps_and_as_often_as_planned(rate, clients, count):
+    loads, measure = Noted(), Measure(requests=20, seconds=1.0, clients=[clients], warm_up=0)
+    nothing: Any = None
+    points = Points(nothing, nothing, K, measure, nothing, loads, clients)
+    row = points._open_loop(Flat(), rate)
+    assert row["planned"] == row["requests"] == len(loads.planned) == count
+    assert sorted(loads.planned) == pytest.approx([number / rate for number in range(count)])
 
 
 def test_clients_together():

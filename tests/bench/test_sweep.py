@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.sweep import builds_of, check_fits, load_workload, read_sweep
 from paddlerec_milvus.errors import SettingsError
 from tests.support import ROOT
@@ -108,6 +109,17 @@ def test_more_neighbours_or_cells_than_items(tmp_path):
     sweep = read_sweep(written(tmp_path, indexes=[grid]))
     with pytest.raises(SettingsError, match="nlist 512 on 300 items"):
         check_fits(sweep, load_workload(sweep))
+
+
+def test_rates_of_the_command_line(tmp_path, capsys):
+    file = written(tmp_path, measure={"requests": 7, "rates": [5]})
+    sweep = read_sweep(file, rates=[100, 200])
+    assert (sweep.measure.rates, sweep.measure.requests) == ([100, 200], 7)
+    assert read_sweep(file).measure.rates == [5]
+    assert main(["-s", str(file), "--rate", "100", "0"]) == 2
+    said = "measure.rates.1: input should be greater than or equal to 1 (given 0)"
+    assert said in capsys.readouterr().err
+    assert main(["-s", str(file), "--rate", "100", "--plan"]) == 0
 
 
 def test_no_yaml(tmp_path):
