@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.bench.clients import ROUNDING, Load, Outcome, calls_of, run_load
+from paddlerec_milvus.bench.clients import (
+    GIVE_UP,
+    LONGEST_SECONDS,
+    ROUNDING,
+    Load,
+    Outcome,
+    calls_of,
+    run_load,
+)
 from paddlerec_milvus.bench.loads import Loads
 from paddlerec_milvus.bench.quality import Exact, quality_of
 from paddlerec_milvus.bench.sweep import Measure
@@ -43,6 +51,7 @@ class Points:
         latency = self._run([alone]).latency()
         return values | {
             "latency": latency | {"harness_ms": self._harness_ms(index)},
+            "warnings": warnings_of(latency, self.measure.requests),
             "throughput": [
                 self._throughput(index, clients)
                 for clients in self.measure.clients
@@ -105,6 +114,23 @@ class Points:
     def _harness_ms(self, index: Index) -> float:
         """What our own loop adds to a request: the same with a search that does nothing."""
         return no_op_ms(self.workload.interests, self._load(index, requests=NO_OP_REQUESTS))
+
+
+def warnings_of(latency: Mapping[str, Any], wanted: int) -> list[str]:
+    """What to say of a client that ended before it had made its ``wanted`` requests."""
+    made = latency["requests"] + latency["failures"]
+    if made >= wanted:
+        return []
+    failed = f", {latency['failures']:,} of them without an answer" if latency["failures"] else ""
+    why = (
+        f"its {LONGEST_SECONDS:g} s were over"
+        if latency["failures"] < GIVE_UP
+        else f"{GIVE_UP} failures in a row, or its {LONGEST_SECONDS:g} s, ended it"
+    )
+    return [
+        f"latencies are of {made:,} requests, not of {wanted:,}{failed}: {why}; the highest "
+        "percentiles say little"
+    ]
 
 
 def no_op_ms(interests: FloatArray, load: Load) -> float:

@@ -15,7 +15,7 @@ from paddlerec_milvus.bench.build import built
 from paddlerec_milvus.bench.clients import Clients, Load, calls_of, run_load
 from paddlerec_milvus.bench.loads import clients_for, searching
 from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.points import Points
+from paddlerec_milvus.bench.points import Points, warnings_of
 from paddlerec_milvus.bench.quality import Exact, exact_of, quality_of
 from paddlerec_milvus.bench.refusals import check_build_refused, check_search_refused
 from paddlerec_milvus.bench.report.words import setting
@@ -170,13 +170,15 @@ class Run:
         load = Load(index, k, requests=measure.requests)
         asked = calls_of(self.workload.interests, load)
         run = run_load(lambda queries: built.search(queries, k, index), asked, load)
+        latency = run.latency()
         return {
             "engine": built.engine,
             "search": index.search_params(k),
             "k": k,
             "index_recall": quality_of(self.workload, exact, found)["index_recall"],
             "build_seconds": built.build_seconds,
-            "latency": run.latency(),
+            "latency": latency,
+            "warnings": warnings_of(latency, measure.requests),
             "users_per_second": run.rate,
             "threads": 1,
         }

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from rows_for_report import FLAT, HNSW, IVF, Row, build, point
+from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, point
 
+from paddlerec_milvus.bench.points import warnings_of
 from paddlerec_milvus.bench.report.advice import advise, best_of_each_type
 from paddlerec_milvus.bench.report.remarks import by_name, remarks, sentences
 from paddlerec_milvus.bench.report.view import view_of
@@ -100,6 +101,47 @@ def test_settings_that_all_find_everything_are_told_apart_from_a_dead_parameter(
     rows = [point(IVF, {"nprobe": n}, found=1.0) | {"found": "same"} for n in (128, 256)]
     assert "the smallest is enough" in sentences(remarks(view_of(rows)))[0]
     assert not remarks(view_of(rows[:1]))
+
+
+def test_neighbouring_values_without_effect_are_said() -> None:
+    found = {1: "a", 4: "b", 16: "c", 64: "d", 256: "d"}
+    rows = [
+        point(IVF, {"nprobe": nprobe}, found=1.0 if digest == "d" else 0.5) | {"found": digest}
+        for nprobe, digest in found.items()
+    ]
+    assert sentences(remarks(view_of(rows[::-1]))) == [
+        "IVF_FLAT nlist 256: nprobe 64, 256 without effect: they found the very same items, all of "
+        "the exact ones: the smallest is enough"
+    ]
+    assert by_name(remarks(view_of(rows))) == {"IVF_FLAT nlist 256, nprobe 256": "as nprobe 64"}
+
+
+def test_neighbours_differ_in_one_parameter_alone() -> None:
+    index = {"type": "SCANN", "nlist": 64}
+    digests = {(4, 64): "a", (4, 128): "a", (16, 64): "b", (16, 128): "c"}
+    rows = [
+        point(index, {"nprobe": nprobe, "reorder_k": reorder}, found=0.7) | {"found": digest}
+        for (nprobe, reorder), digest in digests.items()
+    ]
+    assert sentences(remarks(view_of(rows))) == [
+        "SCANN nlist 64: reorder_k 64, 128 without effect: they found the very same items "
+        "(index_recall 0.7000), so the parameter does nothing here"
+    ]
+    (name,) = by_name(remarks(view_of(rows)))
+    assert name == "SCANN nlist 64, nprobe 4, reorder_k 128"
+
+
+def test_a_point_of_fewer_requests_says_so() -> None:
+    assert warnings_of({"requests": 998, "failures": 2}, 1_000) == []
+    (said,) = warnings_of({"requests": 812, "failures": 0}, 1_000)
+    assert said.startswith("latencies are of 812 requests, not of 1,000: its 120 s were over")
+    (failed,) = warnings_of({"requests": 5, "failures": 4}, 1_000)
+    assert "9 requests, not of 1,000, 4 of them without an answer: 3 failures in a row" in failed
+    rows = [point(HNSW, {"ef": 96}, warnings=[said]), floor(HNSW, {"ef": 96}) | {"warnings": ["b"]}]
+    assert sentences(remarks(view_of(rows))) == [
+        f"HNSW M 16, efConstruction 200, ef 96: {said}",
+        "faiss: HNSW M 16, efConstruction 200, ef 96: b",
+    ]
 
 
 def test_warnings_of_builds_and_short_lists_are_said() -> None:
