@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from page_view import View, chromium, viewing
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 from running_service import Running, until
 
 FIRST = ("Category 2, item 1", "Category 2, item 2", "Category 1, item 1")
@@ -238,16 +238,33 @@ def test_the_browsers_back_button_takes_a_pick_back(view: View):
     view.settled()
 
 
+def try_out(view: View, operation: str) -> Locator:
+    """Execute a call at /docs with what is filled in; the table of its answer."""
+    call = view[f"#operations-default-{operation}"]
+    call.locator(".opblock-summary-control").click()
+    call.get_by_role("button", name="Execute").click()
+    answer = call.locator(".live-responses-table")
+    expect(answer.locator("td.response-col_status").last).to_contain_text("200")
+    return answer
+
+
 def test_all_calls_can_be_tried_at_docs(browser: Browser, service: Running):
     with viewing(browser, service.url) as view:
         view.page.goto(f"{service.url}/docs")
         described = service.http.get("/openapi.json").json()["paths"]
         calls = sum(len(methods) for methods in described.values())
         expect(view[".opblock"]).to_have_count(calls)
-        call = view["#operations-default-candidates_candidates_post"]
-        call.locator(".opblock-summary-control").click()
-        call.get_by_role("button", name="Execute").click()
-        expect(call.locator(".live-responses-table td.response-col_status").last).to_contain_text(
-            "200"
-        )
-        expect(call.locator(".live-responses-table")).to_contain_text('"candidates"')
+        expect(try_out(view, "candidates_candidates_post")).to_contain_text('"candidates"')
+
+
+def test_items_and_users_can_be_changed_at_docs(browser: Browser, empty: Running):
+    assert empty.http.post("/insert").status_code == 200
+    with viewing(browser, empty.url) as view:
+        view.page.goto(f"{empty.url}/docs")
+        expect(try_out(view, "put_items_items_post")).to_contain_text('"upserted": 1')
+        assert empty.http.get("/count").json() == {"count": 301}
+        expect(try_out(view, "delete_item_items__item__delete")).to_contain_text('"deleted": 301')
+        events = try_out(view, "add_events_users__user__events_post")
+        expect(events).to_contain_text('"history": 3')
+        found = try_out(view, "user_candidates_users__user__candidates_get")
+        expect(found).to_contain_text('"model"')
