@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The cheapest index setting that meets a target on a model's own vectors: see ``--help``."""
+"""The fastest index setting that meets a target on a model's own vectors: see ``--help``."""
 
 import sys
 

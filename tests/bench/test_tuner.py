@@ -1,27 +1,36 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """The tuner ends at the least work that meets the target, and says how sure it is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import repeat
 
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.clients import Target
+from paddlerec_milvus.bench.clients import Load, Outcome, Target, new_histogram
 from paddlerec_milvus.bench.loads import OneClient
 from paddlerec_milvus.bench.quality import exact_of, found_by_user
 from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.tune_cli import in_words
 from paddlerec_milvus.bench.tuner import (
+    WINDOWS,
+    Advice,
     Goal,
     Margin,
     Served,
+    Setting,
     Tuner,
     candidates_for,
-    in_words,
+    check_k,
     ladder_of,
+    needless,
+    race,
 )
 from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
+from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, IvfFlat
 
 K = 10
@@ -34,10 +43,10 @@ WORK = synthetic_workload(
 def tuner_on(uri: str, work: Workload, goal: Goal) -> Tuner:
     @contextmanager
     def serve(index: Index) -> Iterator[Served]:
-        place = Target(uri, "bench_tuner", work.metric, index, 30.0)
+        place = Target(uri, f"bench_tuner_{index.type_name}", work.metric, index, 30.0)
         with place.connect() as retriever:
-            retriever.build(work.vectors, work.ids)
-            yield Served(retriever, OneClient(retriever, work.interests), lambda: None)
+            times = retriever.build(work.vectors, work.ids)
+            yield Served(retriever, OneClient(retriever, work.interests), times)
 
     return Tuner(work, K, goal, serve, clients=[1], seconds=0.1)
 
@@ -80,7 +89,7 @@ def test_a_latency_that_nothing_meets(server):
     tuner = tuner_on(server.uri, WORK, Goal(index_recall=0.5, p99_ms=0.001))
     advice = tuner.advise([Flat()])
     assert advice.best is None
-    assert "FLAT: meets the target with Flat(), but its p99 is" in advice.failed[0]
+    assert "FLAT: meets the target, but its p99 is" in advice.failed[0]
 
 
 def test_loss_of_relevance_is_a_target_too():
@@ -111,7 +120,99 @@ def test_ladders():
     assert ladder_of(IvfFlat(nlist=64), 50)[-1].is_exact
     assert ladder_of(Flat(), 50) == [Flat()]
     assert [each.build_params()["M"] for each in candidates_for(400_000)] == [16, 48]
+    assert ladder_of(Hnsw(), 16_384)[-1].search_params(16_384) == {"ef": 32_768}  # Milvus' limit
     assert candidates_for(100) == [Flat(), Hnsw(), IvfFlat(nlist=2, nprobe=1)]
+
+
+def test_where_graphs_break_large_catalogues_try_what_needs_none():
+    kinds = {each.type_name for each in candidates_for(400_000, graphs=False)}
+    assert kinds == {"FLAT", "IVF_FLAT", "HNSW"}
+
+
+def test_a_dense_graph_is_left_out_where_a_lean_one_has_nothing_to_save():
+    near, far = Setting(Hnsw(M=16, ef=75), 1.0, {}), Setting(Hnsw(M=16, ef=76), 1.0, {})
+    assert "M 16 meets the target with ef 75" in needless(Hnsw(M=48), [far, near], 50)
+    assert needless(Hnsw(M=48), [far], 50) == ""
+    assert needless(Hnsw(M=16), [near], 50) == ""
+    assert needless(IvfFlat(), [near], 50) == ""
+    assert needless(Hnsw(M=48), [Setting(Flat(), 1.0, {})], 50) == ""
+
+
+class Played:
+    """Loads whose rates follow ``pace``, a clock that all of them move on by one at each turn."""
+
+    def __init__(self, rate: float, pace: Iterator[float], failures: int = 0) -> None:
+        self.rate, self.pace, self.failures = rate, pace, failures
+        self.clients: list[int] = []
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+        self.clients.append(len(loads))
+        histogram = new_histogram()
+        histogram.record_value(1_000 * len(loads))
+        rate = self.rate * next(self.pace)
+        return Outcome(9, self.failures, "deadline", rate, histogram.encode())
+
+
+def test_a_race_is_won_whatever_the_machine_does_meanwhile():
+    pace = iter(np.linspace(1, 0.3, 8))  # slower and slower, from 1 to 0.3 of its pace
+    fast, slow = Played(105, pace), Played(100, pace)
+    first, second = race([(Hnsw(ef=50), slow), (Hnsw(ef=60), fast)], K, [4], 1.0, windows=4)
+    # turns at 1.0, 0.9 | 0.8, 0.7 | 0.6, 0.5 | 0.4, 0.3: the slow one's are 1.0, 0.7, 0.6 and 0.3,
+    # median 0.65, and so is that of 0.9, 0.8, 0.5 and 0.4; without going back 0.7 against 0.6
+    assert second.users_per_second / first.users_per_second == pytest.approx(1.05)
+    assert first.clients == 4
+
+
+def test_p99_is_that_of_one_client_even_where_none_was_asked_for():
+    loads = Played(100, repeat(1.0))
+    best = advised(loads, Goal(index_recall=0.5, p99_ms=2.0), clients=[4]).best
+    assert best is not None
+    assert loads.clients == [1, 4] * WINDOWS
+    assert best.p99_ms == pytest.approx(1, rel=1e-3)  # with four it is 4 ms
+
+
+def test_a_setting_whose_requests_fail_is_said_to_have_failed():
+    bad, good = Played(900, iter([1.0]), failures=3), Played(100, iter([1.0] * 4))
+    first, second = race([(Flat(), bad), (Hnsw(), good)], K, [1, 4], 1.0, windows=2)
+    assert first.failed == "3 of 12 requests failed: deadline"
+    assert bad.clients == [1]  # each further turn would wait for a deadline, too
+    assert not second.failed
+
+
+class Answers:
+    """A retriever that knows the answer."""
+
+    def __init__(self, lists: Neighbours) -> None:
+        self.lists = lists
+
+    def search_with(self, index: Index, queries: FloatArray, k: int) -> Neighbours:
+        return self.lists
+
+
+def advised(loads: Played, goal: Goal, clients: Sequence[int]) -> Advice:
+    """Of an exact index under ``loads``."""
+    lists = exact_of(WORK, K).neighbours
+
+    @contextmanager
+    def serve(index: Index) -> Iterator[Served]:
+        yield Served(Answers(lists), loads, BuildTimes(0.0, 0.0, 0.0, 0))
+
+    return Tuner(WORK, K, goal, serve, clients).advise([Flat()])
+
+
+def test_advice_has_no_setting_that_fails():
+    loads = Played(0.0, repeat(1.0), failures=3)  # its p99 of what was answered is below the goal
+    advice = advised(loads, Goal(index_recall=0.5, p99_ms=5.0), clients=[1])
+    assert advice.best is None
+    assert advice.failed == ["FLAT: meets the target, but 3 of 12 requests failed: deadline"]
+
+
+@pytest.mark.parametrize("k", [0, -1, 4_001])
+def test_a_list_that_cannot_be(k):
+    with pytest.raises(SettingsError, match=f"--k {k}: expected 1 to 4,000, as there are 4,000"):
+        Tuner(WORK, k, Goal(0.9), lambda index: nullcontext())
+    with pytest.raises(SettingsError):
+        check_k(16_385, 20_000)
 
 
 @pytest.mark.parametrize(
