@@ -5,18 +5,23 @@
     python benchmarks/tune_trials.py -s benchmarks/sweeps/amazon_size.yaml --grid DIR
 
 Each trial draws a half of the users and a target of index_recall, tunes on that half as
-benchmarks/tune_index.py does, and looks at the other half. What trials share is done once and
-counted in the cost of each: the builds, and a setting's lists, which do not depend on the trial.
+benchmarks/tune_index.py does, and looks at the other half. Only builds and the probe are shared:
+they are done once, and counted in the cost of each trial that asks for them. A trial's choice
+comes from its own timing, as a user's would. What that choice is worth does not: at the end the
+chosen settings and the best of the grid at each target are all timed anew, in turn, and one rate
+is divided by the other. So the grid may be of another day. Its cost is given twice, as measured
+and at the pace of today's builds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,20 +32,28 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.loads import clients_for
+from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
-from paddlerec_milvus.bench.rows import read_rows
+from paddlerec_milvus.bench.report.words import setting
+from paddlerec_milvus.bench.rows import FILE, SCHEMA, ResultsError, read_rows
 from paddlerec_milvus.bench.sweep import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
-from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for, in_words
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner, candidates_for, race
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
-from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.base import IntArray, Neighbours
+from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
 from paddlerec_milvus.retrieval.merge import Candidates
 
 TARGETS = (0.9, 0.95, 0.98, 0.99)
 CLIENTS = (1, 4)
+WINDOWS, SECONDS = 5, 2.0  # of the timing at the end
+PACE = "HNSW M 16, efConstruction 200"  # the build that tells the pace of two machines
+CLOSE = 0.9  # of the best rate of the grid: such a setting may be the best one today
+
+Serve = Callable[[Index], AbstractContextManager[Served]]
+Row = dict[str, Any]
 
 
 @dataclass
@@ -49,9 +62,8 @@ class Trial:
 
     target: float
     seed: int
-    setting: str = ""
+    index: Index | None = None
     on_others: float = 0.0
-    users_per_second: float = 0.0
     seconds: float = 0.0
 
     def split(self, users: int) -> tuple[IntArray, IntArray]:
@@ -60,35 +72,35 @@ class Trial:
         return np.sort(order[: users // 2]), np.sort(order[users // 2 :])
 
 
-class Lists:
-    """The lists of all users by setting, searched once; ``seconds`` of a search are kept, too."""
+class Shelf:
+    """Indexes built once, which stay; a context manager."""
 
-    def __init__(self, served: Served, work: Workload) -> None:
-        self._served, self._work = served, work
-        self._kept: dict[Index, tuple[Neighbours, float]] = {}
+    def __init__(self, serve: Serve) -> None:
+        self._serve, self._stack = serve, ExitStack()
+        self.kept: dict[str, tuple[Served, float]] = {}
+        """By the words for a build: what is served, and the seconds that it took to."""
+        self.asked: list[str] = []
 
-    def of(self, index: Index, k: int) -> tuple[Neighbours, float]:
-        """Of all users, and what the search took."""
-        if index not in self._kept:
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stack.close()
+
+    def build(self, index: Index) -> Served:
+        """The index, built if it is not there."""
+        name = setting(index.label)
+        if name not in self.kept:
             began = time.perf_counter()
-            found = self._served.retriever.search_with(index, self._work.queries, k)
-            self._kept[index] = found, time.perf_counter() - began
-        return self._kept[index]
+            served = self._stack.enter_context(self._serve(index))
+            self.kept[name] = served, time.perf_counter() - began
+        return self.kept[name][0]
 
-
-class SomeLists:
-    """Those of some users; what searching for these alone takes is added up in ``seconds``."""
-
-    def __init__(self, lists: Lists, rows: IntArray, users: int, interests: int) -> None:
-        self._lists, self._share = lists, len(rows) / users
-        self._queries = queries_of(rows, interests)
-        self.seconds = 0.0
-
-    def search_with(self, index: Index, queries: FloatArray, k: int) -> Neighbours:
-        """As a retriever's, for the users' own queries."""
-        found, seconds = self._lists.of(index, k)
-        self.seconds += seconds * self._share
-        return Neighbours(found.ids[self._queries], found.scores[self._queries])
+    @contextmanager
+    def serve(self, index: Index) -> Iterator[Served]:
+        """As a Tuner asks for it, which is written down."""
+        self.asked.append(setting(index.label))
+        yield self.build(index)
 
 
 def queries_of(rows: IntArray, interests: int) -> IntArray:
@@ -98,53 +110,71 @@ def queries_of(rows: IntArray, interests: int) -> IntArray:
 
 def of_users(exact: Exact, rows: IntArray, interests: int) -> Exact:
     """The truth of some users."""
-    queries = queries_of(rows, interests)
+    queries, lists = queries_of(rows, interests), exact.lists
     return Exact(
         Neighbours(exact.neighbours.ids[queries], exact.neighbours.scores[queries]),
-        Candidates(*(each[rows] for each in exact.lists)),
+        Candidates(lists.ids[rows], lists.scores[rows], lists.interests[rows]),
         {name: values[rows] for name, values in exact.relevance.items()},
     )
 
 
-def tried(
-    trial: Trial, tuner: Tuner, served: Served, lists: Lists, index: Index, exact: Exact
-) -> None:
-    """Tune ``index`` for one trial; it is kept if it beats what another index gave."""
+def tried(trial: Trial, tuner: Tuner, shelf: Shelf, indexes: Sequence[Index], exact: Exact) -> None:
+    """Tune on one half as a user would, all of it timed, and look at the other half.
+
+    ``tuner`` is on all users, ``exact`` their truth; ``indexes`` have been built.
+    """
     work = tuner.workload
-    users, count = work.interests.shape[:2]
-    own, others = trial.split(users)
-    own_lists, other_lists = (SomeLists(lists, rows, users, count) for rows in (own, others))
-    found = tuner.smallest(work.take(own), of_users(exact, own, count), own_lists, index)
+    own, others = trial.split(len(work.interests))
+    shelf.asked.clear()
     began = time.perf_counter()
-    if found is not None:
-        tuner.timed(found, served.loads)
-    trial.seconds += own_lists.seconds + time.perf_counter() - began
-    if found is None or found.users_per_second <= trial.users_per_second:
+    advice = replace(tuner, workload=work.take(own), goal=Goal(trial.target)).advise(indexes)
+    trial.seconds += time.perf_counter() - began
+    trial.seconds += sum(shelf.kept[name][1] for name in shelf.asked)
+    if advice.best is None:
         return
+    trial.index = advice.best.index
     rest = work.take(others)
-    seen = other_lists.search_with(found.index, rest.queries, tuner.k)
-    by_user = found_by_user(rest, of_users(exact, others, count), seen)
+    seen = shelf.build(trial.index).retriever.search_with(trial.index, rest.queries, tuner.k)
+    by_user = found_by_user(rest, of_users(exact, others, work.interests.shape[1]), seen)
     trial.on_others = float(by_user["index_recall"].mean())
-    trial.users_per_second = found.users_per_second
-    trial.setting = in_words(found, tuner.k)["index"]
 
 
-def best_of_grid(rows: Sequence[dict[str, Any]], target: float) -> tuple[str, float]:
-    """The grid's fastest setting at ``target``, by the numbers of clients that the tuner tries."""
-    best = ("none", 0.0)
+def read_grid(folder: Path) -> list[Row]:
+    """Rows of a run's folder, or of one that keeps its report alone. ResultsError: neither."""
+    report = folder / "report.json"
+    if (folder / FILE).exists() or not report.exists():
+        return read_rows(folder)
+    rows: list[Row] = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    if any(row.get("schema") != SCHEMA for row in rows):
+        raise ResultsError(f"{report}: rows of another schema than {SCHEMA}: report anew")
+    return rows
+
+
+def index_of(row: Row) -> Index:
+    """The setting that a point of a grid is about."""
+    built = dict(row["index"])
+    return index_from_settings(built.pop("type"), {**built, **row["search"]})
+
+
+def contenders(rows: Sequence[Row], target: float) -> list[Index]:
+    """The grid's settings at ``target`` that may be the fastest today.
+
+    By the grid's own rates, of the numbers of clients that the tuner tries: the best two, and what
+    comes close to the best.
+    """
+    rates: dict[Index, float] = {}
     for row in rows:
         if row["kind"] != "point" or "refused" in row:
             continue
         if row["index_recall"]["list"]["mean"] >= target:
-            rates = [
+            rates[index_of(row)] = max(
                 each["users_per_second"] for each in row["throughput"] if each["clients"] in CLIENTS
-            ]
-            words = " ".join(f"{k} {v}" for k, v in {**row["index"], **row["search"]}.items())
-            best = max(best, (words, max(rates)), key=lambda each: each[1])
-    return best
+            )
+    order = sorted(rates, key=lambda each: -rates[each])
+    return [each for n, each in enumerate(order) if n < 2 or rates[each] >= CLOSE * rates[order[0]]]
 
 
-def cost_of_grid(rows: Sequence[dict[str, Any]]) -> float:
+def cost_of_grid(rows: Sequence[Row]) -> float:
     """Seconds from one row to the next, of builds and points; floors and studies left out."""
     times = [datetime.fromisoformat(row["provenance"]["time"]) for row in rows]
     return sum(
@@ -154,66 +184,122 @@ def cost_of_grid(rows: Sequence[dict[str, Any]]) -> float:
     )
 
 
-def main() -> int:
+def pace_of(rows: Sequence[Row], shelf: Shelf) -> dict[str, float]:
+    """How long a build takes now, as a multiple of what it took the grid, by its words.
+
+    Of the stages of a build: insert, compaction, index, load.
+    """
+    paces = {}
+    for row in rows:
+        name = setting(row["index"]) if row["kind"] == "build" and "refused" not in row else ""
+        if name in shelf.kept:
+            now = shelf.kept[name][0].times._asdict()
+            stages = [stage for stage in now if stage.endswith("_seconds")]
+            paces[name] = sum(now[each] for each in stages) / sum(row[each] for each in stages)
+    return paces
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the trials and print them beside the grid."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("-s", "--sweep", type=Path, required=True, metavar="YAML", help="that made the grid")
-    add("--grid", type=Path, required=True, metavar="DIR", help="its results")
+    add("--grid", type=Path, required=True, metavar="DIR", help="its results, or their report")
     add("--trials", type=int, default=20, metavar="N", help="(20)")
     add("--json", type=Path, metavar="FILE", help="all figures")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     return run(lambda: _trials(given))
 
 
 def _trials(given: argparse.Namespace) -> None:
-    sweep, grid = read_sweep(given.sweep), read_rows(given.grid)
-    work = load_workload(sweep)
-    trials = [Trial(TARGETS[n % len(TARGETS)], n) for n in range(given.trials)]
-    exact = exact_of(work, sweep.k)
+    sweep, grid = read_sweep(given.sweep), read_grid(given.grid)
+    work, k = load_workload(sweep), sweep.k
+    rivals = {target: contenders(grid, target) for target in TARGETS}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        clients = stack.enter_context(clients_for(sweep.server, work, max(CLIENTS)))
-        serve = stack.enter_context(serving(work, sweep.server, scratch, clients))
-        for index in candidates_for(len(work.ids)):
+        with Place(sweep.server, scratch) as place:
             began = time.perf_counter()
-            with serve(index) as served:
-                built = time.perf_counter() - began
-                lists = Lists(served, work)
-                for trial in tqdm(trials, index.type_name, disable=None):
-                    tuner = Tuner(work, sweep.k, Goal(trial.target), serve, CLIENTS)
-                    trial.seconds += built
-                    tried(trial, tuner, served, lists, index, exact)
-    _told(given, trials, grid, work)
-
-
-def _told(
-    given: argparse.Namespace, trials: list[Trial], grid: list[dict[str, Any]], work: Workload
-) -> None:
-    cost = cost_of_grid(grid)
-    rows = []
-    for trial in trials:
-        words, rate = best_of_grid(grid, trial.target)
-        rows.append(
-            asdict(trial)
-            | {
-                "met": trial.on_others >= trial.target,
-                "grid's best": words,
-                "of its rate": trial.users_per_second / rate if rate else float("inf"),
-                "of its cost": trial.seconds / cost,
-            }
-        )
-    print(tabulate(rows, headers="keys", floatfmt=".4g", tablefmt="github"))
-    print(
-        f"met on other users: {sum(row['met'] for row in rows)} of {len(rows)}; "
-        f"least share of the grid's best rate {min(row['of its rate'] for row in rows):.2f}; "
-        f"largest share of the grid's {cost:,.0f} s {max(row['of its cost'] for row in rows):.3f}"
-    )
+            indexes = candidates_for(len(work.ids), graphs=not probe(work, k, place).warning)
+            before = time.perf_counter() - began
+        clients = stack.enter_context(clients_for(sweep.server, work, max(CLIENTS)))
+        trials = [Trial(TARGETS[n % len(TARGETS)], n, seconds=before) for n in range(given.trials)]
+        serve = stack.enter_context(serving(work, sweep.server, scratch, clients))
+        shelf = stack.enter_context(Shelf(serve))
+        for index in indexes:
+            shelf.build(index)
+        counts = (1,) if clients is None else CLIENTS
+        tuner, exact = Tuner(work, k, Goal(0.5), shelf.serve, counts), exact_of(work, k)
+        for trial in tqdm(trials, "trials", disable=None):
+            tried(trial, tuner, shelf, indexes, exact)
+        chosen = [trial.index for trial in trials if trial.index is not None]
+        used = [each for trial in trials for each in rivals[trial.target]]
+        timings = timed([*chosen, *used], shelf, k, max(counts))
+        paces = pace_of(grid, shelf)
+    cost, pace = cost_of_grid(grid), paces.get(PACE, float("nan"))
+    lines = table_of(trials, rivals, timings, k)
+    _told(lines, cost, pace)
     if given.json:
         about = {"data": work.described(), "machine": machine(), "versions": versions()}
-        write_json(about | {"trials": rows}, given.json, "--json")
+        rates = {named(each, k): timing.users_per_second for each, timing in timings.items()}
+        more = {"trials": lines, "users_per_second": rates, "grid_seconds": cost, "paces": paces}
+        write_json(about | more, given.json, "--json")
+
+
+def timed(settings: Iterable[Index], shelf: Shelf, k: int, clients: int) -> dict[Index, Timing]:
+    """Each of ``settings`` once, in turn; an index that no trial asked for is built before."""
+    distinct = sorted(set(settings), key=repr)
+    runners = [(each, shelf.build(each).loads) for each in distinct]
+    timings = race(runners, k, (clients,), SECONDS, WINDOWS)
+    return dict(zip(distinct, timings, strict=True))
+
+
+def table_of(
+    trials: Sequence[Trial],
+    rivals: Mapping[float, Sequence[Index]],
+    timings: Mapping[Index, Timing],
+    k: int,
+) -> list[Row]:
+    """A line for each trial: its setting beside the best of the grid's, by one timing of both."""
+    rates = {None: 0.0} | {each: timing.users_per_second for each, timing in timings.items()}
+    lines = []
+    for trial in trials:
+        best = max(rivals[trial.target], key=lambda each: rates[each], default=None)
+        lines.append(
+            {
+                "target": trial.target,
+                "seed": trial.seed,
+                "setting": named(trial.index, k),
+                "on others": trial.on_others,
+                "met": trial.on_others >= trial.target,
+                "users/s": rates[trial.index],
+                "grid's best": named(best, k),
+                "its users/s": rates[best],
+                "of its rate": rates[trial.index] / rates[best] if rates[best] else float("inf"),
+                "seconds": trial.seconds,
+            }
+        )
+    return lines
+
+
+def named(index: Index | None, k: int) -> str:
+    """A setting in words."""
+    return "none" if index is None else setting(index.label, index.search_params(k))
+
+
+def _told(lines: Sequence[Row], cost: float, pace: float) -> None:
+    print(tabulate(lines, headers="keys", floatfmt=".4g", tablefmt="github"))
+    rates = [line["of its rate"] for line in lines]
+    most = max(line["seconds"] for line in lines)
+    print(
+        f"met on other users: {sum(line['met'] for line in lines)} of {len(lines)}\n"
+        f"of the rate of the grid's best: at least {CLOSE} in "
+        f"{sum(rate >= CLOSE for rate in rates)}, the least {min(rates):.2f}\n"
+        f"seconds of a trial, at most: {most:,.0f}, {most / cost:.3f} of the grid's {cost:,.0f}; "
+        f"{most / cost / pace:.3f} of what the grid takes today, when {PACE} takes {pace:.2f} "
+        "times as long to build"
+    )
 
 
 if __name__ == "__main__":
