@@ -26,7 +26,7 @@ from rows_for_report import (
 
 from paddlerec_milvus.bench.report import write_report
 from paddlerec_milvus.bench.report.advice import advise
-from paddlerec_milvus.bench.report.style import pareto
+from paddlerec_milvus.bench.report.style import looks, pareto
 from paddlerec_milvus.bench.report.text import as_markdown, report_of
 from paddlerec_milvus.bench.report.view import view_of
 from paddlerec_milvus.bench.report.words import fraction, per_cent, rounded
@@ -251,6 +251,16 @@ def test_the_pareto_front_holds_what_nothing_beats() -> None:
     #            beaten by (3, 5)       beaten by (2, 7)
     points = [(1.0, 9.0), (3.0, 4.0), (2.0, 7.0), (2.0, 6.0), (3.0, 5.0)]
     assert pareto(points) == [(1.0, 9.0), (2.0, 7.0), (3.0, 5.0)]
+
+
+def test_builds_of_a_type_look_different_in_grey() -> None:
+    indexes = [{"type": "HNSW", "M": links, "efConstruction": 200} for links in range(4, 16)]
+    view = view_of([point(index, {"ef": 96}) for index in indexes])
+    found = looks(view.points).values()
+    assert len({(look.symbol, look.dash) for look in found}) == len(indexes) == 12
+    assert (
+        len({(look.marker, look.symbol.endswith("open"), str(look.line)) for look in found}) == 12
+    )
 
 
 def test_the_number_of_clients_is_that_with_the_most_users_a_second() -> None:

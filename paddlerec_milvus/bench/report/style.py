@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paddlerec_milvus.bench.report.view import Point
 
@@ -19,7 +19,7 @@ class Look(NamedTuple):
     """The same for matplotlib."""
     dash: str
     """For plotly."""
-    line: str
+    line: Any
     """The same for matplotlib."""
 
 
@@ -37,11 +37,22 @@ MARKERS = (
     ("pentagon", "p"),
     ("hexagon", "h"),
 )
-DASHES = (("solid", "-"), ("dash", "--"), ("dot", ":"), ("dashdot", "-."))
+DASHES: tuple[tuple[str, Any], ...] = (
+    ("solid", "-"),
+    ("dash", "--"),
+    ("dot", ":"),
+    ("dashdot", "-."),
+    ("longdash", (0, (9, 3))),
+    ("longdashdot", (0, (9, 3, 2, 3))),
+)
 
 
 def looks(points: Sequence[Point]) -> dict[str, Look]:
-    """Name of a build → its look: colour and marker by its type, line by its place in it."""
+    """Name of a build → its look: colour and marker by its type, line by its place in it.
+
+    Without the colours twice as many builds of a type differ as there are lines: the second round
+    has the markers filled that were open.
+    """
     types = list(dict.fromkeys(point.type for point in points))
     found: dict[str, Look] = {}
     seen = dict.fromkeys(types, 0)
@@ -51,7 +62,7 @@ def looks(points: Sequence[Point]) -> dict[str, Look]:
             seen[point.type] += 1
             symbol, marker = MARKERS[number % len(MARKERS)]
             dash, line = DASHES[place % len(DASHES)]
-            symbol += "-open" if place % 2 else ""
+            symbol += "-open" if (place + place // len(DASHES)) % 2 else ""
             colour = COLOURS[number % len(COLOURS)]
             found[point.build_name] = Look(colour, symbol, marker, dash, line)
     return found

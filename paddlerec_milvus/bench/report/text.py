@@ -27,8 +27,9 @@ from paddlerec_milvus.bench.report.view import Row, View
 from paddlerec_milvus.bench.report.words import whole
 
 DEFINITIONS = {
-    "request": "One user: one search call with all of the user's interest vectors, whose results "
-    "are merged into one list of k items.",
+    "request": "One user: one search call with all of the user's interest vectors. Latency and "
+    "users/s are of that call; merging its results into one list of k items comes after it and "
+    "stands apart (merge).",
     "index_recall@k": "Share of the exact k nearest items that the index returns, by id, equally "
     "good ones counted as found; for each interest vector (interest) and for the merged list "
     "(list, and where nothing else is said). ± is one standard error. It says nothing of clicks.",
@@ -38,10 +39,12 @@ DEFINITIONS = {
     "users.",
     "lost": "Relevance of exact search less that of the index, over the same users; relative to "
     "exact search (% of it) or in percentage points. In brackets the 95 % interval, by a paired "
-    "bootstrap over users. An interval that holds 0: not seen above noise. Negative: won by "
-    "chance.",
-    "p50, p95, p99, p99.9": "Latency in milliseconds below which so many per cent of requests "
-    "stay; one client that asks for one user after another, its client library included.",
+    "bootstrap over users. An interval that holds 0: not seen above noise. Negative: the "
+    "index's lists hold more of these clicks than the exact ones; where the whole interval lies "
+    "below 0, by more than these users' noise.",
+    "p50, p95, p99, p99.9": "Latency of the search call of one user, in milliseconds, below which "
+    "so many per cent of requests stay; one client that asks for one user after another, its "
+    "client library included, the merge not.",
     "users/s": "Users answered a second by clients that ask again as soon as they are answered, "
     "each a process; the best over the numbers of clients, the median of its runs.",
     "times FLAT": "users/s over those of FLAT, Milvus' exact search, each at its best number of "
@@ -50,8 +53,8 @@ DEFINITIONS = {
     "RSS": "Resident memory of the server's processes, started anew with this index loaded and "
     "nothing else. added: above the empty server. estimate: of the index, before it was built.",
     "disk": "What the server keeps on disk, logs left out.",
-    "merge, harness": "Milliseconds a user that merging the interests' results takes, and that the "
-    "measuring loop itself adds to a request.",
+    "merge, harness": "Milliseconds a user that merging the interests' results takes (merge_ms, "
+    "beside the latency and not in it), and that the measuring loop itself adds to a request.",
     "short lists": "Users whose list holds fewer items than exact search finds.",
     "advice": "The most users/s among settings that lose at most 0.1 % of recall@k, or, where "
     "nobody clicked, whose index_recall is at least 0.99; within 3 % the lower p99.",
