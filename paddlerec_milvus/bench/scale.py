@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.build import built
@@ -21,8 +22,9 @@ from paddlerec_milvus.retrieval.indexes import Index
 
 USERS = 250
 ON_PAPER = 10_000_000
-STRAIGHT = ("rss_mib", "disk_mib")  # a server's own share, and so much a row
-POWERS = ("insert_seconds", "index_seconds", "p50", "p99")
+STRAIGHT = ("rss_mib", "disk_mib", "insert_seconds", "index_seconds")
+POWERS = ("p50", "p99")
+PAPER = "on paper: a constant and so much a row; p50 and p99 by a power law"
 
 
 def scale_rows(run: Run, index: Index) -> None:
@@ -38,7 +40,7 @@ def scale_rows(run: Run, index: Index) -> None:
     paper = run.key("study", index, search=searched, study=("scale on paper", sorted(sizes)))
     measured = [row for row in run.rows.rows if row["key"] in keys.values()]
     if len(measured) > 1 and paper not in run.rows:
-        params = {"items": ON_PAPER, "vectors": "on paper, from the fitted growth"}
+        params = {"items": ON_PAPER, "vectors": PAPER}
         run.add_study(paper, index, Found("scale", params, fitted(measured, ON_PAPER)))
 
 
@@ -69,10 +71,12 @@ def _measured(run: Run, index: Index, items: int) -> Found:
 
 
 def fitted(rows: Sequence[Mapping[str, Any]], items: int) -> dict[str, float]:
-    """Each value at ``items``: memory and disk by a straight line, times by a power law.
+    """Each value at ``items``: memory, disk, insert and index seconds by a line, latencies by a
+    power law.
 
-    Least squares, from two sizes on. Extrapolation: what changes with size (memory that runs out,
-    segments) is not in it.
+    The line is a constant and so much a row, neither below 0. Least squares, from two sizes on.
+    Extrapolation: what changes with size (memory that runs out, segments, a graph's longer ways) is
+    not in it.
     """
     sizes = np.array([row["params"]["items"] for row in rows], float)
     found = {}
@@ -80,9 +84,24 @@ def fitted(rows: Sequence[Mapping[str, Any]], items: int) -> dict[str, float]:
         values = [row["values"].get(name) for row in rows]
         if any(value is None or value <= 0 for value in values):
             continue
+        measured = np.array(values, float)
         if name in STRAIGHT:
-            found[name] = float(np.polyval(np.polyfit(sizes, values, 1), items))
+            constant, slope = line_through(sizes, measured)
+            found[name] = constant + slope * items
         else:
-            line = np.polyfit(np.log(sizes), np.log(np.array(values, float)), 1)
+            line = np.polyfit(np.log(sizes), np.log(measured), 1)
             found[name] = float(np.exp(np.polyval(line, np.log(items))))
     return found
+
+
+def line_through(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Constant and slope of the nearest line by least squares, of those where neither is below 0.
+
+    ``x`` and ``y`` [n] above 0. Where the nearest of all has one below 0, that one is 0 in ours.
+    """
+    slope, constant = np.polyfit(x, y, 1)
+    if slope < 0:
+        slope, constant = 0.0, y.mean()
+    elif constant < 0:
+        slope, constant = (x @ y) / (x @ x), 0.0
+    return float(constant), float(slope)

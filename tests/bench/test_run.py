@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from paddlerec_milvus.bench.build import built
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.rows import FILE, read_rows
-from paddlerec_milvus.bench.scale import fitted
+from paddlerec_milvus.bench.scale import fitted, line_through
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus
@@ -116,6 +117,7 @@ def test_a_sweep_on_lite_has_one_client(tmp_path):
     assert "Milvus Lite serves one process" in build["warnings"][0]
     for point in by_kind(rows, "point"):
         assert [each["clients"] for each in point["throughput"]] == [1]
+        assert point["warnings"] == []
 
 
 def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
@@ -203,14 +205,26 @@ def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
 
 
 def test_growth_on_paper():
-    # memory 100 + 2 a thousand; seconds grow with the size to the power 1.5
+    # memory 100 + 2 a thousand; insert 3 s and 16 a million; a latency to the power 0.1
     rows = [
-        {"params": {"items": n}, "values": {"rss_mib": 100 + n / 500, "index_seconds": n**1.5}}
+        {
+            "params": {"items": n},
+            "values": {"rss_mib": 100 + n / 500, "insert_seconds": 3 + 16e-6 * n, "p99": n**0.1},
+        }
         for n in (1_000, 10_000, 100_000)
     ]
     found = fitted(rows, 1_000_000)
     assert found["rss_mib"] == pytest.approx(2_100)
-    assert found["index_seconds"] == pytest.approx(1e9)
+    assert found["insert_seconds"] == pytest.approx(19)
+    assert found["p99"] == pytest.approx(1_000_000**0.1)
+
+
+def test_growth_has_no_negative_part():
+    x = np.array([1.0, 2.0, 3.0])
+    # 0, 2, 5 is nearest to -2.67 + 2.5 x; through the origin to (0 + 4 + 15) / 14 x
+    assert line_through(x, np.array([0.0, 2.0, 5.0])) == pytest.approx((0, 19 / 14))
+    assert line_through(x, np.array([3.0, 2.0, 1.0])) == pytest.approx((2, 0))
+    assert line_through(x, np.array([3.0, 5.0, 7.0])) == pytest.approx((1, 2))
 
 
 @pytest.mark.server

@@ -258,7 +258,7 @@ def _growth(view: View) -> Iterator[Chart]:
             yaxis={"title": {"text": unit}, "type": "log"},
         )
         title = f"Growth with the catalogue, {unit}"
-        hint = "An open marker is on paper, from the fitted growth."
+        hint = "An open marker is on paper, from a fit of the others."
         yield _finished(title, hint, _ticked(_ticked(figure, "x"), "y"))
 
 
