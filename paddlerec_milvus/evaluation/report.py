@@ -20,18 +20,33 @@ from paddlerec_milvus.errors import UserError
 
 RELEVANCE = ("recall", "ndcg", "ndcg_hits", "hitrate")
 TITLES = {"most_popular": "MostPopular", "item_knn": "item-kNN"}
-PACKAGES = ("paddlerec-milvus", "paddlepaddle", "pymilvus", "milvus-lite", "milvus", "numpy")
+PACKAGES = (
+    *("paddlerec-milvus", "paddlepaddle", "pymilvus", "milvus-lite", "milvus", "numpy"),
+    *("faiss-cpu", "hnswlib", "hdrhistogram"),
+)
+CPU = Path("/proc/cpuinfo")
 
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     return {
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "python": platform.python_version(),
     }
+
+
+def _processor() -> str:
+    """The processor's model as Linux has it, else what Python knows."""
+    try:
+        lines = CPU.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    parts = (line.partition(":") for line in lines)
+    model = next((value.strip() for name, _, value in parts if name.strip() == "model name"), "")
+    return model or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
