@@ -8,7 +8,13 @@ from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
 from paddlerec_milvus.evaluation.picture import draw
-from paddlerec_milvus.evaluation.report import check_place, make_report, table, write_json
+from paddlerec_milvus.evaluation.report import (
+    check_place,
+    make_report,
+    table,
+    write_json,
+    write_lists,
+)
 
 EXAMPLES = """\
 examples:
@@ -59,12 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE.json",
         help="write all numbers, settings and versions there, and a picture beside it (.png)",
     )
+    parser.add_argument(
+        "--lists",
+        type=Path,
+        metavar="FILE.jsonl",
+        help='write the last epoch\'s list of every test user there: {"user": 7, "items": [43, …]}',
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
         settings = read_settings(arguments)
         if arguments.report is not None:
             check_place(arguments.report)
+        if arguments.lists is not None:
+            check_place(arguments.lists, "--lists", ".jsonl")
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
         evaluation = Evaluation(settings, arguments.top_n, arguments.exact, arguments.best)
@@ -72,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         baselines = evaluation.baselines() if arguments.baselines else {}
         report = make_report(settings, arguments.top_n, epochs, baselines, exact=arguments.exact)
         print(table(report))
+        if arguments.lists is not None:
+            write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists)
+            print(f"lists: {arguments.lists}")
         if arguments.report is not None:
             picture = arguments.report.with_suffix(".png")
             write_json(report, arguments.report)

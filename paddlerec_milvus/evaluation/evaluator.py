@@ -37,6 +37,7 @@ from paddlerec_milvus.evaluation.users import (
 from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import CHECKPOINT
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Evaluation:
         self.users = read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
+        self.lists: IntArray = np.empty((0, self.top_n), np.int64)
+        """[users, top_n], the last epoch's; short ones end with -1."""
         self.queries = Queries.of(self.users, self.encoder.maxlen, exclude_history=exclude)
 
     def epochs(self) -> dict[str, dict[str, Any]]:
@@ -84,11 +87,27 @@ class Evaluation:
             yield epoch, folder / str(epoch)
 
     def _milvus(self) -> MilvusRetriever:
-        milvus = self.settings.milvus
+        """Where the vectors go; beside those by which a service answers, if there are such."""
         logger.info("searching with %r, metric %s", self.index, self.settings.retrieval.metric)
+        name = self.settings.milvus.collection
+        retriever = self._retriever(name)
+        try:
+            found = retriever.serving()
+        except BaseException:
+            retriever.close()
+            raise
+        if found is None or CHECKPOINT not in found.properties:
+            return retriever
+        retriever.close()
+        beside = f"{name}_evaluation"
+        logger.info("a service answers by the collection %r: evaluated in %r", name, beside)
+        return self._retriever(beside)
+
+    def _retriever(self, collection: str) -> MilvusRetriever:
+        milvus = self.settings.milvus
         return MilvusRetriever(
             self.settings.milvus_uri,
-            milvus.collection,
+            collection,
             token=milvus.token.get_secret_value(),
             db_name=milvus.db_name,
             timeout=milvus.timeout,
@@ -114,6 +133,7 @@ class Evaluation:
             }
             search = replace(exact, retriever=milvus)
         found, use = self._candidates(search, self.queries, watch)
+        self.lists = found
         report: dict[str, Any] = relevance(
             found, self.users.truth_indptr, self.users.truths, self.top_n
         )

@@ -17,6 +17,7 @@ from tabulate import tabulate
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 
 RELEVANCE = ("recall", "ndcg", "ndcg_hits", "hitrate")
 TITLES = {"most_popular": "MostPopular", "item_knn": "item-kNN"}
@@ -165,17 +166,26 @@ def in_words(report: Mapping[str, Any]) -> str:
     return f"{first}.\n{second}."
 
 
-def check_place(file: Path) -> None:
-    """Make the report's folder; UserError, before any work is done, when it cannot be written."""
+def check_place(file: Path, option: str = "--report", suffix: str = ".json") -> None:
+    """Make the folder of ``file``; UserError, before any work is done, if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--report {file}: cannot be written: {error.strerror}") from error
-    if file.suffix != ".json" or file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise UserError(f"--report {file}: expected a FILE.json in a folder that can be written")
+        raise UserError(f"{option} {file}: cannot be written: {error.strerror}") from error
+    if file.suffix != suffix or file.is_dir() or not os.access(file.parent, os.W_OK):
+        expected = f"expected a FILE{suffix} in a folder that can be written"
+        raise UserError(f"{option} {file}: {expected}")
 
 
 def write_json(report: Mapping[str, Any], file: Path, option: str = "--report") -> None:
     """Write what ``option`` asked for whole or not at all. UserError when the disk is full."""
     with replacing(file, f"{option} {file}") as fresh:
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def write_lists(users: IntArray, lists: IntArray, file: Path) -> None:
+    """Write ``lists`` [U, N] (short ones end with -1) of ``users`` [U], a JSON object a line."""
+    with replacing(file, f"--lists {file}") as fresh, fresh.open("w", encoding="utf-8") as lines:
+        for user, items in zip(users.tolist(), lists.tolist(), strict=True):
+            found = [item for item in items if item != MISSING_ID]
+            lines.write(json.dumps({"user": user, "items": found}) + "\n")

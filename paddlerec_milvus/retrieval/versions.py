@@ -22,6 +22,7 @@ from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 
 MADE_BY, OWNER = "made_by", "paddlerec-milvus"
+CHECKPOINT = "checkpoint"  # fingerprint of the model that a service serves by these vectors
 ABANDONED_SECONDS = 6 * 3600.0  # a build of another machine that is older has been given up
 
 

@@ -18,11 +18,10 @@ from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import Description
+from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
 from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.tower import Tower
 
-CHECKPOINT = "checkpoint"  # the property of a collection that holds the model's fingerprint
 CHECKED_K = 50
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -74,5 +75,43 @@ def test_connections_that_are_cut_once_are_opened_again(through):
         proxy.fault = Fault.NONE
         cut = time.monotonic()
         until(lambda: [answer.source for answer in asking.since(cut)][-25:] == ["model"] * 25, SEEN)
+    assert not asking.failed()
+    assert asking.longest() < DEADLINE + SLACK
+
+
+def test_every_call_answers_within_its_deadline(through):
+    """Calls that only Milvus can answer, more at a time than threads, and it is silent."""
+    service, proxy = through
+    until(lambda: service.status("/readyz") == 200)
+    vector = [1.0] + [0.0] * 127
+    calls = [
+        ("GET", "/count", None),
+        ("POST", "/users/7/events", {"items": [3]}),
+        ("GET", "/users/8/candidates?consistency=Strong", None),
+        ("GET", "/users/9/candidates", None),
+        ("POST", "/items", {"items": [{"id": 3, "vector": vector}]}),
+        ("DELETE", "/items/4", None),
+    ]
+
+    def ask(call: tuple[str, str, object]) -> tuple[str, int, float]:
+        began = time.monotonic()
+        status = service.http.request(call[0], call[1], json=call[2]).status_code
+        return call[1], status, time.monotonic() - began
+
+    with Asking(service.url, BODIES) as asking, ThreadPoolExecutor(64) as callers:
+        until(lambda: len(asking.answers) > 25)
+        proxy.fault = Fault.SILENT
+        try:
+            answers = list(callers.map(ask, calls * 10))
+            service.seconds_until("/readyz", 503, SEEN)
+            answers += list(callers.map(ask, calls * 10))
+        finally:
+            proxy.fault = Fault.NONE
+        back = service.seconds_until("/readyz", 200, SEEN)
+    longest = max(seconds for _, _, seconds in answers)
+    print(f"longest call {longest:.2f} s, /readyz 200 again after {back:.2f} s")
+    for path, status, seconds in answers:
+        assert status == (200 if "/candidates" in path else 503), (path, status)
+        assert seconds < DEADLINE + SLACK, (path, seconds)
     assert not asking.failed()
     assert asking.longest() < DEADLINE + SLACK

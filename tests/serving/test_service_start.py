@@ -116,3 +116,20 @@ def test_a_missing_checkpoint_is_one_line(environment, tmp_path):
     assert process.returncode != 0
     assert f"error: {tmp_path}: holds no checkpoint; train one" in log
     assert "Traceback" not in log
+
+
+def test_a_start_that_is_refused_is_one_line_without_secrets(environment, tmp_path):
+    """The checkpoint is damaged: found, and not readable when the service starts."""
+    broken = tmp_path / "out" / "0"
+    broken.mkdir(parents=True)
+    (broken / "rec.pdparams").write_bytes(b"no checkpoint")
+    environment["SERVING_OPTIONS"] += f" runner.infer_load_path={tmp_path / 'out'}"
+    environment["MILVUS_URI"] = "http://root:secret@127.0.0.1:1"
+    process = uvicorn(
+        tmp_path, "--app-dir", str(ROOT / "serving"), PYTHONPATH=str(ROOT), **environment
+    )
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert f"error: {broken / 'rec.pdparams'}: cannot be read as a checkpoint" in log
+    assert "Traceback" not in log
+    assert "secret" not in log

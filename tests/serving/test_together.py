@@ -6,10 +6,17 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from running_service import running
 
+from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.catalogue import Catalogue
+from paddlerec_milvus.serving.histories import asked_by
+from paddlerec_milvus.serving.lists import find
+from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.together import MOST_USERS
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
@@ -78,3 +85,67 @@ def test_a_large_request_leaves_room_for_small_ones(make_settings, searches):
             release.set()
             assert len(small.result(20)["candidates"]) == 1
             assert [len(each.result(20)["candidates"]) for each in found] == [len(large)] * 2
+
+
+@pytest.mark.parametrize("heavy", [{"top_k": 1_000}, {"exclude": list(range(1, 9_001))}])
+def test_few_users_who_want_much_are_a_large_request(make_settings, searches, heavy):
+    made, release = searches
+    release.set()
+    with running(make_settings(threads=2, check_seconds=60.0)) as service:
+        service.http.post("/insert")
+        release.clear()
+        made.clear()
+        few = HISTORIES[:20] if "top_k" in heavy else HISTORIES[:2]
+        with ThreadPoolExecutor(3) as callers:
+            found = [callers.submit(service.candidates, *few, **heavy) for _ in range(2)]
+            while len(made) < 1:
+                threading.Event().wait(0.01)
+            small = callers.submit(service.candidates, HISTORIES[1])
+            while len(made) < 2:
+                threading.Event().wait(0.01)
+            assert made == [4 * len(few), 4]
+            release.set()
+            assert small.result(20)["source"] == ["model"]
+            assert [each.result(20)["source"] for each in found] == [["model"] * len(few)] * 2
+
+
+def test_what_nobody_waits_for_any_more_is_not_searched_on():
+    """One who excludes a thousand of the nearest is searched for again and again."""
+    searched = []
+
+    class Counted(ExactRetriever):
+        def search(self, queries, k):
+            searched.append(k)
+            return super().search(queries, k)
+
+    vectors = np.ones((5_000, 4), np.float32)
+    exact, interests = Counted(vectors, np.arange(1, 5_001)), np.ones((1, 1, 4), np.float32)
+    catalogue = Catalogue(5_000)
+    request = CandidatesRequest(hist_item=[[1]], exclude=list(range(1, 1_001)))
+    asked, rows = asked_by(request, 20, catalogue), np.array([0])
+    found = find(exact, interests, asked, rows, catalogue)
+    assert found.candidates.ids[0].tolist() == list(range(1_001, 1_051))
+    assert len(searched) > 1
+    few = len(searched) + 1
+    with pytest.raises(RetrievalError, match="deadline has passed"):
+        find(exact, interests, asked, rows, catalogue, wanted=lambda: len(searched) < few)
+    assert len(searched) == few
+
+
+def test_a_large_request_that_is_late_says_nothing_of_milvus(make_settings, searches):
+    made, release = searches
+    release.set()
+    late = {"exclude": list(range(1, 9_001)), "top_k": 50}
+    with running(make_settings(threads=2, check_seconds=60.0, timeout=1.0)) as service:
+        service.http.post("/insert")
+        release.clear()
+        made.clear()
+        for number in range(4):  # more than a breaker bears
+            release.clear()
+            assert service.candidates(*HISTORIES[:2], **late)["source"] == ["fallback"] * 2
+            release.set()
+            while len(made) < number + 1:
+                threading.Event().wait(0.01)
+        assert service.metric("serving_breaker_open") == 0
+        assert service.candidates(HISTORIES[1])["source"] == ["model"]
+        assert made == [8, 8, 8, 8, 4]

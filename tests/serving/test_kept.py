@@ -1,0 +1,82 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Models that are put aside are what they are called, and none goes that may be needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.serving.kept import PARAMETERS, YOUNG, Kept
+from paddlerec_milvus.serving.tower import Tower
+
+
+@pytest.fixture
+def written(trained, tmp_path, make_settings):
+    """A model on disk, and a function that trains it on."""
+    folder = tmp_path / "out"
+    shutil.copytree(trained.checkpoints / "0", folder / "0")
+
+    def train() -> None:
+        shutil.copyfile(trained.checkpoints / "1" / PARAMETERS, folder / "0" / PARAMETERS)
+
+    return make_settings(f"runner.infer_load_path={folder}").found, train
+
+
+def test_a_copy_is_what_it_is_called(written, tmp_path):
+    found, train = written
+    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
+    train()
+    with pytest.raises(CheckpointError, match="was written meanwhile: try again"):
+        kept.keep(found, fingerprint)
+    assert kept.get(fingerprint, found.settings) is None
+    assert list((tmp_path / "kept").iterdir()) == []
+    kept.keep(found, found.fingerprint())
+    copy = kept.get(found.fingerprint(), found.settings)
+    assert copy is not None
+    assert copy.fingerprint() == found.fingerprint()
+
+
+def test_a_damaged_copy_is_none(written, tmp_path):
+    found, _ = written
+    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
+    kept.keep(found, fingerprint)
+    with (tmp_path / "kept" / fingerprint / PARAMETERS).open("ab") as file:
+        file.write(b"more")
+    assert kept.get(fingerprint, found.settings) is None
+
+
+def test_a_tower_is_the_file_that_was_read(written, monkeypatch):
+    """Training writes between the fingerprint and the reading."""
+    import threading
+
+    from paddlerec_milvus.serving import tower as module
+
+    found, train = written
+    load = module._load
+
+    def after_training(found):
+        train()
+        return load(found)
+
+    monkeypatch.setattr(module, "_load", after_training)
+    with pytest.raises(CheckpointError, match="was written while it was read: try again"):
+        Tower(found, threading.Lock())
+
+
+def test_the_young_stay(written, tmp_path):
+    """Another process may be inserting one."""
+    found, _ = written
+    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
+    kept.keep(found, fingerprint)
+    kept.only([])
+    assert kept.get(fingerprint, found.settings) is not None
+    place = tmp_path / "kept" / fingerprint
+    long_ago = place.stat().st_mtime - 2 * YOUNG
+    os.utime(place, (long_ago, long_ago))
+    kept.only([fingerprint])
+    assert kept.get(fingerprint, found.settings) is not None
+    kept.only([])
+    assert kept.get(fingerprint, found.settings) is None
