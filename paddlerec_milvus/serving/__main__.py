@@ -132,9 +132,11 @@ class _Server(uvicorn.Server):
         async with contextlib.AsyncExitStack() as opened:
             await opened.enter_async_context(self.app.router.lifespan_context(self.app))
             try:
-                await super().startup(sockets)
+                for each in sockets or ():
+                    each.listen(self.config.backlog)  # uvloop's own keeps a failure to itself
             except OSError as error:  # another program was quicker
                 raise _unusable(self._url, error) from error
+            await super().startup(sockets)
             self._opened = opened.pop_all()
         print(f"ready: {self._url}", file=sys.stderr, flush=True)
 

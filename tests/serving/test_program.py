@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -118,6 +119,45 @@ def test_a_port_in_use(environment, tmp_path):
             assert program.process.wait(START_SECONDS) == 2
     assert f"error: 127.0.0.1:{port}: Address already in use; give another" in program.log
     assert "Traceback" not in program.log
+
+
+def test_a_port_that_another_takes_during_the_start(environment, tmp_path):
+    environment["MILVUS_URI"] = str(tmp_path / "milvus.db")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = str(other.getsockname()[1])
+        with started(environment, tmp_path / "log", "--port", port) as program:
+            until(lambda: "starting; then the page is" in program.log, START_SECONDS)
+            other.listen()
+            assert program.process.wait(START_SECONDS) == 2
+    assert "ddress already in use; give another --host or --port" in program.log
+    assert "Traceback" not in program.log
+    assert "ready: " not in program.log
+
+
+FAULTY = """
+from fastapi import FastAPI
+from paddlerec_milvus.serving.__main__ import _listening, _run, _Server
+from paddlerec_milvus.serving.logs import log_json_lines
+
+async def lifespan(app):
+    raise RuntimeError("broken")
+    yield
+
+log_json_lines()
+_run(_Server(FastAPI(lifespan=lifespan), "http://shop.example/"), _listening("127.0.0.1", 0))
+"""
+
+
+def test_a_fault_of_the_code_has_another_exit_code_and_its_traceback_in_the_log():
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FAULTY], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    *_, logged, last = ran.stderr.splitlines()
+    assert last == "error: the service failed with RuntimeError: see the line above"
+    assert "RuntimeError: broken" in json.loads(logged)["traceback"]
 
 
 def test_a_port_that_is_none(environment, tmp_path):
