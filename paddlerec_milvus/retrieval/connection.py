@@ -189,6 +189,11 @@ class Connection:
                 f"{where} answers, but not as Milvus does: is that its gRPC port (19530 by "
                 f"default)? {_grpc_details(problem)}"
             )
+        if status == "PERMISSION_DENIED":
+            return RefusedError(
+                f"{where} refused '{name}': {_grpc_details(problem)}. Give the user of "
+                "milvus.token that right, or set another token"
+            )
         if self._lite and name == "connect":
             return RetrievalError(_lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -50,6 +51,11 @@ class Observed:
             await self._app(scope, receive, sending)
         except ClientDisconnect:
             status = GONE
+        except asyncio.CancelledError:  # the grace of an ending server is over
+            if status:
+                raise
+            content = {"detail": "the service ends: what was asked for may be done or not"}
+            await JSONResponse(content, 503)(scope, receive, sending)
         except Exception:
             logger.exception("a request failed", extra={"fields": {"request_id": request_id}})
             if status:

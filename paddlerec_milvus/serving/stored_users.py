@@ -33,6 +33,7 @@ class StoredUsers:
         self._store: UserStore | None = None
         self._retired: list[tuple[float, UserStore]] = []
         self._again = 0.0
+        self._failed: RetrievalError | None = None
         self._asked: dict[int, asyncio.Future[UserState | None]] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -71,30 +72,30 @@ class StoredUsers:
         store = self._opened()
         try:
             return work(store)
-        except RetrievalError:
+        except RetrievalError as error:
             # an old connection tries again with ever longer pauses, and collections may be gone
             with self._connecting:
                 if self._store is store:
-                    self._retire()
+                    self._retire(error)
             raise
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connection."""
         self._pool.shutdown(cancel_futures=True)
         with self._connecting:
-            self._retire()
+            self._retire(RetrievalError("the service has ended"))
             self._close_retired(before=time.monotonic())
 
     def _opened(self) -> UserStore:
         with self._connecting:
             self._close_retired(before=time.monotonic() - self._settings.timeout)
             if self._store is None:
-                if time.monotonic() < self._again:
-                    raise RetrievalError("Milvus did not answer a moment ago; try again")
+                if self._failed is not None and time.monotonic() < self._again:
+                    raise type(self._failed)(str(self._failed)) from self._failed
                 try:
                     self._store = self._connect()
-                except BaseException:
-                    self._again = time.monotonic() + PAUSE
+                except RetrievalError as error:
+                    self._retire(error)
                     raise
             return self._store
 
@@ -109,10 +110,13 @@ class StoredUsers:
             metric=model.retrieval.metric,
         )
 
-    def _retire(self) -> None:
-        """Connect anew after a pause; calls that are under way may end on the old connection."""
+    def _retire(self, error: RetrievalError) -> None:
+        """Connect anew after a pause, in which calls fail by ``error`` at once.
+
+        Those that are under way may end on the old connection.
+        """
         store, self._store = self._store, None
-        self._again = time.monotonic() + PAUSE
+        self._again, self._failed = time.monotonic() + PAUSE, error
         if store is not None:
             self._retired.append((time.monotonic(), store))
 

@@ -23,6 +23,7 @@ from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.retrieval.users import MOST_CLICKS, UserState, UserStore
 from paddlerec_milvus.serving.generations import Model
 from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.serving.store import without_secrets
 from paddlerec_milvus.serving.stored_users import StoredUsers
 
 logger = logging.getLogger(__name__)
@@ -56,9 +57,10 @@ class Users:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._timeout = settings.timeout
+        self._timeout, self._settings = settings.timeout, settings.model
         self._stored = StoredUsers(settings)
         self._prepared = 0  # the dimension
+        self._told = ""  # why that could not be done
         self._remembered: OrderedDict[int, _Remembered] = OrderedDict()
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._renewing: set[int] = set()
@@ -70,8 +72,12 @@ class Users:
             return
         try:
             self._stored.now(lambda store: self._prepare(store, model))
-        except RetrievalError:
-            logger.warning("the collection of users is not ready; a click will try again")
+        except RetrievalError as error:
+            if str(error) != self._told:  # a look comes every other second
+                logger.warning(
+                    "clicks cannot be stored yet: %s", without_secrets(error, self._settings)
+                )
+            self._told = str(error)
 
     async def append(self, user: int, items: Sequence[int], model: Model) -> Appended:
         """Add clicks on ``items``, oldest first; the interests are made anew by ``model``."""
