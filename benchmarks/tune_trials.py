@@ -16,7 +16,6 @@ and at the pace of today's builds.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.report.words import setting
-from paddlerec_milvus.bench.rows import FILE, SCHEMA, ResultsError, read_rows
+from paddlerec_milvus.bench.rows import read_rows
 from paddlerec_milvus.bench.sweep import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
 from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner, candidates_for, race
@@ -139,17 +138,6 @@ def tried(trial: Trial, tuner: Tuner, shelf: Shelf, indexes: Sequence[Index], ex
     trial.on_others = float(by_user["index_recall"].mean())
 
 
-def read_grid(folder: Path) -> list[Row]:
-    """Rows of a run's folder, or of one that keeps its report alone. ResultsError: neither."""
-    report = folder / "report.json"
-    if (folder / FILE).exists() or not report.exists():
-        return read_rows(folder)
-    rows: list[Row] = json.loads(report.read_text(encoding="utf-8"))["rows"]
-    if any(row.get("schema") != SCHEMA for row in rows):
-        raise ResultsError(f"{report}: rows of another schema than {SCHEMA}: report anew")
-    return rows
-
-
 def index_of(row: Row) -> Index:
     """The setting that a point of a grid is about."""
     built = dict(row["index"])
@@ -214,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _trials(given: argparse.Namespace) -> None:
-    sweep, grid = read_sweep(given.sweep), read_grid(given.grid)
+    sweep, grid = read_sweep(given.sweep), read_rows(given.grid)
     work, k = load_workload(sweep), sweep.k
     rivals = {target: contenders(grid, target) for target in TARGETS}
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from typing import Any
 from paddlerec_milvus.errors import UserError
 
 SCHEMA = 1
-FILE = "rows.jsonl"
+FILE, REPORT = "rows.jsonl", "report.json"
 
 
 class ResultsError(UserError):
@@ -30,28 +30,52 @@ def key_of(about: Mapping[str, Any]) -> str:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a results folder. ResultsError: none, another schema, a damaged line."""
-    file = folder / FILE
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(
-            f"{file}: cannot be read: {error.strerror}; is that folder a run's --out?"
-        ) from error
+    """The rows of a results folder, or of one where the report alone was kept.
+
+    ResultsError: none, another schema, a damaged line.
+    """
+    file, report = folder / FILE, folder / REPORT
+    if not file.exists() and report.exists():
+        return [_checked(row, f"{report}, row {n}") for n, row in enumerate(_kept(report), 1)]
     # a line without its end was being written when the run was killed
+    text = _text(file)
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     return [_row(file, number, line) for number, line in enumerate(lines, 1)]
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ResultsError(
+            f"{file}: cannot be read: {error.strerror}; is that folder a run's --out?"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{file}: is no text: {error.reason} at byte {error.start}") from error
+
+
+def _kept(report: Path) -> list[Any]:
+    try:
+        rows = json.loads(_text(report))["rows"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{report}: is no report of a run: {error}") from error
+    return list(rows)
+
+
 def _row(file: Path, number: int, line: str) -> dict[str, Any]:
+    place = f"{file}, line {number}"
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise ResultsError(f"{file}, line {number}: is not JSON: {line[:60]}") from error
+        raise ResultsError(f"{place}: is not JSON: {line[:60]}") from error
+    return _checked(row, place)
+
+
+def _checked(row: Any, place: str) -> dict[str, Any]:
     found = row.get("schema") if isinstance(row, dict) else None
     if found != SCHEMA:
         raise ResultsError(
-            f"{file}, line {number}: schema {found!r}, this version writes and reads {SCHEMA}: "
+            f"{place}: schema {found!r}, this version writes and reads {SCHEMA}: "
             "give another --out, or move that folder away"
         )
     return dict(row)

@@ -47,6 +47,24 @@ def test_a_damaged_line_is_named(tmp_path):
         read_rows(tmp_path)
 
 
+def test_a_kept_report_is_enough(tmp_path):
+    report, rows = tmp_path / "report.json", [{"schema": 1, "kind": "point"}]
+    report.write_text(json.dumps({"advice": [], "table": [], "rows": rows}))
+    assert read_rows(tmp_path) == rows
+    report.write_text(json.dumps({"rows": [*rows, {"schema": 0}]}))
+    with pytest.raises(ResultsError, match=r"report\.json, row 2: schema 0"):
+        read_rows(tmp_path)
+    report.write_text(json.dumps([1]))
+    with pytest.raises(ResultsError, match="is no report of a run"):
+        read_rows(tmp_path)
+
+
+def test_what_is_no_text(tmp_path):
+    (tmp_path / FILE).write_bytes(b"\xff\n")
+    with pytest.raises(ResultsError, match="is no text"):
+        read_rows(tmp_path)
+
+
 def test_no_results(tmp_path):
     with pytest.raises(ResultsError, match="cannot be read"):
         read_rows(tmp_path / "nothing")

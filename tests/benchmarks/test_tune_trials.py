@@ -1,7 +1,6 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """What the tuner's trials compare with: the grid's best, its cost, and users that it never saw."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +16,6 @@ from tune_trials import (
     of_users,
     pace_of,
     queries_of,
-    read_grid,
     table_of,
     timed,
     tried,
@@ -25,7 +23,7 @@ from tune_trials import (
 
 from paddlerec_milvus.bench.clients import Load, Outcome, new_histogram
 from paddlerec_milvus.bench.quality import exact_of
-from paddlerec_milvus.bench.rows import ResultsError
+from paddlerec_milvus.bench.rows import read_rows
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
@@ -77,19 +75,8 @@ def test_a_point_is_a_setting():
     assert index_of(row) == Hnsw(M=48, ef_construction=400, ef=50)
 
 
-def test_a_grid_is_a_runs_folder_or_its_report(tmp_path):
-    with pytest.raises(ResultsError, match="is that folder a run's --out"):
-        read_grid(tmp_path)
-    report, rows = tmp_path / "report.json", [{"schema": 1, "kind": "point"}]
-    report.write_text(json.dumps({"advice": [], "table": [], "rows": rows}))
-    assert read_grid(tmp_path) == rows
-    report.write_text(json.dumps({"rows": [{"schema": 0}]}))
-    with pytest.raises(ResultsError, match="rows of another schema than 1"):
-        read_grid(tmp_path)
-
-
 def test_the_kept_grid_of_amazon_books_size_can_be_compared_with():
-    rows = read_grid(tune_trials.Path(__file__).parents[2] / "benchmarks/results/index_amazon_size")
+    rows = read_rows(tune_trials.Path(__file__).parents[2] / "benchmarks/results/index_amazon_size")
     assert Hnsw(M=48, ef_construction=400, ef=50) in contenders(rows, 0.98)
     assert cost_of_grid(rows) == 2_349
 
