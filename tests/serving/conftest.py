@@ -4,35 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from running_service import Running, running
+from running_service import Running, running, settings_of
 
-from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
-
-
-def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceSettings:
-    """Epoch 0 of the trained MIND, FLAT, a Milvus Lite in ``folder``."""
-    return service_settings(
-        "mind/config.yaml",
-        [
-            f"runner.infer_load_path={trained.checkpoints}",
-            f"milvus.uri={folder / 'milvus.db'}",
-            "index.type=FLAT",
-            "hyper_parameters.neg_samples=128",
-            *options,
-        ],
-        trained.data,
-        **{
-            "epoch": "0",
-            "check_seconds": 0.2,
-            "timeout": 10.0,
-            "kept": folder / "kept",
-            **others,
-        },
-    )
+from paddlerec_milvus.serving.settings import ServiceSettings
 
 
 @pytest.fixture

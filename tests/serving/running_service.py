@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,29 @@ from fastapi import FastAPI
 
 from paddlerec_milvus.serving.app import create_app
 from paddlerec_milvus.serving.service import Service
-from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
+
+
+def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceSettings:
+    """Epoch 0 of the trained MIND, FLAT, a Milvus Lite in ``folder``."""
+    return service_settings(
+        "mind/config.yaml",
+        [
+            f"runner.infer_load_path={trained.checkpoints}",
+            f"milvus.uri={folder / 'milvus.db'}",
+            "index.type=FLAT",
+            "hyper_parameters.neg_samples=128",
+            *options,
+        ],
+        trained.data,
+        **{
+            "epoch": "0",
+            "check_seconds": 0.2,
+            "timeout": 10.0,
+            "kept": folder / "kept",
+            **others,
+        },
+    )
 
 
 @dataclass(frozen=True)

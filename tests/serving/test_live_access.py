@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import settings_of
-from running_service import running
+from running_service import running, settings_of
 
 from paddlerec_milvus.serving.keys import Keys
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import settings_of
 from live_calls import untrained
-from running_service import Running, running
+from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.features import read_features
 

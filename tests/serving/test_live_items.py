@@ -28,10 +28,7 @@ def vector_for(service: Running, history: list[int]) -> list[float]:
     histories = np.zeros((1, answering.model.tower.maxlen), np.int64)
     histories[0, : len(history)] = history
     lengths = np.array([len(history)], np.int64)
-    encoder = answering.model.tower._encoder
-    (interests,) = answering.model.tower._thread.submit(
-        encoder.interests, histories, lengths
-    ).result()
+    (interests,) = answering.model.tower.interests(histories, lengths)
     vector: list[float] = interests[0].tolist()
     return vector
 

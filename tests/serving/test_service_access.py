@@ -16,7 +16,7 @@ READING = [("GET", "/count"), ("POST", "/count")]
 
 @pytest.fixture(scope="module")
 def guarded(service, trained, tmp_path_factory):
-    from conftest import settings_of
+    from running_service import settings_of
 
     settings = settings_of(trained, tmp_path_factory.mktemp("guarded"), keys=KEYS)
     with running(settings) as started:

@@ -166,7 +166,7 @@ def test_short_histories_get_popular_items_where_the_service_says_so(make_settin
 @pytest.fixture(scope="module")
 def bare(trained, tmp_path_factory):
     """A service that knows no titles and no categories."""
-    from conftest import settings_of
+    from running_service import settings_of
 
     folder = tmp_path_factory.mktemp("bare")
     without = shutil.ignore_patterns("items.csv")

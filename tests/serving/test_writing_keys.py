@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import settings_of
 from fastapi import FastAPI
-from running_service import Running, running
+from running_service import Running, running, settings_of
 
 from paddlerec_milvus.serving.keys import Keys
 from paddlerec_milvus.serving.live_schemas import items_example
