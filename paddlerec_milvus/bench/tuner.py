@@ -309,13 +309,13 @@ def candidates_for(items: int, graphs: bool = True) -> list[Index]:
     """What is worth a build for so many items; ``graphs``: whether these work (see the probe).
 
     In a large catalogue that is a lean graph and a dense one, which needs a smaller ``ef`` for the
-    same index_recall (built with less care, as the build is most of what an answer costs).
-    IVF_FLAT, less than half as fast at an index_recall of 0.98, was never the
-    fastest that met a target from 0.9 on (benchmarks/results). Where lengths break the graphs, one
-    with a large ``ef`` may still do, and IVF_FLAT and FLAT do in any case.
+    same index_recall; built with efConstruction 150 it was a sixth slower at 0.99. IVF_FLAT, less
+    than half as fast at 0.98, was never the fastest that met a target from 0.9 on
+    (benchmarks/results). Where lengths break the graphs, one with a large ``ef`` may still do, and
+    IVF_FLAT and FLAT do in any case.
     """
     if items > SMALL and graphs:
-        return [Hnsw(M=16), Hnsw(M=48, ef_construction=150)]
+        return [Hnsw(M=16), Hnsw(M=48)]
     nlist = min(int(4 * math.sqrt(items)), most_cells(items))
     return [Flat(), Hnsw(), IvfFlat(nlist=nlist, nprobe=1)]
 
