@@ -149,10 +149,9 @@ async def candidates(request: Request) -> Response:
 async def count(request: Request) -> CountAnswer:
     """The exact number of item vectors that are stored."""
     service = _service(request)
-    counting = asyncio.to_thread(service.generations.store.count)
     try:
-        return CountAnswer(count=await asyncio.wait_for(counting, service.settings.timeout))
-    except (RetrievalError, asyncio.TimeoutError) as error:  # no reader need know where Milvus is
+        return CountAnswer(count=await service.within(service.generations.store.count))
+    except RetrievalError as error:  # a reader need not know where Milvus is
         raise HTTPException(503, "Milvus did not tell the number of vectors") from error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -79,7 +79,7 @@ async def put_items(request: Request) -> ItemsAnswer:
         named.get(item.id, "") if item.category is None else item.category for item in asked.items
     ]
     ids = [item.id for item in asked.items]
-    await _within(service, lambda: generation.retriever.upsert(vectors, ids, categories))
+    await service.within(lambda: generation.retriever.upsert(vectors, ids, categories))
     _check_serves_still(service, generation)
     return ItemsAnswer(upserted=len(ids), checkpoint=fingerprint)
 
@@ -92,7 +92,7 @@ async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
     """
     service = _service(request)
     generation = _serving(service)
-    await _within(service, lambda: generation.retriever.delete([item]))
+    await service.within(lambda: generation.retriever.delete([item]))
     _check_serves_still(service, generation)
     return ItemDeleteAnswer(deleted=item)
 
@@ -179,15 +179,6 @@ def _check_serves_still(service: Service, generation: Generation) -> None:
     now = service.current
     if now is not None and now.version != generation.version:
         raise HTTPException(409, "meanwhile an insert or a rollback has come: send it again")
-
-
-async def _within(service: Service, work: Callable[[], object]) -> None:
-    """Do ``work`` off the event loop; RetrievalError after the deadline."""
-    seconds = service.settings.timeout
-    try:
-        await asyncio.wait_for(asyncio.to_thread(work), seconds)
-    except asyncio.TimeoutError:
-        raise RetrievalError(f"Milvus did not answer within {seconds:g} s; try again") from None
 
 
 def _misfits(items: Sequence[Item], generation: Generation) -> list[dict[str, Any]]:

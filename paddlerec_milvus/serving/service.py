@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
+CALLS = 8  # to Milvus under way at a time, beside searches
 LEAST_PAUSE = 0.1  # seconds between two looks at Milvus
 
 
@@ -48,6 +49,7 @@ class Service:
         # pools of their own: no call that waits for Milvus may keep a fallback or a look waiting
         self._lists = ThreadPoolExecutor(settings.threads, "lists")
         self._looks = ThreadPoolExecutor(1, "look")
+        self._calls = ThreadPoolExecutor(CALLS, "milvus")
         self._together = Together(self._searches, settings.threads)
         self._doubt = asyncio.Event()
         self.users = Users(settings)
@@ -147,6 +149,15 @@ class Service:
             return answered
         return None
 
+    async def within(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, a call to Milvus; RetrievalError after the deadline."""
+        seconds = self.settings.timeout
+        calling = asyncio.get_running_loop().run_in_executor(self._calls, work)
+        try:
+            return await asyncio.wait_for(calling, seconds)
+        except asyncio.TimeoutError:
+            raise RetrievalError(f"Milvus did not answer within {seconds:g} s; try again") from None
+
     async def _aside(self, work: Callable[[], T]) -> T:
         """The result of ``work``, which takes a while and asks nobody, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._lists, work)
@@ -160,7 +171,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
-        for pool in (self._searches, self._lists, self._looks):
+        for pool in (self._searches, self._lists, self._looks, self._calls):
             pool.shutdown(cancel_futures=True)
         self.users.close()
         self.generations.close()

@@ -90,7 +90,7 @@ def test_tuning_ends_with_a_sentence(server, trained, tmp_path, capsys):
     assert tune([*asked, *more]) == 0
     told = capsys.readouterr()
     assert "probe on 300 items: norm skew 1.0" in told.err
-    assert "HNSW: about" in told.err
+    assert "HNSW M 16, efConstruction 200: about" in told.err
     assert "Use " in told.out
     assert "The target holds on as many other users with a probability of" in told.out
     found = json.loads(file.read_text())
