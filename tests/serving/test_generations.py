@@ -136,6 +136,7 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
         raise RetrievalError("away")
 
     monkeypatch.setattr(empty.service, "look", lambda: None)
+    empty.service._looks.submit(lambda: None).result()  # after a look that is under way
     monkeypatch.setattr(MilvusRetriever, "search", fail)
     for _ in range(FAILURES + 5):
         assert empty.candidates([3])["source"] == ["fallback"]

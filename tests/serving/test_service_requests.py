@@ -84,15 +84,18 @@ def test_limits_are_told(make_settings):
         assert small.http.post("/candidates", content=b" " * 200).status_code == 422
 
 
-def test_the_largest_requests_are_answered(service):
-    found = service.candidates(*[[row % 299 + 1, row] for row in range(1_024)], top_k=20)
-    assert found["source"] == ["model"] * 1_024
-    found = service.candidates([1], top_k=1_000, exclude_history=False)
-    assert len(found["candidates"][0]) == 300  # the whole catalogue
-    found = service.candidates(list(range(10_000)), [7], top_k=50)
-    assert found["source"] == ["model", "model"]
-    assert found["candidates"][0] == []  # all of the catalogue was clicked
-    assert found["unknown"] == [10_000 - 300, 0]
+def test_the_largest_requests_are_answered(make_settings):
+    with running(make_settings(timeout=60.0)) as large:
+        large.http.timeout = 90.0
+        assert large.http.post("/insert").status_code == 200
+        found = large.candidates(*[[row % 299 + 1, row] for row in range(1_024)], top_k=20)
+        assert found["source"] == ["model"] * 1_024
+        found = large.candidates([1], top_k=1_000, exclude_history=False)
+        assert len(found["candidates"][0]) == 300  # the whole catalogue
+        found = large.candidates(list(range(10_000)), [7], top_k=50)
+        assert found["source"] == ["model", "model"]
+        assert found["candidates"][0] == []  # all of the catalogue was clicked
+        assert found["unknown"] == [10_000 - 300, 0]
 
 
 ids = st.one_of(
