@@ -2,8 +2,9 @@
 """The fastest index setting that meets a target, found with few measurements.
 
 What an index finds grows with ``ef`` or ``nprobe``, so the smallest value that meets the target is
-found by halving a ladder of values. What that ends at, one setting of each index, is timed: in
-turn, with all of them loaded, as the pace of a machine changes in the minutes that a build takes.
+found by climbing a ladder of values in growing strides, and halving the last stride. What that ends
+at, one setting of each index, is timed: in turn, with all of them loaded, as the pace of a machine
+changes in the minutes that a build takes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat, 
 
 USERS = 1_000  # that the target is checked on
 Z = 2.0  # standard errors of a difference of two such groups of users that the target is passed by
-STEP = 1.15  # of the ladder of values
+STEP = 1.08  # of the ladder of values
+FIRST_STRIDE = 4  # steps
 LARGEST_EF = 4_096
-WINDOWS = 4  # that a setting is timed in
+WINDOWS = 6  # that a setting is timed in
 WARM_UP = 20  # requests of a client before a window
 SMALL = 50_000  # items; up to here FLAT is worth a try
 # times k: with an ef up to here a lean graph is the fastest. At 367,982 items (benchmarks/results)
@@ -229,7 +231,10 @@ class Tuner:
                 )
             return tried[place]
 
-        low, high = 0, len(ladder) - 1
+        # little work first, as it is cheap to search with, in growing strides; then halves
+        low, high, last = 0, 0, len(ladder) - 1
+        while high < last and passing(high) is None:
+            low, high = high + 1, min(2 * high + FIRST_STRIDE, last)
         while low < high:
             middle = (low + high) // 2
             if passing(middle) is None:

@@ -116,7 +116,7 @@ def test_a_margin_says_how_sure_it_is():
 
 
 def test_ladders():
-    assert [each.ef for each in ladder_of(Hnsw(), 50) if isinstance(each, Hnsw)][:3] == [50, 58, 67]
+    assert [each.ef for each in ladder_of(Hnsw(), 50) if isinstance(each, Hnsw)][:3] == [50, 54, 59]
     assert ladder_of(IvfFlat(nlist=64), 50)[-1].is_exact
     assert ladder_of(Flat(), 50) == [Flat()]
     assert [each.build_params()["M"] for each in candidates_for(400_000)] == [16, 48]
