@@ -202,7 +202,7 @@ def _compact(connection: Connection, name: str, metric: str, within: float) -> N
     the real one need not be built twice.
     """
     sizes = _segment_sizes(connection, name)
-    if len(sizes) < 2:
+    if len(sizes) < 2 or _disturbs_others(connection, name):
         return
     _index(connection, name, sum(sizes), metric, Flat(), within)
     job = connection.call("compact", name)
@@ -212,6 +212,16 @@ def _compact(connection: Connection, name: str, metric: str, within: float) -> N
 
     _wait(connection, name, "compaction", share, within)
     connection.call("drop_index", name, "vector")
+
+
+def _disturbs_others(connection: Connection, name: str) -> bool:
+    """Whether to compact ``name`` would cost other collections their indexes.
+
+    Milvus 2.3, asked to compact one collection, writes all of its collections anew and builds their
+    indexes again, for which it takes all processors.
+    """
+    version = str(connection.call("get_server_version")).lstrip("v")
+    return version.startswith("2.3.") and connection.call("list_collections") != [name]
 
 
 def _segment_sizes(connection: Connection, name: str) -> list[int]:

@@ -22,6 +22,8 @@ from paddlerec_milvus.retrieval.indexes import (
     IvfSq8,
     Scann,
 )
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.server import LocalMilvus
 
 from .conftest import clustered
 
@@ -116,8 +118,7 @@ def test_small_and_growing_segments_are_told(server, make_retriever):
 
 
 @pytest.mark.server
-def test_segments_of_an_insert_become_one(server, make_retriever, monkeypatch):
-    retriever = make_retriever(server.uri, index=IvfFlat(nlist=64, nprobe=64))
+def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch):
     real, called = Connection.call, []
 
     def flushing(self, name, *arguments, **options):
@@ -139,11 +140,22 @@ def test_segments_of_an_insert_become_one(server, make_retriever, monkeypatch):
         ),
     )
     monkeypatch.setattr(Connection, "call", flushing)
-    times = retriever.build(VECTORS, IDS)
-    assert "compact" in called
-    assert times.compact_seconds > 0
-    assert retriever.segments() == [(ROWS, True, True)]
-    retriever.open(rows=ROWS)
-    found = retriever.search(VECTORS[:50], 10)
-    true = ExactRetriever(VECTORS, IDS).search(VECTORS[:50], 10)
-    np.testing.assert_allclose(found.scores, true.scores, atol=1e-5)
+    index = IvfFlat(nlist=64, nprobe=64)
+    with (
+        LocalMilvus() as server,
+        MilvusRetriever(server.uri, "first", index=index) as first,
+        MilvusRetriever(server.uri, "second", index=index) as second,
+    ):
+        times = first.build(VECTORS, IDS)
+        assert "compact" in called
+        assert times.compact_seconds > 0
+        assert first.segments() == [(ROWS, True, True)]
+        called.clear()
+        second.build(VECTORS, IDS)
+        assert "compact" not in called
+        assert sorted(second.segments()) == [(2_000, True, True), (ROWS - 2_000, True, True)]
+        true = ExactRetriever(VECTORS, IDS).search(VECTORS[:50], 10)
+        for retriever in (first, second):
+            retriever.open(rows=ROWS)
+            found = retriever.search(VECTORS[:50], 10)
+            np.testing.assert_allclose(found.scores, true.scores, atol=1e-5)
