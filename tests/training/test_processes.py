@@ -173,7 +173,8 @@ class TestAsOneProcess:
     def test_mind(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO")
         # soft: where another interest is as near as the best, rounding would choose between them
-        hyper = {"sampler": "all", "attention": "soft", "optimizer.class": "Momentum"}
+        hyper = {"sampler": "all", "attention": "soft"}
+        hyper |= {"optimizer.class": "Momentum", "optimizer.learning_rate": 0.05}
         file = spied(mind_folder(tmp_path / "model", **hyper))
         options = ["runner.epochs=2", "runner.train_batch_size=30", "runner.print_interval=1"]
         run(file, tmp_path / "one", *options)
