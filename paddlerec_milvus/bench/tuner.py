@@ -36,7 +36,7 @@ from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat, 
 USERS = 1_000  # that the target is checked on
 Z = 2.0  # standard errors of a difference of two such groups of users that the target is passed by
 STEP = 1.08  # of the ladder of values
-FIRST_STRIDE = 4  # steps
+FIRST_STRIDE = 4  # steps up that ladder, if its foot does not pass
 LARGEST_EF = 4_096
 WINDOWS = 6  # that a setting is timed in
 WARM_UP = 20  # requests of a client before a window
