@@ -115,8 +115,8 @@ class Encoder:
         config)``; without ids it sees no profile.
         """
         batch: list[Any] = [
-            paddle.to_tensor(histories),
-            paddle.to_tensor(lengths.reshape(-1, 1)),
+            _tensor(histories),
+            _tensor(lengths.reshape(-1, 1)),
             paddle.zeros([len(histories), 1, 1], dtype="int64"),
         ]
         with self._surroundings(), paddle.no_grad():
@@ -126,3 +126,10 @@ class Encoder:
             vectors, _ = self.contract.infer_forward(self.model, None, batch, self.config)
         array = np.asarray(vectors.numpy(), dtype=np.float32)
         return array if array.ndim == 3 else array[:, None, :]
+
+
+def _tensor(array: IntArray) -> paddle.Tensor:
+    """``array`` as a tensor; ``paddle.to_tensor`` (3.3.1) never frees 136 bytes of each call."""
+    tensor = paddle.empty(array.shape, str(array.dtype))
+    tensor.set_value(array)
+    return tensor

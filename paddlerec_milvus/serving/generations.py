@@ -8,6 +8,7 @@ was killed and started again, come to the same.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -172,6 +173,7 @@ class Generations:
             self._retired.append((time.monotonic(), before.retriever))
         logger.info("%s serves, checkpoint %s", version.name, version.checkpoint)
         self._forget()
+        _settle_memory()
 
     def _prove(self) -> None:
         if self._generation is not None:
@@ -242,3 +244,14 @@ class Generations:
             self._retire()
             self._close_retired(all_=True)
             self.store.disconnect()
+
+
+def _settle_memory() -> None:
+    """Let the garbage collector leave out what is here now.
+
+    A model and the libraries are some 200,000 objects; to look through them holds up all requests
+    for longer than most of them take.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

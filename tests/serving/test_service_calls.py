@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,20 @@ def test_examples_of_the_documentation_work(service):
         *(("/insert", "post"), ("/candidates", "post"), ("/count", "post"), ("/count", "get")),
         *(("/delete", "post"), ("/delete", "delete"), ("/healthz", "get"), ("/readyz", "get")),
     }
+
+
+def test_requests_leave_nothing_behind(service):
+    # what pytest keeps of their log are no lists; what paddle.to_tensor leaks is one each time
+    def lists_after(requests: int) -> int:
+        for _ in range(requests):
+            service.candidates([3, 4], [5])
+        gc.collect()
+        return sum(isinstance(each, list) for each in gc.get_objects())
+
+    kept = lists_after(50)
+    assert lists_after(200) - kept < 100
+
+
+def test_the_garbage_collector_leaves_out_the_model_and_its_libraries(service):
+    assert service.candidates([3])["source"] == ["model"]
+    assert gc.get_freeze_count() > len(gc.get_objects())
