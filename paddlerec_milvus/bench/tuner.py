@@ -38,7 +38,7 @@ Z = 2.0  # standard errors of a difference of two such groups of users that the 
 STEP = 1.08  # of the ladder of values
 FIRST_STRIDE = 4  # steps up that ladder, if its foot does not pass
 LARGEST_EF = 4_096
-WINDOWS = 6  # that a setting is timed in
+WINDOWS = 4  # that a setting is timed in
 WARM_UP = 20  # requests of a client before a window
 SMALL = 50_000  # items; up to here FLAT is worth a try
 # times k: with an ef up to here a lean graph is the fastest. At 367,982 items (benchmarks/results)
