@@ -257,7 +257,7 @@ def _combinations(grid: Mapping[str, Values]) -> list[dict[str, Scalar]]:
 
 
 def check_fits(sweep: Sweep, workload: Workload) -> None:
-    """SettingsError: more neighbours or cells than there are items, or ids that stand twice."""
+    """SettingsError: more neighbours or cells than there are items."""
     items = len(workload.ids)
     if sweep.k > items:
         raise SettingsError(f"k: {sweep.k} neighbours of {items:,} items cannot be found; lower k")
