@@ -106,6 +106,11 @@ class Encoder:
         except (ImportError, OSError):
             self._surroundings = self.folder.active
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether :meth:`interests` needs nothing that belongs to the whole process."""
+        return self._surroundings is nullcontext
+
     def interests(
         self, histories: IntArray, lengths: IntArray, users: IntArray | None = None
     ) -> FloatArray:

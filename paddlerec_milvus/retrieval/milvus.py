@@ -205,8 +205,8 @@ class MilvusRetriever:
 
     def open(
         self, dimension: int | None = None, rows: int | None = None, *, pin: bool = False
-    ) -> None:
-        """Use what is there; raises RetrievalError if it is missing or something else.
+    ) -> versions.Description:
+        """Use what is there, and tell it; raises RetrievalError if it is missing or something else.
 
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
         always. ``pin``: from now on use this version of the collection, whatever takes its place.
@@ -241,6 +241,7 @@ class MilvusRetriever:
         self._connection.call("load_collection", self._read)
         if rows is not None and (stored := self.count()) != rows:
             raise self._wrong(f"it holds {stored:,} rows, expected {rows:,}", again)
+        return found
 
     @property
     def _read(self) -> str:

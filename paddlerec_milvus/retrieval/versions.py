@@ -129,7 +129,8 @@ def prepare(connection: Connection, alias: str) -> tuple[Description | None, str
             raise RetrievalError(
                 f"process {found.properties.get('made_by_process')} on "
                 f"{found.properties.get('made_on')} is building {found.name!r} in Milvus at "
-                f"{connection.uri}: wait for it, or give another milvus.collection"
+                f"{connection.uri}: wait for it, drop that collection if the process is gone, or "
+                "give another milvus.collection"
             )
         connection.call("drop_collection", found.name)
     names = version_names(connection, alias)

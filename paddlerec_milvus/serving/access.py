@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import psutil
 from fastapi import HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
@@ -32,10 +33,11 @@ def needs(role: Role) -> Callable[[Request, Bearer, Header], Awaitable[None]]:
             _check_role(keys.role_of(given.encode("latin-1", "replace")), role)
         elif keys.entries:
             raise _unknown("this call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY")
-        elif role > Role.READ and not is_local(request):
+        elif role > Role.READ and not (is_local(request) and listens_locally()):
             raise _unknown(
-                "this call needs a key, and the service has none: only its own machine may write. "
-                "Start it with SERVING_KEYS=read:…,write:…,admin:…"
+                "this call needs a key, and the service has none: then only its own machine may "
+                "write, and only while it listens on loopback alone. Start it with "
+                "SERVING_KEYS=read:…,write:…,admin:…"
             )
 
     return check
@@ -73,8 +75,19 @@ def is_local(request: Request) -> bool:
     return same_site and (name == "localhost" or _is_loopback(name))
 
 
+def listens_locally() -> bool:
+    """Whether this process takes connections of its own machine alone."""
+    return all(
+        _is_loopback(each.laddr.ip)
+        for each in psutil.Process().net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    )
+
+
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (inner or address).is_loopback

@@ -12,7 +12,6 @@ import gc
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
@@ -20,6 +19,7 @@ from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.serving.kept import Found, Kept
+from paddlerec_milvus.serving.live_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.metrics import Metrics
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.store import Store, Version, without_secrets
@@ -35,8 +35,8 @@ class Model(NamedTuple):
 
     tower: Tower
     catalogue: Catalogue
-    data: Path | None
-    """Its prepared folder."""
+    features: FeatureValues | None
+    """By which items can be given; None: its prepared folder has none."""
 
 
 class Generation(NamedTuple):
@@ -76,6 +76,7 @@ class Generations:
         self._retired: list[tuple[float, MilvusRetriever]] = []
         self._failures = 0
         self._models: dict[str, Model] = {}
+        self._unusable = set[str]()
         self._generation: Generation | None = None
         self.state = STARTING
         metrics.ready.set_function(lambda: float(self.state.ready))
@@ -98,15 +99,23 @@ class Generations:
             tower = Tower(found, self._towers)
             fingerprint = tower.fingerprint
             catalogue = read_catalogue(found.data, tower.items)
-            self._models[fingerprint] = Model(tower, catalogue, found.data)
+            features = read_feature_values(found.data)
+            self._models[fingerprint] = Model(tower, catalogue, features)
         return self._models[fingerprint]
 
     def _model_of(self, fingerprint: str) -> Model | None:
-        """The model of a fingerprint, loaded or kept; None: it is not here."""
+        """The model of a fingerprint, loaded or kept; None: it is not here or cannot be used."""
         if fingerprint in self._models:
             return self._models[fingerprint]
-        found = self._kept.get(fingerprint, self._settings.model) if fingerprint else None
-        return None if found is None else self._loaded(found)
+        if not fingerprint or fingerprint in self._unusable:
+            return None
+        try:
+            found = self._kept.get(fingerprint, self._settings.model)
+            return None if found is None else self._loaded(found)
+        except UserError as error:  # say, the model folder's code has changed since
+            logger.warning("the model %s that was kept cannot be used: %s", fingerprint, error)
+            self._unusable.add(fingerprint)
+            return None
 
     def start(self) -> None:
         """Drop what killed inserts left, look what serves, and insert where that is asked for."""
@@ -140,10 +149,12 @@ class Generations:
             if version is None:
                 return self._without(ABSENT)
             if self._generation is None or self._generation.version != version:
+                retriever, version = self.store.pinned()  # by now it may be another one
                 model = self._model_of(version.checkpoint)
                 if model is None:
+                    retriever.close()
                     return self._without(OTHER, f"checkpoint {version.checkpoint or 'unknown'}")
-                self._follow(model, version)
+                self._follow(model, retriever, version)
             self._prove()
         except ForeignError:
             return self._without(FOREIGN)
@@ -158,9 +169,8 @@ class Generations:
         self._retire()
         return state, more
 
-    def _follow(self, model: Model, version: Version) -> None:
-        """Let ``model`` answer by the version that serves now."""
-        retriever = self.store.pinned()
+    def _follow(self, model: Model, retriever: MilvusRetriever, version: Version) -> None:
+        """Let ``model`` answer by ``version``, which ``retriever`` is on."""
         if retriever.dimension != model.tower.dimension:
             retriever.close()
             raise RefusedError(

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,29 @@ class Asked(NamedTuple):
     """[B], ids that are none of the model's."""
 
 
+class Excluded(Set[int]):
+    """``always`` and a history; the former, maybe long, are those of all users of a request."""
+
+    def __init__(self, always: frozenset[int], history: Iterable[int]) -> None:
+        self._always, self._own = always, frozenset(history) - always
+
+    def __contains__(self, item: object) -> bool:
+        """Whether the item must not come back."""
+        return item in self._own or item in self._always
+
+    def __iter__(self) -> Iterator[int]:
+        """All ids."""
+        return chain(self._always, self._own)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._always) + len(self._own)
+
+    @classmethod
+    def _from_iterable(cls, items: Iterable[int]) -> Set[int]:  # type: ignore[override]
+        return frozenset(items)
+
+
 def asked_by(
     request: CandidatesRequest, maxlen: int, catalogue: Catalogue, least_history: int = 1
 ) -> Asked:
@@ -41,7 +65,7 @@ def asked_by(
     _check_categories(request, catalogue)
     users, items = len(request.hist_item), catalogue.total
     histories, lengths = np.zeros((users, maxlen), np.int64), np.zeros(users, np.int64)
-    always = set(request.exclude)
+    always = frozenset(request.exclude)
     exclude: list[Set[int]] = []
     unknown, rows = [], []
     for row, history in enumerate(request.hist_item):
@@ -49,7 +73,7 @@ def asked_by(
         last = known[-maxlen:]
         histories[row, : len(last)], lengths[row] = last, len(last)
         unknown.append(len(history) - len(known))
-        exclude.append(always.union(history) if request.exclude_history else always)
+        exclude.append(Excluded(always, history) if request.exclude_history else always)
         if len(known) >= max(1, least_history):
             rows.append(row)
     return Asked(request, histories, lengths, np.array(rows, np.int64), exclude, unknown)

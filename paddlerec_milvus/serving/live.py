@@ -22,7 +22,6 @@ from paddlerec_milvus.retrieval.users import LARGEST_USER
 from paddlerec_milvus.serving.access import needs
 from paddlerec_milvus.serving.generations import Generation
 from paddlerec_milvus.serving.keys import Role
-from paddlerec_milvus.serving.live_features import read_feature_values
 from paddlerec_milvus.serving.live_schemas import (
     LARGEST_ITEM,
     EventsRequest,
@@ -216,9 +215,8 @@ async def _vectors(generation: Generation, items: Sequence[Item]) -> FloatArray:
 async def _made(generation: Generation, items: Sequence[Item], places: Sequence[int]) -> FloatArray:
     """Vectors of the items at ``places`` by their features; InvalidRequestError: there are none."""
     try:
-        if (folder := generation.model.data) is None:
-            raise DataError("no prepared folder is known")
-        values = await asyncio.to_thread(read_feature_values, folder)
+        if (values := generation.model.features) is None:
+            raise DataError("the data has no item features; prepare it with --item-features")
         rows = [items[place].features or {} for place in places]
         for place, row in zip(places, rows, strict=True):
             if text := values.unknown_column(row):

@@ -40,8 +40,10 @@ class FeatureValues(NamedTuple):
         ).reshape(len(rows), len(self.columns))
 
 
-def read_feature_values(folder: Path) -> FeatureValues:
-    """Those of a prepared folder; DataError: it has none."""
+def read_feature_values(folder: Path | None) -> FeatureValues | None:
+    """Those of a prepared folder; None: it has none. DataError: they cannot be read."""
+    if folder is None or not (folder / ITEM_FEATURES).is_file():
+        return None
     try:
         with (folder / ITEM_FEATURES).open(encoding="utf-8") as lines:
             columns = lines.readline().strip().split(",")[1:]
@@ -50,6 +52,6 @@ def read_feature_values(folder: Path) -> FeatureValues:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{folder}: its item features cannot be read ({str(error).splitlines()[0]}); prepare "
-            "it with --item-features"
+            "it anew with --item-features"
         ) from None
     return FeatureValues(tuple(columns), {(column, value): code for column, value, code in rows})

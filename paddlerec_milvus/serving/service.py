@@ -107,7 +107,7 @@ class Service:
         model = generation.model if generation else self.model
         least = self.settings.least_history
         asking = partial(asked_by, request, model.tower.maxlen, model.catalogue, least)
-        small = sum(map(len, request.hist_item)) <= SMALL_HISTORIES
+        small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
         asked = asking() if small else await self._aside(asking)
         answered = None
         if len(asked.rows):

@@ -64,15 +64,14 @@ class Store:
         """Whose vectors serve now, None: nobody's. RetrievalError: Milvus is away."""
         return _version(self._linked().serving())
 
-    def pinned(self) -> MilvusRetriever:
+    def pinned(self) -> tuple[MilvusRetriever, Version]:
         """A retriever of its own on the version that serves now, whatever comes after."""
         retriever = self._connect(self._timeout)
         try:
-            retriever.open(pin=True)
+            return retriever, _version_of(retriever.open(pin=True))
         except BaseException:
             retriever.close()
             raise
-        return retriever
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""
@@ -185,8 +184,10 @@ class Store:
 
 
 def _version(found: Description | None) -> Version | None:
-    if found is None:
-        return None
+    return None if found is None else _version_of(found)
+
+
+def _version_of(found: Description) -> Version:
     properties = found.properties
     return Version(found.name, properties.get("made_at", ""), properties.get(CHECKPOINT, ""))
 

@@ -101,6 +101,7 @@ class Together:
 
     def _start(self) -> None:
         while len(self._under_way) < self._at_once and (requests := self._next()):
+            self._large = self._large or requests[0].is_large
             task = asyncio.ensure_future(self._serve(requests))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
@@ -131,7 +132,6 @@ class Together:
         return requests
 
     async def _serve(self, requests: list[_Waiting]) -> None:
-        self._large = self._large or requests[0].is_large
         try:
             work = asyncio.get_running_loop().run_in_executor(self._pool, _answers, requests)
             for one, answered in zip(requests, await work, strict=True):

@@ -1,8 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The model of one checkpoint, one call at a time.
+"""The model of one checkpoint.
 
 A model folder's code is loaded with its folder as working directory and on ``sys.path``, which
-belong to the whole process: so the towers of all checkpoints share one lock.
+belong to the whole process: so the towers of all checkpoints share one lock for that. What answers
+requests has a lock of its own, and goes on while another checkpoint is loaded.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ class Tower:
     """Histories to interests by the model ``found``.
 
     UserError: it is missing, does not fit, or is written while it is read.
-    ``alone`` is the lock of all towers of the process. Safe to use from several threads.
+    ``shared`` is the lock of all towers of the process. Safe to use from several threads.
     """
 
-    def __init__(self, found: Found, alone: threading.Lock) -> None:
+    def __init__(self, found: Found, shared: threading.Lock) -> None:
         self.fingerprint = found.fingerprint()
-        self._alone = alone
-        with alone:
+        self._shared = shared
+        with shared:
             self._encoder = _load(found)
+        self._calls = threading.Lock() if self._encoder.stands_alone else shared
         if found.fingerprint() != self.fingerprint:
             raise CheckpointError(f"{found.checkpoint}: was written while it was read: try again")
         self.maxlen = self._encoder.maxlen
@@ -46,7 +48,7 @@ class Tower:
 
     def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
         """Interests [B, K, D] of ``histories`` [B, maxlen] (padding 0) with ``lengths`` [B]."""
-        with self._alone:
+        with self._calls:
             return self._encoder.interests(histories, lengths)
 
     def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
@@ -54,12 +56,12 @@ class Tower:
 
         Those that the model does not know are made of their features alone.
         """
-        with self._alone:
+        with self._shared:
             return self._encoder.vectors_of_features(ids, codes)
 
     def item_vectors(self) -> FloatArray:
         """[items + 1, D]; row 0 is padding."""
-        with self._alone:
+        with self._shared:
             return self._encoder.item_vectors()
 
     def sample(self) -> FloatArray:

@@ -91,19 +91,12 @@ class Users:
 
         ``strong``: what other processes wrote a moment ago counts, too.
         """
-        if strong:
-            state = await self._in_time(self._read_anew(user))
-        elif user in self._remembered:
-            state = self._remembered[user].state
+        kept = None if strong else self._remembered.get(user)
+        if kept is not None:
             self._remembered.move_to_end(user)
-        else:
-            state = await self._in_time(
-                self._stored.call(lambda store: store.read(user, "Bounded"))
-            )
-        if state is None or state.checkpoint == model.tower.fingerprint:
-            return state
-        self._renew_later(user, model)
-        return await self._in_time(_made(user, state.history, state.clicks, model))
+            if kept.state.checkpoint == model.tower.fingerprint:
+                return kept.state
+        return await self._in_time(self._interests_of(user, model, kept, strong=strong))
 
     async def forget(self, user: int) -> None:
         """Delete all that is stored of ``user``; one who is not known is no error."""
@@ -128,6 +121,20 @@ class Users:
                     raise self._late()  # the caller was told so, and may try again
                 await self._write(state, before)
         return Appended(len(history), len(items) - len(known))
+
+    async def _interests_of(
+        self, user: int, model: Model, kept: _Remembered | None, *, strong: bool
+    ) -> UserState | None:
+        if kept is not None:
+            state: UserState | None = kept.state
+        elif strong:
+            state = await self._read_anew(user)
+        else:
+            state = await self._stored.call(lambda store: store.read(user, "Bounded"))
+        if state is None or state.checkpoint == model.tower.fingerprint:
+            return state
+        self._renew_later(user, model)
+        return await _made(user, state.history, state.clicks, model)
 
     async def _read_anew(self, user: int) -> UserState | None:
         async with self._lock_of(user):

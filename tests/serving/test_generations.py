@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from running_service import Running, running, until
@@ -12,7 +14,10 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.generations import FAILING, FAILURES
+from paddlerec_milvus.serving import tower
+from paddlerec_milvus.serving.generations import FAILING, FAILURES, OTHER
+from paddlerec_milvus.serving.kept import PARAMETERS
+from paddlerec_milvus.serving.store import Store
 
 HISTORIES = [[3], [7, 9], [11, 12, 13]]
 
@@ -146,3 +151,63 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
     monkeypatch.undo()
     until(lambda: empty.candidates([3])["source"] == ["model"])
     assert empty.metric("serving_breaker_open") == 0
+
+
+def test_a_rollback_in_the_middle_of_a_look_is_followed_whole(growing, monkeypatch):
+    """Another process rolls back after the look has seen what serves."""
+    settings, train = growing
+    with running(settings) as service:
+        service.http.post("/insert")
+        old = lists(service)
+        train("1")
+        service.http.post("/insert")
+        assert lists(service) != old
+    serving, switched = Store.serving, []
+
+    def then_switched(store):
+        found = serving(store)
+        if not switched:
+            switched.append(store.roll_back(lambda mark: True))
+        return found
+
+    monkeypatch.setattr(Store, "serving", then_switched)
+    with running(settings.model_copy(update={"check_seconds": 60.0})) as service:
+        assert lists(service) == old
+        assert version(service) == 1
+
+
+def test_the_old_model_answers_while_the_new_one_is_loaded(growing, monkeypatch):
+    settings, train = growing
+    load, loading, go_on = tower._load, threading.Event(), threading.Event()
+
+    def slow(found):
+        loading.set()
+        assert go_on.wait(30)
+        return load(found)
+
+    with running(settings) as service, ThreadPoolExecutor(1) as pool:
+        service.http.post("/insert")
+        old = lists(service)
+        train("1")
+        monkeypatch.setattr(tower, "_load", slow)
+        inserting = pool.submit(service.http.post, "/insert")
+        assert loading.wait(30)
+        try:
+            assert lists(service) == old
+        finally:
+            go_on.set()
+        assert inserting.result(30).status_code == 200
+        assert lists(service) != old
+
+
+def test_a_kept_model_that_cannot_be_used_is_said_to_be_missing(growing):
+    """Not that Milvus is away; and where it is asked for, what is on disk takes its place."""
+    settings, train = growing
+    with running(settings) as service:
+        checkpoint = service.http.post("/insert").json()["checkpoint"]
+    (settings.kept_folder / checkpoint / PARAMETERS).unlink()
+    train("1")
+    with running(settings) as service:
+        assert service.ready() == (503, OTHER.reason)
+        assert service.http.post("/insert").status_code == 200
+        assert service.ready()[0] == 200

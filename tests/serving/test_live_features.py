@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,3 +91,17 @@ def test_vectors_and_features_in_one_call(shop):
     assert answer.json()["upserted"] == 3
     found = shop.service.current.retriever.vectors([NEW + 2, 30])
     np.testing.assert_allclose(found, [vector, before[0]], atol=1e-6)
+
+
+def test_values_are_those_that_the_model_knew(trained, tmp_path):
+    """The data may be prepared anew, with other codes, before the next insert."""
+    data = tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    own = SimpleNamespace(data=data, checkpoints=trained.checkpoints)
+    options = untrained(own, tmp_path, "hyper_parameters.item_features=True")
+    with running(settings_of(own, tmp_path, *options)) as service:
+        assert service.http.post("/insert").status_code == 200
+        before = put(service, NEW, category=category_of(service, 7))
+        (data / "item_feature_values.csv").write_text("column,value,code\n", encoding="utf-8")
+        after = put(service, NEW, category=category_of(service, 7))
+        np.testing.assert_array_equal(after, before)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from running_service import running
 
@@ -84,6 +86,16 @@ def test_without_keys_only_this_machine_writes(service, headers):
     """Not what came by a proxy, not a page of another site, not a name that was pointed here."""
     for method, path in WRITING:
         assert service.http.request(method, path, headers=headers).status_code in (400, 401)
+    assert service.http.get("/count").json() == {"count": 300}
+
+
+def test_without_keys_nobody_writes_while_others_can_reach_the_service(service):
+    """A proxy on this machine that says nothing of itself looks like this machine."""
+    with socket.create_server(("0.0.0.0", 0)):
+        for method, path in WRITING:
+            answer = service.http.request(method, path)
+            assert answer.status_code == 401
+            assert "while it listens on loopback alone" in answer.json()["detail"]
     assert service.http.get("/count").json() == {"count": 300}
 
 

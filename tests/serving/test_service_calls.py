@@ -12,7 +12,9 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.serving.histories import popular_items
+from paddlerec_milvus.serving.catalogue import Catalogue
+from paddlerec_milvus.serving.histories import asked_by, popular_items
+from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.zoo import ModelFolder
 
 ITEMS = 300
@@ -106,6 +108,14 @@ def test_users_without_a_known_item_get_popular_ones(service):
 )
 def test_popular_items_are_the_first_that_may_come(top_k, exclude, items, expected):
     assert popular_items(top_k, exclude, items) == expected
+
+
+def test_what_all_users_exclude_is_held_once():
+    request = CandidatesRequest(hist_item=[[1, 2], [3]], exclude=[2, 9])
+    first, second = asked_by(request, 20, Catalogue(ITEMS)).exclude
+    assert (set(first), len(first), set(second)) == ({1, 2, 9}, 3, {2, 3, 9})
+    assert first & {1, 3, 9} == {1, 9}
+    assert first._always is second._always
 
 
 def test_titles_come_beside_the_ids_when_asked_for(service, trained):

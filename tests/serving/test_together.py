@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from running_service import running
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving import together
 from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.histories import asked_by
 from paddlerec_milvus.serving.lists import find
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.together import MOST_USERS
+from paddlerec_milvus.serving.together import MOST_USERS, Answered, Together
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
 
@@ -58,10 +61,10 @@ def test_many_small_requests_become_few_searches(make_settings, searches):
                 threading.Event().wait(0.01)
             threading.Event().wait(0.5)  # all have come by now
             release.set()
-            together = [each.result(20) for each in found]
+            found_together = [each.result(20) for each in found]
     assert len(made) < len(HISTORIES) / 2
     assert sum(made) == 4 * len(HISTORIES)
-    for history, given, own in zip(HISTORIES, together, alone, strict=True):
+    for history, given, own in zip(HISTORIES, found_together, alone, strict=True):
         assert given == own[: len(given)]
         assert len(given) == (9 if history[0] % 2 else 7)
 
@@ -85,6 +88,30 @@ def test_a_large_request_leaves_room_for_small_ones(make_settings, searches):
             release.set()
             assert len(small.result(20)["candidates"]) == 1
             assert [len(each.result(20)["candidates"]) for each in found] == [len(large)] * 2
+
+
+def test_large_requests_go_one_after_the_other(monkeypatch):
+    """Those of one moment, too, and those that waited together."""
+    under_way, most = [], []
+
+    def answers(requests):
+        under_way.append(requests)
+        most.append(len(under_way))
+        threading.Event().wait(0.02)
+        under_way.remove(requests)
+        return [Answered(b"", (), {})] * len(requests)
+
+    monkeypatch.setattr(together, "_answers", answers)
+    request = CandidatesRequest(hist_item=[[1]] * (MOST_USERS + 1))
+    asked, generation = asked_by(request, 20, Catalogue(9)), SimpleNamespace(version=1)
+
+    async def ask(pool):
+        asking = Together(pool, 2)
+        await asyncio.gather(*[asking.answer(generation, asked, asked.rows) for _ in range(5)])
+
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.run(ask(pool))
+    assert most == [1] * 5
 
 
 @pytest.mark.parametrize("heavy", [{"top_k": 1_000}, {"exclude": list(range(1, 9_001))}])
