@@ -320,7 +320,7 @@ def candidates_for(items: int, graphs: bool = True) -> list[Index]:
     IVF_FLAT and FLAT do in any case.
     """
     if items > SMALL and graphs:
-        return [Hnsw(M=16), Hnsw(M=48)]
+        return [Hnsw(M=16), Hnsw(M=32)]
     nlist = min(int(4 * math.sqrt(items)), most_cells(items))
     return [Flat(), Hnsw(), IvfFlat(nlist=nlist, nprobe=1)]
 

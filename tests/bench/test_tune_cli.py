@@ -73,7 +73,7 @@ def test_a_lean_graph_that_does_is_all_that_is_built(tune, server, tmp_path, cap
     assert tune(*asked) == 0
     told = json.loads(file.read_text())
     assert [each["index"] for each in told["settings"]] == ["HNSW M 16, efConstruction 200, ef 10"]
-    assert "HNSW M 48, efConstruction 200: not built: M 16 meets the target" in told["failed"][0]
+    assert "HNSW M 32, efConstruction 200: not built: M 16 meets the target" in told["failed"][0]
 
 
 def test_a_list_longer_than_the_catalogue_is_said_before_anything_is_built(

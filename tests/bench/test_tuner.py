@@ -131,11 +131,11 @@ def test_where_graphs_break_large_catalogues_try_what_needs_none():
 
 def test_a_dense_graph_is_left_out_where_a_lean_one_has_nothing_to_save():
     near, far = Setting(Hnsw(M=16, ef=75), 1.0, {}), Setting(Hnsw(M=16, ef=76), 1.0, {})
-    assert "M 16 meets the target with ef 75" in needless(Hnsw(M=48), [far, near], 50)
-    assert needless(Hnsw(M=48), [far], 50) == ""
+    assert "M 16 meets the target with ef 75" in needless(Hnsw(M=32), [far, near], 50)
+    assert needless(Hnsw(M=32), [far], 50) == ""
     assert needless(Hnsw(M=16), [near], 50) == ""
     assert needless(IvfFlat(), [near], 50) == ""
-    assert needless(Hnsw(M=48), [Setting(Flat(), 1.0, {})], 50) == ""
+    assert needless(Hnsw(M=32), [Setting(Flat(), 1.0, {})], 50) == ""
 
 
 class Played:
