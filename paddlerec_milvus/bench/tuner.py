@@ -314,7 +314,7 @@ def candidates_for(items: int, graphs: bool = True) -> list[Index]:
     """What is worth a build for so many items; ``graphs``: whether these work (see the probe).
 
     In a large catalogue that is a lean graph and a dense one, which needs a smaller ``ef`` for the
-    same index_recall; built with efConstruction 150 it was a sixth slower at 0.99. IVF_FLAT, less
+    same index_recall; M 48 was hardly faster than M 32 and takes longer to build. IVF_FLAT, less
     than half as fast at 0.98, was never the fastest that met a target from 0.9 on
     (benchmarks/results). Where lengths break the graphs, one with a large ``ef`` may still do, and
     IVF_FLAT and FLAT do in any case.
