@@ -156,24 +156,28 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
 def test_a_rollback_in_the_middle_of_a_look_is_followed_whole(growing, monkeypatch):
     """Another process rolls back after the look has seen what serves."""
     settings, train = growing
-    with running(settings) as service:
+    with running(settings.model_copy(update={"check_seconds": 60.0})) as service:
         service.http.post("/insert")
         old = lists(service)
         train("1")
         service.http.post("/insert")
-        assert lists(service) != old
-    serving, switched = Store.serving, []
+        service.http.post("/rollback")
+        other = Store(settings.model, 10)
+        other.roll_back(lambda mark: True)
+        serving, seen = Store.serving, []
 
-    def then_switched(store):
-        found = serving(store)
-        if not switched:
-            switched.append(store.roll_back(lambda mark: True))
-        return found
+        def then_switched(store):
+            seen.append(serving(store))
+            if len(seen) == 1:
+                other.roll_back(lambda mark: True)
+            return seen[-1]
 
-    monkeypatch.setattr(Store, "serving", then_switched)
-    with running(settings.model_copy(update={"check_seconds": 60.0})) as service:
+        monkeypatch.setattr(Store, "serving", then_switched)
+        service.service.look()
+        assert seen[0].number == 2
         assert lists(service) == old
         assert version(service) == 1
+        other.disconnect()
 
 
 def test_the_old_model_answers_while_the_new_one_is_loaded(growing, monkeypatch):
