@@ -119,7 +119,7 @@ def test_ladders():
     assert [each.ef for each in ladder_of(Hnsw(), 50) if isinstance(each, Hnsw)][:3] == [50, 54, 59]
     assert ladder_of(IvfFlat(nlist=64), 50)[-1].is_exact
     assert ladder_of(Flat(), 50) == [Flat()]
-    assert [each.build_params()["M"] for each in candidates_for(400_000)] == [16, 48]
+    assert [each.build_params()["M"] for each in candidates_for(400_000)] == [16, 32]
     assert ladder_of(Hnsw(), 16_384)[-1].search_params(16_384) == {"ef": 32_768}  # Milvus' limit
     assert candidates_for(100) == [Flat(), Hnsw(), IvfFlat(nlist=2, nprobe=1)]
 
