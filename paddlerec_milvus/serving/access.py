@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import psutil
-from fastapi import HTTPException, Request, Security
+from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from paddlerec_milvus.serving.keys import Keys, Role
@@ -33,7 +33,7 @@ def needs(role: Role) -> Callable[[Request, Bearer, Header], Awaitable[None]]:
             _check_role(keys.role_of(given.encode("latin-1", "replace")), role)
         elif keys.entries:
             raise _unknown("this call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY")
-        elif role > Role.READ and not (is_local(request) and listens_locally()):
+        elif role > Role.READ and not (is_local(request) and _is_private(request.app)):
             raise _unknown(
                 "this call needs a key, and the service has none: then only its own machine may "
                 "write, and only while it listens on loopback alone. Start it with "
@@ -75,13 +75,18 @@ def is_local(request: Request) -> bool:
     return same_site and (name == "localhost" or _is_loopback(name))
 
 
-def listens_locally() -> bool:
-    """Whether this process takes connections of its own machine alone."""
-    return all(
-        _is_loopback(each.laddr.ip)
-        for each in psutil.Process().net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN
-    )
+def _is_private(app: FastAPI) -> bool:
+    """Whether this process listened on loopback alone when that was first asked for ``app``.
+
+    Servers bind their addresses before the first request; to look takes longer than a call.
+    """
+    if not hasattr(app.state, "private"):
+        app.state.private = all(
+            _is_loopback(each.laddr.ip)
+            for each in psutil.Process().net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN
+        )
+    return bool(app.state.private)
 
 
 def _is_loopback(host: str) -> bool:
