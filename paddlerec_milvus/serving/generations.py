@@ -148,13 +148,11 @@ class Generations:
             version = self.store.serving()
             if version is None:
                 return self._without(ABSENT)
-            if self._generation is None or self._generation.version != version:
-                retriever, version = self.store.pinned()  # by now it may be another one
+            while self._generation is None or self._generation.version != version:
                 model = self._model_of(version.checkpoint)
                 if model is None:
-                    retriever.close()
                     return self._without(OTHER, f"checkpoint {version.checkpoint or 'unknown'}")
-                self._follow(model, retriever, version)
+                version = self._follow(model, version)
             self._prove()
         except ForeignError:
             return self._without(FOREIGN)
@@ -169,8 +167,12 @@ class Generations:
         self._retire()
         return state, more
 
-    def _follow(self, model: Model, retriever: MilvusRetriever, version: Version) -> None:
-        """Let ``model`` answer by ``version``, which ``retriever`` is on."""
+    def _follow(self, model: Model, version: Version) -> Version:
+        """Let ``model`` answer by ``version`` if that still serves; returns what does."""
+        retriever, now = self.store.pinned()
+        if now != version:
+            retriever.close()
+            return now
         if retriever.dimension != model.tower.dimension:
             retriever.close()
             raise RefusedError(
@@ -184,6 +186,7 @@ class Generations:
         logger.info("%s serves, checkpoint %s", version.name, version.checkpoint)
         self._forget()
         _settle_memory()
+        return version
 
     def _prove(self) -> None:
         if self._generation is not None:
