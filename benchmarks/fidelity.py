@@ -25,10 +25,10 @@ import numpy as np
 from pymilvus import MilvusClient
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.clients import Load, calls_of, run_load
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.quality import exact_of, quality_of
-from paddlerec_milvus.bench.sweep import load_workload, read_sweep
+from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
+from paddlerec_milvus.bench.index_quality import exact_of, quality_of
+from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run
 from paddlerec_milvus.errors import SettingsError

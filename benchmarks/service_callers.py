@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from paddlerec_milvus.bench.clients import START_SECONDS, Load, Outcome, joined, run_load
+from paddlerec_milvus.bench.client_pool import START_SECONDS, Load, Outcome, joined, run_load
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from paddlerec_milvus.bench.memory import MIB
+from paddlerec_milvus.bench.memory_estimate import MIB
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.server_files import free_ports
 

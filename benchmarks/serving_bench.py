@@ -21,7 +21,7 @@ import numpy as np
 from service_callers import ByPymilvus, ByService, Callers, Way, post
 from service_process import ServiceProcess
 
-from paddlerec_milvus.bench.clients import Load, Outcome, calls_of
+from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, settings_for
 from paddlerec_milvus.config import Settings

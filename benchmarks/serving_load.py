@@ -24,7 +24,7 @@ from service_callers import Callers, Wire
 from serving_bench import Bench, bench_parser, provenance, say, served
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.clients import Load, Outcome, joined, run_load
+from paddlerec_milvus.bench.client_pool import Load, Outcome, joined, run_load
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import write_json
 

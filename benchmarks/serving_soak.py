@@ -23,7 +23,7 @@ from service_callers import Callers
 from serving_bench import Bench, bench_parser, provenance, say, served
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.clients import Outcome, joined
+from paddlerec_milvus.bench.client_pool import Outcome, joined
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import write_json
 

@@ -9,7 +9,7 @@ import pytest
 
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.evaluation.evaluator import Evaluation
-from paddlerec_milvus.evaluation.users import Search, Stopwatch, candidates_of
+from paddlerec_milvus.evaluation.predict import Search, Stopwatch, candidates_of
 
 TOP_N = 50
 ROUNDS = 5

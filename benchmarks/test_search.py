@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.floor import FloorIndex, engines
+from paddlerec_milvus.bench.library_baseline import FloorIndex, engines
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours

@@ -10,7 +10,7 @@ import pytest
 
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.evaluation.users import read_users
+from paddlerec_milvus.evaluation.predict import read_users
 from paddlerec_milvus.zoo import ModelFolder
 
 

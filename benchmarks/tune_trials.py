@@ -30,13 +30,13 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.loads import clients_for
-from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
-from paddlerec_milvus.bench.report.words import setting
-from paddlerec_milvus.bench.rows import read_rows
-from paddlerec_milvus.bench.sweep import load_workload, read_sweep
+from paddlerec_milvus.bench.report.format import setting
+from paddlerec_milvus.bench.results_file import read_rows
+from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
 from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner, candidates_for, race
 from paddlerec_milvus.command import run

@@ -86,7 +86,7 @@ def lists_of(
 ) -> dict[str, np.ndarray]:
     """Candidates [U, TOP_N] of each split by exact search with all interests."""
     from paddlerec_milvus.encoder import Encoder
-    from paddlerec_milvus.evaluation.users import Queries, Search, Stopwatch, candidates_of
+    from paddlerec_milvus.evaluation.predict import Queries, Search, Stopwatch, candidates_of
     from paddlerec_milvus.zoo import ModelFolder
 
     encoder = Encoder(settings, ModelFolder(settings.model_dir))

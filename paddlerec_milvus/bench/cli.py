@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
-from paddlerec_milvus.bench.memory import estimate_mib
+from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.report import compare, write_report
-from paddlerec_milvus.bench.report.words import setting
-from paddlerec_milvus.bench.rows import Rows, read_rows
-from paddlerec_milvus.bench.runner import Run
+from paddlerec_milvus.bench.report.format import setting
+from paddlerec_milvus.bench.results_file import Rows, read_rows
 from paddlerec_milvus.bench.studies import run_studies
 from paddlerec_milvus.bench.study_checks import check_studies, check_studies_fit
-from paddlerec_milvus.bench.sweep import Sweep, builds_of, check_fits, load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_config import (
+    Sweep,
+    builds_of,
+    check_fits,
+    load_workload,
+    read_sweep,
+)
+from paddlerec_milvus.bench.sweep_runner import Run
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from paddlerec_milvus.bench.clients import Clients, Load, Outcome, Target, calls_of, run_load
+from paddlerec_milvus.bench.client_pool import Clients, Load, Outcome, Target, calls_of, run_load
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever

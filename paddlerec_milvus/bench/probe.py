@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.quality import exact_of, quality_of
+from paddlerec_milvus.bench.index_quality import exact_of, quality_of
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.workload import Workload, norm_skew
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.exact import ExactRetriever

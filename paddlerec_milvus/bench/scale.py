@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from paddlerec_milvus.bench.build import built
-from paddlerec_milvus.bench.clients import Load
+from paddlerec_milvus.bench.client_pool import Load
+from paddlerec_milvus.bench.index_quality import exact_of, quality_of
 from paddlerec_milvus.bench.loads import OneClient
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.quality import exact_of, quality_of
-from paddlerec_milvus.bench.runner import Found, Run
-from paddlerec_milvus.bench.sweep import SyntheticData
+from paddlerec_milvus.bench.measure_build import built
+from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.sweep_config import SyntheticData
+from paddlerec_milvus.bench.sweep_runner import Found, Run
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Index
 

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from paddlerec_milvus.bench.clients import Load, Target, calls_of, run_load
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.quality import exact_of, quality_of
-from paddlerec_milvus.bench.runner import Found, Run
+from paddlerec_milvus.bench.client_pool import Load, Target, calls_of, run_load
+from paddlerec_milvus.bench.index_quality import exact_of, quality_of
 from paddlerec_milvus.bench.scale import scale_rows
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.study_checks import study_index
-from paddlerec_milvus.bench.sweep import Sweep
+from paddlerec_milvus.bench.sweep_config import Sweep
+from paddlerec_milvus.bench.sweep_runner import Found, Run
 from paddlerec_milvus.bench.workload import Workload
-from paddlerec_milvus.bench.writer import Writer
+from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.evaluation.statistics import spread

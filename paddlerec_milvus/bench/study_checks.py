@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from paddlerec_milvus.bench.sweep import Studies, Sweep, check_reaches
+from paddlerec_milvus.bench.sweep_config import Studies, Sweep, check_reaches
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings

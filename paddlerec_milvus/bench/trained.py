@@ -13,7 +13,7 @@ from paddlerec_milvus.checkpoint import BEST, best_epoch
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.evaluation.users import Queries, read_users
+from paddlerec_milvus.evaluation.predict import Queries, read_users
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.zoo import ModelFolder
 

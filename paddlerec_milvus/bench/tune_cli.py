@@ -16,12 +16,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.clients import Clients, Load, Outcome, Target
+from paddlerec_milvus.bench.client_pool import Clients, Load, Outcome, Target
 from paddlerec_milvus.bench.loads import clients_for, searching
-from paddlerec_milvus.bench.memory import estimate_mib
-from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.report import words
+from paddlerec_milvus.bench.report import format as words
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.tuner import (
     Advice,
     Goal,

@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.bench.clients import Load, Outcome
+from paddlerec_milvus.bench.client_pool import Load, Outcome
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.loads import Loads
-from paddlerec_milvus.bench.memory import estimate_mib
-from paddlerec_milvus.bench.quality import Exact, exact_of, found_by_user
-from paddlerec_milvus.bench.report import words
+from paddlerec_milvus.bench.memory_estimate import estimate_mib
+from paddlerec_milvus.bench.report import format as words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.statistics import spread, standard_error

@@ -11,7 +11,7 @@ import numpy as np
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.data.prepared import ITEMS, read_categories
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.evaluation.lists import Catalogue, IntArray, popularity_ranks
+from paddlerec_milvus.evaluation.beyond_accuracy import Catalogue, IntArray, popularity_ranks
 
 logger = logging.getLogger(__name__)
 

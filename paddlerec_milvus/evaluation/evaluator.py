@@ -22,18 +22,18 @@ from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular
+from paddlerec_milvus.evaluation.beyond_accuracy import Catalogue, list_report, of_lists, of_truths
 from paddlerec_milvus.evaluation.catalogue import catalogue_of
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
-from paddlerec_milvus.evaluation.lists import Catalogue, list_report, of_lists, of_truths
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
-from paddlerec_milvus.evaluation.statistics import spread
-from paddlerec_milvus.evaluation.users import (
+from paddlerec_milvus.evaluation.predict import (
     Queries,
     Search,
     Stopwatch,
     candidates_of,
     read_users,
 )
+from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever

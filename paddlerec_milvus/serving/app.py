@@ -15,12 +15,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from paddlerec_milvus import __version__
 from paddlerec_milvus.errors import RefusedError, RetrievalError, UserError
-from paddlerec_milvus.serving import live, page
-from paddlerec_milvus.serving.access import needs
+from paddlerec_milvus.serving.auth import needs
+from paddlerec_milvus.serving.item_index import BusyError, without_secrets
 from paddlerec_milvus.serving.keys import Role
 from paddlerec_milvus.serving.metrics import Metrics
-from paddlerec_milvus.serving.observed import Observed
-from paddlerec_milvus.serving.reading import InvalidRequestError, body_of
+from paddlerec_milvus.serving.observability import Observed
+from paddlerec_milvus.serving.recommender import Service
+from paddlerec_milvus.serving.routers import page
+from paddlerec_milvus.serving.routers import users as live
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
@@ -31,9 +33,8 @@ from paddlerec_milvus.serving.schemas import (
     RollbackAnswer,
     request_body,
 )
-from paddlerec_milvus.serving.service import Service
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import BusyError, without_secrets
+from paddlerec_milvus.serving.validation import InvalidRequestError, body_of
 
 DESCRIPTION = "Candidates for users from a trained model and the item vectors that lie in Milvus."
 

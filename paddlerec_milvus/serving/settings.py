@@ -16,8 +16,8 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
-from paddlerec_milvus.serving.kept import Found
 from paddlerec_milvus.serving.keys import Keys
+from paddlerec_milvus.serving.model_registry import Found
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

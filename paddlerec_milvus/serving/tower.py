@@ -17,7 +17,7 @@ from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.serving.kept import Found
+from paddlerec_milvus.serving.model_registry import Found
 from paddlerec_milvus.zoo import ModelFolder
 
 SAMPLED = 64  # users of one click, whose interests try an index out

@@ -11,7 +11,7 @@ import paddle
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.evaluation.metrics import in_a_line, relevance
-from paddlerec_milvus.evaluation.users import (
+from paddlerec_milvus.evaluation.predict import (
     Queries,
     Search,
     Stopwatch,

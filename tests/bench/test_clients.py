@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.clients import (
+from paddlerec_milvus.bench.client_pool import (
     GIVE_UP,
     Clients,
     Load,
@@ -20,9 +20,9 @@ from paddlerec_milvus.bench.clients import (
     run_load,
     starts,
 )
-from paddlerec_milvus.bench.points import Points, no_op_ms
-from paddlerec_milvus.bench.quality import exact_of, quality_of
-from paddlerec_milvus.bench.sweep import Measure
+from paddlerec_milvus.bench.index_quality import exact_of, quality_of
+from paddlerec_milvus.bench.measure_search import Points, no_op_ms
+from paddlerec_milvus.bench.sweep_config import Measure
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench import floor
-from paddlerec_milvus.bench.floor import FloorIndex, engines, supported
+from paddlerec_milvus.bench import library_baseline as floor
+from paddlerec_milvus.bench.library_baseline import FloorIndex, engines, supported
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError, SettingsError, UserError

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.memory import MIB, ROW_BYTES, estimate_mib
+from paddlerec_milvus.bench.memory_estimate import MIB, ROW_BYTES, estimate_mib
 from paddlerec_milvus.retrieval.indexes import (
     SQ_BITS,
     TYPES,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.probe import probe
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.workload import Workload
 

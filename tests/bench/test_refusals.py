@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from paddlerec_milvus.bench.clients import Target
-from paddlerec_milvus.bench.refusals import check_search_refused
-from paddlerec_milvus.bench.rows import Rows, read_rows
-from paddlerec_milvus.bench.runner import Run
-from paddlerec_milvus.bench.sweep import load_workload, read_sweep
+from paddlerec_milvus.bench.client_pool import Target
+from paddlerec_milvus.bench.results_file import Rows, read_rows
+from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_runner import Run
 from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.unsupported import check_search_refused
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import (

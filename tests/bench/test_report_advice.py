@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, point
 
-from paddlerec_milvus.bench.points import warnings_of
+from paddlerec_milvus.bench.measure_search import warnings_of
 from paddlerec_milvus.bench.report.advice import advise, best_of_each_type
-from paddlerec_milvus.bench.report.remarks import by_name, remarks, sentences
-from paddlerec_milvus.bench.report.view import view_of
+from paddlerec_milvus.bench.report.results import view_of
+from paddlerec_milvus.bench.report.warnings import by_name, remarks, sentences
 
 
 def advice_of(rows: list[Row]) -> str:

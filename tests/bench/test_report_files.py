@@ -26,10 +26,10 @@ from rows_for_report import (
 
 from paddlerec_milvus.bench.report import write_report
 from paddlerec_milvus.bench.report.advice import advise
-from paddlerec_milvus.bench.report.style import looks, pareto
-from paddlerec_milvus.bench.report.text import as_markdown, report_of
-from paddlerec_milvus.bench.report.view import view_of
-from paddlerec_milvus.bench.report.words import fraction, per_cent, rounded
+from paddlerec_milvus.bench.report.document import as_markdown, report_of
+from paddlerec_milvus.bench.report.format import fraction, per_cent, rounded
+from paddlerec_milvus.bench.report.plot_style import looks, pareto
+from paddlerec_milvus.bench.report.results import view_of
 from paddlerec_milvus.errors import UserError
 
 pytest.importorskip("plotly")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from paddlerec_milvus.bench.rows import FILE, ResultsError, Rows, key_of, read_rows
+from paddlerec_milvus.bench.results_file import FILE, ResultsError, Rows, key_of, read_rows
 
 
 def test_what_is_added_is_there_again(tmp_path):

@@ -11,12 +11,12 @@ import psutil
 import pytest
 import yaml
 
-from paddlerec_milvus.bench import places
-from paddlerec_milvus.bench.build import built
+from paddlerec_milvus.bench import servers as places
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.rows import FILE, read_rows
+from paddlerec_milvus.bench.measure_build import built
+from paddlerec_milvus.bench.results_file import FILE, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus

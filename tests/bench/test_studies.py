@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.rows import FILE, Rows, read_rows
-from paddlerec_milvus.bench.runner import Found, Run
+from paddlerec_milvus.bench.results_file import FILE, Rows, read_rows
 from paddlerec_milvus.bench.studies import Studies, _excluded, run_studies
 from paddlerec_milvus.bench.study_checks import check_studies
-from paddlerec_milvus.bench.sweep import load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_runner import Found, Run
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 

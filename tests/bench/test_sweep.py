@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.sweep import builds_of, check_fits, load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_config import builds_of, check_fits, load_workload, read_sweep
 from paddlerec_milvus.errors import SettingsError
 from tests.support import ROOT
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main as benchmark
-from paddlerec_milvus.bench.rows import read_rows
+from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.tune_cli import main as tune
 from paddlerec_milvus.evaluation.cli import main as infer
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from paddlerec_milvus.bench import tune_cli, tuner
-from paddlerec_milvus.bench.clients import Load
+from paddlerec_milvus.bench.client_pool import Load
 from paddlerec_milvus.bench.loads import clients_for
-from paddlerec_milvus.bench.places import Place
 from paddlerec_milvus.bench.probe import Probe
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever

@@ -8,9 +8,9 @@ from itertools import repeat
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.clients import Load, Outcome, Target, new_histogram
+from paddlerec_milvus.bench.client_pool import Load, Outcome, Target, new_histogram
+from paddlerec_milvus.bench.index_quality import exact_of, found_by_user
 from paddlerec_milvus.bench.loads import OneClient
-from paddlerec_milvus.bench.quality import exact_of, found_by_user
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tune_cli import in_words
 from paddlerec_milvus.bench.tuner import (

@@ -16,7 +16,7 @@ import serving_soak
 from service_callers import ByService, Callers, Wire, post, rotated
 from serving_bench import grouped
 
-from paddlerec_milvus.bench.clients import Load, Outcome, calls_of, joined, new_histogram
+from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of, joined, new_histogram
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
 

@@ -21,9 +21,9 @@ from tune_trials import (
     tried,
 )
 
-from paddlerec_milvus.bench.clients import Load, Outcome, new_histogram
-from paddlerec_milvus.bench.quality import exact_of
-from paddlerec_milvus.bench.rows import read_rows
+from paddlerec_milvus.bench.client_pool import Load, Outcome, new_histogram
+from paddlerec_milvus.bench.index_quality import exact_of
+from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours

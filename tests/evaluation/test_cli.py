@@ -13,7 +13,7 @@ from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation, spread
-from paddlerec_milvus.evaluation.users import Search, Stopwatch
+from paddlerec_milvus.evaluation.predict import Search, Stopwatch
 from paddlerec_milvus.training.cli import main as train
 
 RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from paddlerec_milvus.data.log import ClickLog
-from paddlerec_milvus.evaluation.catalogue import catalogue_of, categories_beside
-from paddlerec_milvus.evaluation.lists import (
+from paddlerec_milvus.evaluation.beyond_accuracy import (
     Catalogue,
     category_diversity,
     gini,
@@ -20,6 +19,7 @@ from paddlerec_milvus.evaluation.lists import (
     of_truths,
     popularity_ranks,
 )
+from paddlerec_milvus.evaluation.catalogue import catalogue_of, categories_beside
 
 
 def ints(*values) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from paddlerec_milvus.errors import RetrievalError, SettingsError
 from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.users import (
+from paddlerec_milvus.retrieval.user_store import (
     LARGEST_USER,
     MOST_CLICKS,
     MOST_INTERESTS,

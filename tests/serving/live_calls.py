@@ -12,7 +12,7 @@ from running_service import Running
 
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.retrieval.users import UserState, UserStore
+from paddlerec_milvus.retrieval.user_store import UserState, UserStore
 from paddlerec_milvus.zoo import ModelFolder
 
 HISTORY = [3, 7, 12]

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from paddlerec_milvus.serving.app import create_app
-from paddlerec_milvus.serving.service import Service
+from paddlerec_milvus.serving.recommender import Service
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
 
 

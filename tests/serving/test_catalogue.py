@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddlerec_milvus.serving.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 
 TITLES = {
     5: "Harry Potter and the Chamber of Secrets",

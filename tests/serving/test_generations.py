@@ -15,9 +15,9 @@ from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving import tower
-from paddlerec_milvus.serving.generations import FAILING, FAILURES, OTHER
-from paddlerec_milvus.serving.kept import PARAMETERS
-from paddlerec_milvus.serving.store import Store
+from paddlerec_milvus.serving.deployment import FAILING, FAILURES, OTHER
+from paddlerec_milvus.serving.item_index import Store
+from paddlerec_milvus.serving.model_registry import PARAMETERS
 
 HISTORIES = [[3], [7, 9], [11, 12, 13]]
 
@@ -105,7 +105,9 @@ def test_an_index_that_finds_too_little_does_not_serve(growing, monkeypatch):
         service.http.post("/insert")
         old = lists(service)
         train("1")
-        monkeypatch.setattr("paddlerec_milvus.serving.store.index_recall", lambda *_: np_share(0.4))
+        monkeypatch.setattr(
+            "paddlerec_milvus.serving.item_index.index_recall", lambda *_: np_share(0.4)
+        )
         answer = service.http.post("/insert")
         assert answer.status_code == 409
         assert "finds 0.400 of the 50 true neighbours, less than 0.5" in answer.json()["detail"]

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.serving.kept import PARAMETERS, YOUNG, Kept
+from paddlerec_milvus.serving.model_registry import PARAMETERS, YOUNG, Kept
 from paddlerec_milvus.serving.tower import Tower
 
 

@@ -14,7 +14,7 @@ from live_calls import HISTORY, click, same_but_scores, stored, untrained, wante
 from running_service import Running, running, until
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval.users import UserStore
+from paddlerec_milvus.retrieval.user_store import UserStore
 
 
 @pytest.fixture

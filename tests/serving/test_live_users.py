@@ -12,7 +12,7 @@ from live_calls import HISTORY, click, same_but_scores, stored, wanted
 from running_service import Running, running, until
 
 from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.users import UserStore
+from paddlerec_milvus.retrieval.user_store import UserStore
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_an_option_that_is_none_is_refused(service, name, value):
 
 
 def test_users_that_are_not_remembered_any_more_are_read(shop, monkeypatch):
-    monkeypatch.setattr("paddlerec_milvus.serving.users.REMEMBERED", 2)
+    monkeypatch.setattr("paddlerec_milvus.serving.user_states.REMEMBERED", 2)
     for user in range(5):
         click(shop, user, 3, 10 + user)
     for user in range(5):

@@ -13,7 +13,7 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
-from paddlerec_milvus.evaluation.users import Search, Stopwatch
+from paddlerec_milvus.evaluation.predict import Search, Stopwatch
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
 from paddlerec_milvus.training.cli import main as train
 

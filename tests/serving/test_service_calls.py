@@ -8,13 +8,13 @@ import gc
 import numpy as np
 import pytest
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.serving.catalogue import Catalogue
-from paddlerec_milvus.serving.histories import asked_by, popular_items
 from paddlerec_milvus.serving.schemas import CandidatesRequest
+from paddlerec_milvus.serving.user_batch import asked_by, popular_items
 from paddlerec_milvus.zoo import ModelFolder
 
 ITEMS = 300

@@ -14,7 +14,7 @@ import pytest
 from running_service import Running, running
 
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.lists import category_filter
+from paddlerec_milvus.serving.candidates import category_filter
 
 HISTORIES = [[43, 23, 65], [275, 56], [7, 8, 9, 10, 11], [120]]
 USERS = len(HISTORIES)

@@ -16,9 +16,9 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.generations import OTHER, UNUSABLE
+from paddlerec_milvus.serving.deployment import OTHER, UNUSABLE
+from paddlerec_milvus.serving.item_index import CHECKPOINT
 from paddlerec_milvus.serving.logs import JsonLines
-from paddlerec_milvus.serving.store import CHECKPOINT
 
 POPULAR = [1, 2, 4, 5]  # without the history [3]
 
@@ -211,7 +211,7 @@ def test_a_request_has_an_id_a_line_and_counts(empty, caplog):
 
 
 def test_a_failure_of_the_code_is_an_answer_with_the_id(empty, monkeypatch, caplog):
-    monkeypatch.setattr("paddlerec_milvus.serving.service.parse", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("paddlerec_milvus.serving.recommender.parse", lambda *arguments: 1 / 0)
     answer = empty.http.post("/candidates", json={}, headers={"X-Request-ID": "b-2"})
     assert answer.status_code == 500
     assert answer.json()["request_id"] == "b-2"

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from running_service import running
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving import together
-from paddlerec_milvus.serving.catalogue import Catalogue
-from paddlerec_milvus.serving.histories import asked_by
-from paddlerec_milvus.serving.lists import find
+from paddlerec_milvus.serving import batching as together
+from paddlerec_milvus.serving.batching import MOST_USERS, Answered, Together
+from paddlerec_milvus.serving.candidates import find
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.together import MOST_USERS, Answered, Together
+from paddlerec_milvus.serving.user_batch import asked_by
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
 

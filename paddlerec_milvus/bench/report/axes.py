@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from paddlerec_milvus.bench.report.advice import LARGEST_LOSS
-from paddlerec_milvus.bench.report.view import Point, View
+from paddlerec_milvus.bench.report.results import Point, View
 
 NEAREST = 1e-3  # index_recall below 1 from which on 1 itself is no longer far away
 RECALL_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)

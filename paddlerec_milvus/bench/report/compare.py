@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from paddlerec_milvus.bench.report.table import Column, Table, escaped, markdown
-from paddlerec_milvus.bench.report.view import Point, Row, View, identity, view_of
-from paddlerec_milvus.bench.report.words import fraction, per_cent, rounded, setting, whole
+from paddlerec_milvus.bench.report.format import fraction, per_cent, rounded, setting, whole
+from paddlerec_milvus.bench.report.markdown import Column, Table, escaped, markdown
+from paddlerec_milvus.bench.report.results import Point, Row, View, identity, view_of
 from paddlerec_milvus.errors import UserError
 
 LEAST = {"users/s": 0.05, "p50, ms": 0.05, "p99, ms": 0.10, "RSS, MiB": 0.05}

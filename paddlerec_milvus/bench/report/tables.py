@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from paddlerec_milvus.bench.report.advice import Advice
-from paddlerec_milvus.bench.report.remarks import Remark, by_name
-from paddlerec_milvus.bench.report.table import Column, Table
-from paddlerec_milvus.bench.report.view import RELEVANCE, STAGES, Build, Loss, Point, View
-from paddlerec_milvus.bench.report.words import fraction, per_cent, rounded, whole
+from paddlerec_milvus.bench.report.format import fraction, per_cent, rounded, whole
+from paddlerec_milvus.bench.report.markdown import Column, Table
+from paddlerec_milvus.bench.report.results import RELEVANCE, STAGES, Build, Loss, Point, View
+from paddlerec_milvus.bench.report.warnings import Remark, by_name
 
 NOT_SEEN = "not seen above noise"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from paddlerec_milvus.bench.report.advice import Advice
-from paddlerec_milvus.bench.report.page import as_html
-from paddlerec_milvus.bench.report.picture import as_png
-from paddlerec_milvus.bench.report.text import as_markdown, report_of
-from paddlerec_milvus.bench.report.view import RELEVANCE, STAGES, Point, View, view_of
+from paddlerec_milvus.bench.report.document import as_markdown, report_of
+from paddlerec_milvus.bench.report.html import as_html
+from paddlerec_milvus.bench.report.plots_png import as_png
+from paddlerec_milvus.bench.report.results import RELEVANCE, STAGES, Point, View, view_of
 from paddlerec_milvus.data.files import replacing
 
 SHOWN = ("mean", "p50", "p95", "p99", "p99_9", "max", "harness_ms")

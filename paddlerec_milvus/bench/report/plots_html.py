@@ -10,14 +10,14 @@ from html import escape
 from typing import Any, NamedTuple
 
 from paddlerec_milvus.bench.report.advice import best_of_each_type
+from paddlerec_milvus.bench.report.appendix_tables import title_of
 from paddlerec_milvus.bench.report.axes import TARGET, Axis, decades, index_recall, throughput
 from paddlerec_milvus.bench.report.axes import lost as lost_axis
 from paddlerec_milvus.bench.report.axes import p99 as p99_axis
-from paddlerec_milvus.bench.report.more_tables import title_of
-from paddlerec_milvus.bench.report.style import COLOURS, DASHES, MARKERS, looks, pareto
+from paddlerec_milvus.bench.report.format import fraction, rounded, whole
+from paddlerec_milvus.bench.report.plot_style import COLOURS, DASHES, MARKERS, looks, pareto
+from paddlerec_milvus.bench.report.results import STAGES, Point, Row, View
 from paddlerec_milvus.bench.report.tables import lost
-from paddlerec_milvus.bench.report.view import STAGES, Point, Row, View
-from paddlerec_milvus.bench.report.words import fraction, rounded, whole
 from paddlerec_milvus.errors import UserError
 
 PERCENTILES = {"p50": "50", "p95": "95", "p99": "99", "p99_9": "99.9"}

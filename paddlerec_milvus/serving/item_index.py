@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from paddlerec_milvus.config import Settings
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
@@ -19,7 +20,6 @@ from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
-from paddlerec_milvus.serving.catalogue import Catalogue
 from paddlerec_milvus.serving.tower import Tower
 
 CHECKED_K = 50

@@ -9,8 +9,8 @@ from typing import Any
 
 from paddlerec_milvus.bench.report.advice import best_of_each_type
 from paddlerec_milvus.bench.report.axes import TARGET, Axis, index_recall, lost, p99, throughput
-from paddlerec_milvus.bench.report.style import DASHES, looks, pareto
-from paddlerec_milvus.bench.report.view import Build, View
+from paddlerec_milvus.bench.report.plot_style import DASHES, looks, pareto
+from paddlerec_milvus.bench.report.results import Build, View
 
 NOTHING = "not measured"
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paddlerec_milvus.bench.report.table import Column, Table
-from paddlerec_milvus.bench.report.view import Row, View
-from paddlerec_milvus.bench.report.words import (
+from paddlerec_milvus.bench.report.format import (
     any_value,
     fraction,
     per_cent,
@@ -16,6 +14,8 @@ from paddlerec_milvus.bench.report.words import (
     setting,
     whole,
 )
+from paddlerec_milvus.bench.report.markdown import Column, Table
+from paddlerec_milvus.bench.report.results import Row, View
 
 STUDIES = {
     "exclusion": "Lists without items already seen",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from paddlerec_milvus.bench.report.view import Point
+from paddlerec_milvus.bench.report.results import Point
 
 
 class Look(NamedTuple):

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from paddlerec_milvus.bench import floor
-from paddlerec_milvus.bench.build import built
-from paddlerec_milvus.bench.clients import Clients, Load, calls_of, run_load
+from paddlerec_milvus.bench import library_baseline as floor
+from paddlerec_milvus.bench.client_pool import Clients, Load, calls_of, run_load
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_of
 from paddlerec_milvus.bench.loads import clients_for, searching
-from paddlerec_milvus.bench.places import Place
-from paddlerec_milvus.bench.points import Points, warnings_of
-from paddlerec_milvus.bench.quality import Exact, exact_of, quality_of
-from paddlerec_milvus.bench.refusals import check_build_refused, check_search_refused
-from paddlerec_milvus.bench.report.words import setting
-from paddlerec_milvus.bench.rows import ResultsError, Rows, key_of
-from paddlerec_milvus.bench.sweep import Build, Sweep, builds_of
+from paddlerec_milvus.bench.measure_build import built
+from paddlerec_milvus.bench.measure_search import Points, warnings_of
+from paddlerec_milvus.bench.report.format import setting
+from paddlerec_milvus.bench.results_file import ResultsError, Rows, key_of
+from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.sweep_config import Build, Sweep, builds_of
+from paddlerec_milvus.bench.unsupported import check_build_refused, check_search_refused
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.report import machine, versions

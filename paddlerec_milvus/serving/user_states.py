@@ -20,11 +20,11 @@ import numpy as np
 
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import IntArray
-from paddlerec_milvus.retrieval.users import MOST_CLICKS, UserState, UserStore
-from paddlerec_milvus.serving.generations import Model
+from paddlerec_milvus.retrieval.user_store import MOST_CLICKS, UserState, UserStore
+from paddlerec_milvus.serving.async_user_store import StoredUsers
+from paddlerec_milvus.serving.deployment import Model
+from paddlerec_milvus.serving.item_index import without_secrets
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import without_secrets
-from paddlerec_milvus.serving.stored_users import StoredUsers
 
 logger = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ import threading
 import time
 from typing import NamedTuple
 
+from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.catalogue import Catalogue, read_catalogue
-from paddlerec_milvus.serving.kept import Found, Kept
-from paddlerec_milvus.serving.live_features import FeatureValues, read_feature_values
+from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
+from paddlerec_milvus.serving.item_index import Store, Version, without_secrets
 from paddlerec_milvus.serving.metrics import Metrics
+from paddlerec_milvus.serving.model_registry import Found, Kept
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import Store, Version, without_secrets
 from paddlerec_milvus.serving.tower import Tower
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from paddlerec_milvus.bench.clients import Target
-from paddlerec_milvus.bench.memory import MIB
+from paddlerec_milvus.bench.client_pool import Target
+from paddlerec_milvus.bench.memory_estimate import MIB
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat, Index
 from paddlerec_milvus.retrieval.server import LocalMilvus

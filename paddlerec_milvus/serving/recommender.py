@@ -13,19 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.serving.catalogue import Catalogue
-from paddlerec_milvus.serving.generations import AWAY, Generation, Generations, Model
-from paddlerec_milvus.serving.histories import Asked, asked_by
-from paddlerec_milvus.serving.lists import answer
+from paddlerec_milvus.serving.batching import Answered, Together, load_of, too_much
+from paddlerec_milvus.serving.candidates import answer
+from paddlerec_milvus.serving.deployment import AWAY, Generation, Generations, Model
+from paddlerec_milvus.serving.item_index import without_secrets
 from paddlerec_milvus.serving.metrics import Metrics
-from paddlerec_milvus.serving.reading import parse
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.store import without_secrets
-from paddlerec_milvus.serving.together import Answered, Together, load_of, too_much
-from paddlerec_milvus.serving.users import Users
+from paddlerec_milvus.serving.user_batch import Asked, asked_by
+from paddlerec_milvus.serving.user_states import Users
+from paddlerec_milvus.serving.validation import parse
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval.users import UserState, UserStore
+from paddlerec_milvus.retrieval.user_store import UserState, UserStore
 from paddlerec_milvus.serving.settings import ServiceSettings
 
 T = TypeVar("T")

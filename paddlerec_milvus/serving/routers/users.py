@@ -18,9 +18,9 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 
 from paddlerec_milvus.errors import DataError, ModelError, RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.retrieval.users import LARGEST_USER
-from paddlerec_milvus.serving.access import needs
-from paddlerec_milvus.serving.generations import Generation
+from paddlerec_milvus.retrieval.user_store import LARGEST_USER
+from paddlerec_milvus.serving.auth import needs
+from paddlerec_milvus.serving.deployment import Generation
 from paddlerec_milvus.serving.keys import Role
 from paddlerec_milvus.serving.live_schemas import (
     LARGEST_ITEM,
@@ -29,7 +29,7 @@ from paddlerec_milvus.serving.live_schemas import (
     ItemsRequest,
     UserCandidatesQuery,
 )
-from paddlerec_milvus.serving.reading import InvalidRequestError, problem, read
+from paddlerec_milvus.serving.recommender import Service
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
@@ -39,7 +39,7 @@ from paddlerec_milvus.serving.schemas import (
     UserDeleteAnswer,
     request_body,
 )
-from paddlerec_milvus.serving.service import Service
+from paddlerec_milvus.serving.validation import InvalidRequestError, problem, read
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.retrieval.base import IntArray
-from paddlerec_milvus.serving.catalogue import Catalogue
-from paddlerec_milvus.serving.reading import InvalidRequestError, problem
 from paddlerec_milvus.serving.schemas import CandidatesRequest
+from paddlerec_milvus.serving.validation import InvalidRequestError, problem
 
 
 class Asked(NamedTuple):

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paddlerec_milvus.bench.report.advice import Advice, advise
-from paddlerec_milvus.bench.report.more_tables import (
+from paddlerec_milvus.bench.report.appendix_tables import (
     floor_table,
     open_loop_table,
     origin_table,
     refused_table,
     study_tables,
 )
-from paddlerec_milvus.bench.report.remarks import Remark, remarks, sentences
-from paddlerec_milvus.bench.report.table import Table, escaped, markdown
+from paddlerec_milvus.bench.report.format import whole
+from paddlerec_milvus.bench.report.markdown import Table, escaped, markdown
+from paddlerec_milvus.bench.report.results import Row, View
 from paddlerec_milvus.bench.report.tables import (
     batches_table,
     builds_table,
@@ -23,8 +24,7 @@ from paddlerec_milvus.bench.report.tables import (
     main_table,
     throughput_table,
 )
-from paddlerec_milvus.bench.report.view import Row, View
-from paddlerec_milvus.bench.report.words import whole
+from paddlerec_milvus.bench.report.warnings import Remark, remarks, sentences
 
 DEFINITIONS = {
     "request": "One user: one search call with all of the user's interest vectors. Latency and "

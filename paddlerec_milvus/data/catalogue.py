@@ -11,12 +11,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paddlerec_milvus.data.prepared import ITEMS, read_categories, read_titles
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.retrieval.base import IntArray
 
 logger = logging.getLogger(__name__)
+
+IntArray = NDArray[np.int64]
 
 NO_CATEGORY = -1
 _ACCENTS = re.compile("[\u0300-\u036f]")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from paddlerec_milvus.bench.report.words import setting
+from paddlerec_milvus.bench.report.format import setting
 from paddlerec_milvus.errors import UserError
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.bench.clients import (
+from paddlerec_milvus.bench.client_pool import (
     GIVE_UP,
     LONGEST_SECONDS,
     ROUNDING,
@@ -19,9 +19,9 @@ from paddlerec_milvus.bench.clients import (
     calls_of,
     run_load,
 )
+from paddlerec_milvus.bench.index_quality import Exact, quality_of
 from paddlerec_milvus.bench.loads import Loads
-from paddlerec_milvus.bench.quality import Exact, quality_of
-from paddlerec_milvus.bench.sweep import Measure
+from paddlerec_milvus.bench.sweep_config import Measure
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray

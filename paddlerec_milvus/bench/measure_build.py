@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from paddlerec_milvus.bench.clients import Target
-from paddlerec_milvus.bench.memory import MIB, estimate_mib
-from paddlerec_milvus.bench.places import Place
+from paddlerec_milvus.bench.client_pool import Target
+from paddlerec_milvus.bench.memory_estimate import MIB, estimate_mib
+from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, most_cells
 from paddlerec_milvus.retrieval.milvus import Segment

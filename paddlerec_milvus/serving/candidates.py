@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import (
     LARGEST_K,
@@ -18,9 +19,8 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.candidates import find_users
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.serving.catalogue import Catalogue
-from paddlerec_milvus.serving.histories import Asked, popular_items
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
+from paddlerec_milvus.serving.user_batch import Asked, popular_items
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from paddlerec_milvus.bench.report.charts import Chart, charts, plotly
-from paddlerec_milvus.bench.report.table import Column, Table
-from paddlerec_milvus.bench.report.text import DEFINITIONS, Report
-from paddlerec_milvus.bench.report.view import View
+from paddlerec_milvus.bench.report.document import DEFINITIONS, Report
+from paddlerec_milvus.bench.report.markdown import Column, Table
+from paddlerec_milvus.bench.report.plots_html import Chart, charts, plotly
+from paddlerec_milvus.bench.report.results import View
 
 LONG = 16  # characters of a cell that may break
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.report.view import Point, View
-from paddlerec_milvus.bench.report.words import fraction, setting, whole
+from paddlerec_milvus.bench.report.format import fraction, setting, whole
+from paddlerec_milvus.bench.report.results import Point, View
 
 
 class Remark(NamedTuple):

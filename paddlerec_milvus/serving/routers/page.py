@@ -15,8 +15,8 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 
-from paddlerec_milvus.serving.access import needs
-from paddlerec_milvus.serving.catalogue import Catalogue
+from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.serving.auth import needs
 from paddlerec_milvus.serving.keys import Role
 from paddlerec_milvus.serving.live_schemas import USER_EXAMPLE, items_example
 from paddlerec_milvus.serving.schemas import TitledItem, TitlesAnswer

@@ -18,10 +18,10 @@ import numpy as np
 
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.serving.generations import Generation
-from paddlerec_milvus.serving.histories import Asked
-from paddlerec_milvus.serving.lists import Found, answer, find
+from paddlerec_milvus.serving.candidates import Found, answer, find
+from paddlerec_milvus.serving.deployment import Generation
 from paddlerec_milvus.serving.schemas import Source
+from paddlerec_milvus.serving.user_batch import Asked
 
 MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
 
