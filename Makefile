@@ -46,11 +46,12 @@ serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lit
 test: .venv/installed-dev  ## all tests, on Milvus Lite and on a real Milvus server, with coverage
 	@$(BIN)/python -m pytest -rs --cov --cov-report=term-missing:skip-covered
 
-lint: .venv/installed-dev  ## ruff, mypy strict, import rules
+lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the house
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/house.py
 
 # output_bench/ keeps the runs; each is compared with the one before
 bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec
