@@ -31,8 +31,10 @@ def server() -> Iterator[LocalMilvus]:
     """A real Milvus server, started once; tests that use it are marked ``server``."""
     if importlib.util.find_spec("milvus") is None:
         pytest.skip("no real Milvus: pip install 'paddlerec-milvus[server]'")
-    with LocalMilvus() as running:
-        yield running
+    running = LocalMilvus()
+    running.start()
+    yield running
+    running.stop(kill=True)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def test_the_harness_alone_costs_microseconds():
     assert no_op_ms(interests, Load(Flat(), K, requests=100)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_processes_search_a_real_server(server, tmp_path):
     work = synthetic_workload(

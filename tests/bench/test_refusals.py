@@ -110,6 +110,7 @@ def test_a_search_that_a_quota_refuses_is_no_row(
     assert ["refused" in row for row in rows] == [False] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize(
     "index",

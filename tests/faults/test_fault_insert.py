@@ -19,7 +19,7 @@ from forked_service import Folder, ForkedService
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 KILLS = 20
 AT_A_TIME = 10  # services, each with a collection of its own

@@ -24,7 +24,7 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
 SLACK = 0.5  # that an answer may take beyond the deadline

@@ -43,6 +43,7 @@ BUILT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("index", BUILT, ids=lambda index: index.type_name)
 def test_vectors_find_themselves(server, make_retriever, index):
@@ -104,6 +105,7 @@ def test_filter_lets_only_what_passes_come_back(uri, make_retriever):
         retriever.search(VECTORS[:1], 3, filter="genre == 3")
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_small_and_growing_segments_are_told(server, make_retriever):
     small = make_retriever(server.uri, index=Hnsw())
@@ -117,6 +119,7 @@ def test_small_and_growing_segments_are_told(server, make_retriever):
     assert large.segments() == [(ROWS, True, True), (300, False, False)]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch):
     real, called = Connection.call, []

@@ -165,6 +165,7 @@ def test_open_says_what_differs(uri, make_retriever):
         first.search(np.ones((1, 9)), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_rows_beyond_the_message_limit_and_long_categories(server, make_retriever):
     # 850 rows of 20,000 floats are 68 MB; the limit is 64

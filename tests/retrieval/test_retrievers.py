@@ -95,6 +95,7 @@ def many():
     return clustered(ROWS, 32, seed=4), np.arange(1, ROWS + 1), clustered(200, 32, seed=5)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("index", [Flat(), IvfFlat(nlist=64, nprobe=64)], ids=["flat", "ivf"])
 def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, index):
@@ -121,6 +122,7 @@ def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, i
             retriever.index = IvfFlat(nlist=32, nprobe=1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_hnsw_on_the_server_has_index_recall_of_98_per_cent(server, make_retriever, many):
     vectors, ids, queries = many

@@ -32,6 +32,7 @@ def nearest(retriever: MilvusRetriever) -> int:
     return int(retriever.search(VECTORS[:1], 1, consistency="Strong").ids[0, 0])
 
 
+@pytest.mark.slow
 def test_the_version_before_is_kept_and_comes_back(uri, make_retriever):
     retriever = make_retriever(uri)
     with pytest.raises(RetrievalError, match="keeps no version"):
@@ -55,6 +56,7 @@ def test_the_version_before_is_kept_and_comes_back(uri, make_retriever):
     assert names(retriever) == []
 
 
+@pytest.mark.slow
 def test_a_pinned_retriever_stays_on_its_version(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
@@ -71,6 +73,7 @@ def test_a_pinned_retriever_stays_on_its_version(uri, make_retriever):
             nearest(pinned)
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_changes_nothing(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
@@ -89,6 +92,7 @@ def test_a_check_that_fails_changes_nothing(uri, make_retriever):
     assert nearest(retriever) == 1
 
 
+@pytest.mark.slow
 def test_tidying_leaves_what_serves_is_kept_or_is_under_way(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
@@ -103,6 +107,7 @@ def test_tidying_leaves_what_serves_is_kept_or_is_under_way(uri, make_retriever)
     retriever._connection.call("drop_collection", f"{retriever.collection}_v4")
 
 
+@pytest.mark.slow
 def test_another_index_on_what_is_stored(uri, make_retriever):
     vectors = clustered(3_000, 16, seed=2)
     first = make_retriever(uri, index=Flat())

@@ -41,6 +41,7 @@ def shop(settings) -> Iterator[Running]:
         started.http.post("/delete")
 
 
+@pytest.mark.slow
 def test_the_count_is_exact_after_ten_thousand_changes(shop):
     """Inserts, upserts and deletes at random; beside them a dict of what must be there."""
     random = np.random.default_rng(6)
@@ -74,6 +75,7 @@ def test_the_count_is_exact_after_ten_thousand_changes(shop):
     assert sorted(everything[everything > 0].tolist()) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_users_of_a_server_are_those_of_lite(settings, service):
     """Clicks are used at once, without waiting for a Strong search, and outlive the service."""
     histories = {user: [user, 2 * user, 3 * user + 7] for user in range(1, 11)}

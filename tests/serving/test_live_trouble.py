@@ -137,6 +137,7 @@ def test_a_model_of_another_dimension_loses_no_history(trained, make_settings, t
         assert stored(service, 5).history.tolist() == [*HISTORY, 20]
 
 
+@pytest.mark.slow
 def test_a_switch_of_the_model_mixes_nothing(trained, make_settings, tmp_path):
     """Every list is the old model's or the new one's, though interests were stored by the old."""
     served = tmp_path / "out" / "0"

@@ -16,7 +16,7 @@ from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.server import LocalMilvus
 from paddlerec_milvus.serving.settings import ServiceSettings
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 ROOT_TOKEN = "root:Milvus"
 PASSWORD = "a-S3cret-word"

@@ -12,6 +12,8 @@ from running_service import Running, running, until
 
 from paddlerec_milvus.serving.keys import Keys
 
+pytestmark = pytest.mark.slow
+
 PICK = "Category 2, item 1"
 KEY = "a-key-to-read-with"
 PHONE = {"width": 390, "height": 844}

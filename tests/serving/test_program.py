@@ -24,6 +24,8 @@ from support import ROOT
 from paddlerec_milvus.retrieval.server_files import free_ports
 from paddlerec_milvus.serving.__main__ import GRACE_SECONDS, MORE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 START_SECONDS = 90.0
 
 

@@ -138,6 +138,7 @@ def test_examples_of_the_documentation_work(service):
     }
 
 
+@pytest.mark.slow
 def test_requests_leave_nothing_behind(service):
     # what pytest keeps of their log are no lists; what paddle.to_tensor leaks is one each time
     def lists_after(requests: int) -> int:

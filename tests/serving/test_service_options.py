@@ -75,6 +75,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["lite", pytest.param("server", marks=pytest.mark.server)])
 def test_names_of_categories_are_taken_as_they_are(where, tmp_path, request):
     real = where == "server"

@@ -18,6 +18,8 @@ from support import ROOT
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
 from paddlerec_milvus.serving.settings import checkpoint_of, settings_from_environment
 
+pytestmark = pytest.mark.slow
+
 
 def checkpoints(folder: Path, *names: str) -> Path:
     for name in names:
