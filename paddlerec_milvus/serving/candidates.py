@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
@@ -15,31 +15,17 @@ from paddlerec_milvus.retrieval.base import (
     FloatArray,
     IntArray,
     Neighbours,
+    Retriever,
 )
 from paddlerec_milvus.retrieval.candidates import find_users
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
+from paddlerec_milvus.serving.schemas import CandidatesAnswer, NamedItem, Source
 from paddlerec_milvus.serving.user_batch import Asked, popular_items
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
-
-
-class FilteredRetriever(Protocol):
-    """What a search of the service needs; MilvusRetriever has it."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        ...
-
-    def search(
-        self, queries: FloatArray, k: int, *, filter: str = ..., consistency: str | None = ...
-    ) -> Neighbours:
-        """The ``k`` nearest items of each of ``queries`` [n, D] that pass ``filter``."""
-        ...
 
 
 class Found(NamedTuple):
@@ -53,20 +39,10 @@ class Found(NamedTuple):
 
 
 class _Searches:
-    """A retriever that is asked as one request wants it, while it does; keeps the seconds."""
+    """A retriever that searches while somebody waits for it, and counts the seconds."""
 
-    def __init__(
-        self,
-        retriever: FilteredRetriever,
-        request: CandidatesRequest,
-        wanted: Callable[[], bool],
-    ) -> None:
+    def __init__(self, retriever: Retriever, wanted: Callable[[], bool]) -> None:
         self._retriever, self._wanted = retriever, wanted
-        self._options: dict[str, Any] = {}
-        if request.filter is not None:
-            self._options["filter"] = category_filter(request.filter.category)
-        if request.consistency is not None:
-            self._options["consistency"] = request.consistency
         self.seconds = 0.0
 
     @property
@@ -74,13 +50,15 @@ class _Searches:
         """Whether the neighbours are the true ones."""
         return self._retriever.is_exact
 
-    def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The neighbours among what the request wants; RetrievalError: nobody waits for them."""
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The retriever's neighbours; RetrievalError: nobody waits for them."""
         if not self._wanted():
             raise RetrievalError("the deadline has passed")
         began = time.perf_counter()
         try:
-            return self._retriever.search(queries, k, **self._options)
+            return self._retriever.search(queries, k, filter=filter, consistency=consistency)
         finally:
             self.seconds += time.perf_counter() - began
 
@@ -92,7 +70,7 @@ def category_filter(categories: Iterable[str]) -> str:
 
 
 def find(
-    retriever: FilteredRetriever,
+    retriever: Retriever,
     interests: FloatArray,
     asked: Asked,
     rows: IntArray,
@@ -103,14 +81,23 @@ def find(
 
     Errors are the retriever's; RetrievalError, too, before a search that is ``wanted`` no more.
     """
-    request, searches = asked.request, _Searches(retriever, asked.request, wanted)
+    request, searches = asked.request, _Searches(retriever, wanted)
     top_k, quota, pool = request.top_k, request.quota, request.top_k
     if request.diversity:
         pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)
         quota = quota and -(-quota * pool // top_k)  # as many for each place of the list
     exclude = [asked.exclude[row] for row in rows.tolist()]
     nearest = NEAREST if request.nearest else 0
-    candidates, near = find_users(searches, interests, pool, exclude, quota, nearest)
+    candidates, near = find_users(
+        searches,
+        interests,
+        pool,
+        exclude,
+        quota,
+        nearest,
+        filter="" if request.filter is None else category_filter(request.filter.category),
+        consistency=request.consistency,
+    )
     if request.diversity:
         categories = catalogue.category_numbers(candidates.ids)
         candidates = diverse(candidates, categories, request.diversity, top_k, request.quota)
