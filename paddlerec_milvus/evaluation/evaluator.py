@@ -91,7 +91,7 @@ class Evaluation:
         name = self.settings.milvus.collection
         retriever = retriever_from_settings(self.settings)
         try:
-            found = retriever.serving()
+            found = retriever.versions.serving()
         except BaseException:
             retriever.close()
             raise
@@ -111,7 +111,7 @@ class Evaluation:
         exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
         search = exact
         if milvus is not None:
-            times = milvus.build(table[1:], np.arange(1, len(table), dtype=np.int64))
+            times = milvus.versions.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
                 "insert": times.insert_seconds + times.compact_seconds,
                 "index": times.index_seconds,
