@@ -35,8 +35,8 @@ from paddlerec_milvus.evaluation.predict import (
 )
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
-from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.indexes import index_of_settings
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -61,8 +61,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         checked_k(self.top_n)
         use_device(self.settings)
-        params = {key: value for key, value in self.settings.index.items() if key != "type"}
-        self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
+        self.index = index_of_settings(self.settings)
         self.users = read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
@@ -90,7 +89,7 @@ class Evaluation:
         """Where the vectors go; beside those by which a service answers, if there are such."""
         logger.info("searching with %r, metric %s", self.index, self.settings.retrieval.metric)
         name = self.settings.milvus.collection
-        retriever = self._retriever(name)
+        retriever = retriever_from_settings(self.settings)
         try:
             found = retriever.serving()
         except BaseException:
@@ -101,20 +100,7 @@ class Evaluation:
         retriever.close()
         beside = f"{name}_evaluation"
         logger.info("a service answers by the collection %r: evaluated in %r", name, beside)
-        return self._retriever(beside)
-
-    def _retriever(self, collection: str) -> MilvusRetriever:
-        milvus = self.settings.milvus
-        return MilvusRetriever(
-            self.settings.milvus_uri,
-            collection,
-            token=milvus.token.get_secret_value(),
-            db_name=milvus.db_name,
-            timeout=milvus.timeout,
-            metric=self.settings.retrieval.metric,
-            index=self.index,
-            consistency=milvus.consistency,
-        )
+        return retriever_from_settings(self.settings, collection=beside)
 
     def _epoch(
         self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None
