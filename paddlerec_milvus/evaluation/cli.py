@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import (
     check_place,
     make_report,

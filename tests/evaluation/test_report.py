@@ -7,7 +7,7 @@ import copy
 
 import pytest
 
-from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import in_words, interest_table, relevance_table, table
 
 NUMBERS = {"recall@5": 0.25, "ndcg@5": 0.2, "ndcg_hits@5": 0.5, "hitrate@5": 0.4, "users": 7}
