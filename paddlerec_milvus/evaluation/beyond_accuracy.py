@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from paddlerec_milvus.evaluation.interests import mean_of_known, number
 
@@ -63,10 +64,8 @@ def popularity_ranks(clicks: IntArray) -> FloatArray:
 
     (rank - 1/2) / N; items of equal clicks share the mean of their ranks. Row 0 is padding.
     """
-    ordered = np.sort(-clicks[1:])
-    before = np.searchsorted(ordered, -clicks, side="left")
-    upto = np.searchsorted(ordered, -clicks, side="right")
-    return np.asarray((before + upto) / (2 * max(1, len(ordered))))
+    ranks = (rankdata(-clicks[1:]) - 0.5) / max(1, len(clicks) - 1)
+    return np.concatenate([[0.0], ranks])
 
 
 def mean_popularity_rank(shown: Shown, ranks: FloatArray) -> FloatArray:
