@@ -7,7 +7,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
-from paddlerec_milvus.serving.tower import Tower
+from paddlerec_milvus.serving.tower import UserTower
 
 CHECKED_K = 50
 
@@ -28,7 +27,7 @@ class BusyError(RetrievalError):
     """Another insert, rollback or delete of this service is under way."""
 
 
-class Version(NamedTuple):
+class IndexVersion(NamedTuple):
     """A version of the collection."""
 
     name: str
@@ -43,7 +42,7 @@ class Version(NamedTuple):
         return int(self.name.rpartition("_v")[2])
 
 
-class Store:
+class ItemIndex:
     """The collection ``milvus.collection`` and its versions.
 
     ``timeout`` seconds for every call; those of an insert or a delete have ``milvus.timeout``. Safe
@@ -57,11 +56,11 @@ class Store:
         self._linking = threading.Lock()
         self._writing = threading.Lock()
 
-    def serving(self) -> Version | None:
+    def serving(self) -> IndexVersion | None:
         """Whose vectors serve now, None: nobody's. RetrievalError: Milvus is away."""
         return _version(self._linked().versions.serving())
 
-    def pinned(self) -> tuple[MilvusRetriever, Version]:
+    def pinned(self) -> tuple[MilvusRetriever, IndexVersion]:
         """A retriever of its own on the version that serves now, whatever comes after."""
         retriever = self._connect(self._timeout)
         try:
@@ -96,7 +95,7 @@ class Store:
         finally:
             self._writing.release()
 
-    def insert(self, tower: Tower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
+    def insert(self, tower: UserTower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
         """Build a version of the vectors of ``tower`` and let it serve; the one before is kept.
 
         RefusedError, and the old one goes on: on a sample of users the index finds less than
@@ -111,8 +110,8 @@ class Store:
             queries, k = tower.sample(), min(CHECKED_K, len(ids))
             exact = ExactRetriever(vectors, ids, self._settings.retrieval.metric)
             truth = exact.search(queries, k).ids
-            found = fresh.search(queries, k, consistency="Strong").ids
-            share = float(index_recall(found, truth).mean())
+            ids_by_index = fresh.search(queries, k, consistency="Strong").ids
+            share = float(index_recall(ids_by_index, truth).mean())
             if share < least_recall:
                 raise RefusedError(
                     f"the new index finds {share:.3f} of the {k} true neighbours, less than "
@@ -131,7 +130,7 @@ class Store:
                 keep=True,
             )
 
-    def roll_back(self, known: Callable[[str], bool]) -> Version:
+    def roll_back(self, known: Callable[[str], bool]) -> IndexVersion:
         """Let the version before serve again; RefusedError unless its checkpoint is ``known``."""
         with self._opened() as retriever:
             before = _version(retriever.versions.previous())
@@ -141,13 +140,13 @@ class Store:
                     "is not kept here: its vectors would have no user tower"
                 )
             retriever.versions.roll_back()
-            return _version(retriever.versions.serving()) or Version("", "", "")
+            return _version(retriever.versions.serving()) or IndexVersion("", "", "")
 
     def checkpoints(self) -> set[str]:
         """Those of the serving version and of the one before."""
         link = self._linked()
-        found = [_version(link.versions.serving()), _version(link.versions.previous())]
-        return {each.checkpoint for each in found if each}
+        versions = [_version(link.versions.serving()), _version(link.versions.previous())]
+        return {version.checkpoint for version in versions if version}
 
     def delete(self) -> int | None:
         """Delete all; returns how many there were, None where a damaged collection cannot tell."""
@@ -175,18 +174,12 @@ class Store:
             yield retriever
 
 
-def _version(found: Description | None) -> Version | None:
-    return None if found is None else _version_of(found)
+def _version(description: Description | None) -> IndexVersion | None:
+    return None if description is None else _version_of(description)
 
 
-def _version_of(found: Description) -> Version:
-    properties = found.properties
-    return Version(found.name, properties.get("made_at", ""), properties.get(CHECKPOINT, ""))
-
-
-def without_secrets(error: Exception, settings: Settings) -> str:
-    """The error's text without the token and without a password in the uri."""
-    text, address = str(error), urlsplit(settings.milvus.uri)
-    for secret in (settings.milvus.token.get_secret_value(), address.password):
-        text = text.replace(secret, "…") if secret else text
-    return text
+def _version_of(description: Description) -> IndexVersion:
+    properties = description.properties
+    return IndexVersion(
+        description.name, properties.get("made_at", ""), properties.get(CHECKPOINT, "")
+    )

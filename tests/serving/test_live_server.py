@@ -100,7 +100,7 @@ def test_users_of_a_server_are_those_of_lite(settings, service):
 def test_an_item_that_is_put_is_found_by_a_strong_search(shop):
     new, params = 2**62, {"consistency": "Strong", "top_k": 5}
     shop.http.post("/users/3/events", json={"items": [7]})
-    vector = shop.service.users._remembered[3].state.interests[0].tolist()
+    vector = shop.service.users._cache[3].state.interests[0].tolist()
     for _ in range(5):
         answer = shop.http.post("/items", json={"items": [{"id": new, "vector": vector}]})
         assert answer.status_code == 200, answer.text

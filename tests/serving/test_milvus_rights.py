@@ -94,7 +94,7 @@ def test_an_insert_without_the_right_to_create(guarded, filled, make_settings, c
         assert service.ready()[0] == 200
         assert service.candidates([3, 7], [5]) == expected
     assert filled.candidates([3, 7], [5]) == expected
-    assert filled.service.generations.store.serving() == version
+    assert filled.service.deployment.index.serving() == version
     assert PASSWORD not in caplog.text
 
 

@@ -42,7 +42,7 @@ def settings(catalogue, tmp_path, uri, *options) -> ServiceSettings:
         catalogue / "data",
         "0",
         timeout=10.0,
-        kept=tmp_path / "kept",
+        registry=tmp_path / "kept",
     )
 
 

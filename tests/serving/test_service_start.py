@@ -47,7 +47,7 @@ def test_the_environment_is_read(environment, trained):
     )
     assert settings.timeout == 0.5
     assert settings.max_users == 7
-    assert settings.found.checkpoint == trained.checkpoints / "best"
+    assert settings.checkpoint == trained.checkpoints / "best"
     assert settings.model.hyper_parameters["item_count"] == 301
     assert "abc" not in repr(settings)
 
