@@ -45,11 +45,11 @@ def load_parameters(
     if adapt is not None:
         state = adapt(state)
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    given = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
+    stored = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
     differing = [
-        f"{name}: {given.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} here"
-        for name in sorted(wanted.keys() | given.keys())
-        if wanted.get(name) != given.get(name)
+        f"{name}: {stored.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} here"
+        for name in sorted(wanted.keys() | stored.keys())
+        if wanted.get(name) != stored.get(name)
     ]
     if differing:
         raise CheckpointError(

@@ -54,16 +54,16 @@ def fetch(url: str, folder: Path, pause: float = 2.0) -> Path:
 def _check(file: Path, target: Path) -> None:
     """Compare ``file`` with the recorded checksum, or record it when it is the first."""
     record = target.with_name(target.name + ".sha256")
-    found = sha256_of(file)
+    checksum = sha256_of(file)
     if not record.exists():
         with writing(record) as out:
-            out.write(f"{found}  {target.name}\n".encode())
+            out.write(f"{checksum}  {target.name}\n".encode())
         return
     recorded = record.read_text("utf-8").split()[:1]
-    if recorded != [found]:
+    if recorded != [checksum]:
         expected = recorded[0] if recorded else "nothing"
         raise DataError(
-            f"{file}: its SHA-256 is {found}, {record} says {expected}: damaged, or changed by its "
+            f"{file}: its SHA-256 is {checksum}, {record} says {expected}: damaged, or changed by its "
             f"publisher. Delete {file} to download it again; delete {record} as well to accept a "
             "new version"
         )

@@ -70,11 +70,11 @@ def prepare(
         recipe["features"] = identity
     try:
         recover(out)
-        found = _find(out)
+        meta = _find(out)
     except OSError as error:
         raise DataError(f"{error.filename or out}: cannot be used: {error.strerror}") from None
-    if found is not None and not overwrite:
-        return _reuse(out, found, recipe)
+    if meta is not None and not overwrite:
+        return _reuse(out, meta, recipe)
     logger.info("reading %s", recipe["source"]["kind"])
     with staged(out) as staging:
         items, users = features.read()  # first: a mistake in it need not wait for the log

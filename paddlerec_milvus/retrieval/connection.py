@@ -221,12 +221,12 @@ class Connection:
 
 
 def _causes(problem: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    causes: list[BaseException] = []
     step: BaseException | None = problem
-    while step is not None and step not in found:
-        found.append(step)
+    while step is not None and step not in causes:
+        causes.append(step)
         step = step.__cause__ or step.__context__
-    return found
+    return causes
 
 
 def _grpc_status(problem: BaseException) -> str:
