@@ -63,9 +63,9 @@ def _check(file: Path, target: Path) -> None:
     if recorded != [digest]:
         expected = recorded[0] if recorded else "nothing"
         raise DataError(
-            f"{file}: its SHA-256 is {digest}, {record} says {expected}: damaged, or changed by its "
-            f"publisher. Delete {file} to download it again; delete {record} as well to accept a "
-            "new version"
+            f"{file}: its SHA-256 is {digest}, {record} says {expected}: damaged, or changed by "
+            f"its publisher. Delete {file} to download it again; delete {record} as well to accept "
+            "a new version"
         )
 
 
