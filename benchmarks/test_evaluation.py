@@ -10,6 +10,7 @@ import pytest
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch, candidates_of
+from paddlerec_milvus.evaluation.results import EpochResult
 
 TOP_N = 50
 ROUNDS = 5
@@ -20,20 +21,20 @@ def test_candidates(benchmark: Any, settings: Settings) -> None:
     whole = Evaluation(settings, top_n=TOP_N, exact=True)
     whole.encoder.load(settings.path("infer_load_path") / "0")
     search = Search.exactly(whole.encoder.item_vectors(), settings.retrieval.metric, TOP_N)
-    given = (whole.encoder, search, whole.queries, settings.runner.infer_batch_size)
+    arguments = (whole.encoder, search, whole.queries, settings.runner.infer_batch_size)
 
     benchmark.extra_info["users"] = len(whole.users)
     lists, _ = benchmark.pedantic(
-        lambda: candidates_of(*given, Stopwatch()), rounds=ROUNDS, warmup_rounds=1
+        lambda: candidates_of(*arguments, Stopwatch()), rounds=ROUNDS, warmup_rounds=1
     )
     assert lists.shape == (len(whole.users), TOP_N)
 
 
 @pytest.mark.benchmark(group="evaluation")
 def test_report(benchmark: Any, settings: Settings) -> None:
-    def evaluate() -> dict[str, Any]:
+    def evaluate() -> EpochResult:
         return Evaluation(settings, top_n=TOP_N, exact=True).epochs()["0"]
 
     report = benchmark.pedantic(evaluate, rounds=ROUNDS, warmup_rounds=1)
-    benchmark.extra_info["users"] = report["users"]
-    assert report[f"recall@{TOP_N}"] > 0
+    benchmark.extra_info["users"] = report.users
+    assert report.relevance.recall > 0

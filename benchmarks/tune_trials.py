@@ -16,6 +16,7 @@ and at the pace of today's builds.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,21 +25,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.loads import clients_for
 from paddlerec_milvus.bench.probe import probe
+from paddlerec_milvus.bench.race import Timing, race
 from paddlerec_milvus.bench.report.format import setting
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
-from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner, candidates_for, race
+from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.base import IntArray, Neighbours
@@ -53,6 +56,61 @@ CLOSE = 0.9  # of the best rate of the grid: such a setting may be the best one 
 
 Serve = Callable[[Index], AbstractContextManager[Served]]
 Row = dict[str, Any]
+
+
+COLUMNS = {
+    "on_others": "on others",
+    "users_per_second": "users/s",
+    "grid_best": "grid's best",
+    "grid_best_users_per_second": "its users/s",
+    "relative_rate": "of its rate",
+}
+
+
+class TrialResult(BaseModel):
+    """A trial's setting beside the best of the grid's, by the names of ``COLUMNS`` in the file."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=lambda name: COLUMNS.get(name, name),
+        populate_by_name=True,
+    )
+
+    target: float
+    """The index_recall to meet."""
+    seed: int
+    """Of the users that it was tuned on."""
+    setting: str
+    on_others: float
+    """Its index_recall on the other users."""
+    met: bool
+    """Whether that meets the target."""
+    users_per_second: float
+    grid_best: str
+    grid_best_users_per_second: float
+    relative_rate: float
+    """The first rate over the second; infinite where no setting of the grid meets the target."""
+    seconds: float
+    """What the trial cost, with each build that it needs."""
+
+
+class TrialsReport(BaseModel):
+    """All trials, and what they were measured on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    data: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    trials: list[TrialResult]
+    users_per_second: dict[str, float]
+    """Of every setting that was timed at the end."""
+    grid_seconds: float
+    """What the grid cost when it was measured."""
+    paces: dict[str, float]
+    """What a build takes now, as a multiple of what it took the grid."""
 
 
 @dataclass
@@ -76,9 +134,10 @@ class Shelf:
 
     def __init__(self, serve: Serve) -> None:
         self._serve, self._stack = serve, ExitStack()
-        self.kept: dict[str, tuple[Served, float]] = {}
+        self.served: dict[str, tuple[Served, float]] = {}
         """By the words for a build: what is served, and the seconds that it took to."""
-        self.asked: list[str] = []
+        self.requested: list[str] = []
+        """The builds that a tuner asked for, in its order."""
 
     def __enter__(self) -> Shelf:
         return self
@@ -89,16 +148,16 @@ class Shelf:
     def build(self, index: Index) -> Served:
         """The index, built if it is not there."""
         name = setting(index.label)
-        if name not in self.kept:
+        if name not in self.served:
             began = time.perf_counter()
             served = self._stack.enter_context(self._serve(index))
-            self.kept[name] = served, time.perf_counter() - began
-        return self.kept[name][0]
+            self.served[name] = served, time.perf_counter() - began
+        return self.served[name][0]
 
     @contextmanager
     def serve(self, index: Index) -> Iterator[Served]:
-        """As a Tuner asks for it, which is written down."""
-        self.asked.append(setting(index.label))
+        """The index for a Tuner, whose request is noted."""
+        self.requested.append(setting(index.label))
         yield self.build(index)
 
 
@@ -124,17 +183,17 @@ def tried(trial: Trial, tuner: Tuner, shelf: Shelf, indexes: Sequence[Index], ex
     """
     work = tuner.workload
     own, others = trial.split(len(work.interests))
-    shelf.asked.clear()
+    shelf.requested.clear()
     began = time.perf_counter()
-    advice = replace(tuner, workload=work.take(own), goal=Goal(trial.target)).advise(indexes)
+    best = replace(tuner, workload=work.take(own), goal=Goal(trial.target)).advise(indexes).best
     trial.seconds += time.perf_counter() - began
-    trial.seconds += sum(shelf.kept[name][1] for name in shelf.asked)
-    if advice.best is None:
+    trial.seconds += sum(shelf.served[name][1] for name in shelf.requested)
+    if best is None:
         return
-    trial.index = advice.best.index
-    rest = work.take(others)
-    seen = shelf.build(trial.index).retriever.search_with(trial.index, rest.queries, tuner.k)
-    by_user = found_by_user(rest, of_users(exact, others, work.interests.shape[1]), seen)
+    trial.index = best.index
+    rest, retriever = work.take(others), shelf.build(best.index).retriever
+    neighbours = retriever.search_with(best.index, rest.queries, tuner.k)
+    by_user = found_by_user(rest, of_users(exact, others, work.interests.shape[1]), neighbours)
     trial.on_others = float(by_user["index_recall"].mean())
 
 
@@ -156,10 +215,12 @@ def contenders(rows: Sequence[Row], target: float) -> list[Index]:
             continue
         if row["index_recall"]["list"]["mean"] >= target:
             rates[index_of(row)] = max(
-                each["users_per_second"] for each in row["throughput"] if each["clients"] in CLIENTS
+                load["users_per_second"] for load in row["throughput"] if load["clients"] in CLIENTS
             )
-    order = sorted(rates, key=lambda each: -rates[each])
-    return [each for n, each in enumerate(order) if n < 2 or rates[each] >= CLOSE * rates[order[0]]]
+    order = sorted(rates, key=lambda index: -rates[index])
+    return [
+        index for n, index in enumerate(order) if n < 2 or rates[index] >= CLOSE * rates[order[0]]
+    ]
 
 
 def cost_of_grid(rows: Sequence[Row]) -> float:
@@ -180,10 +241,10 @@ def pace_of(rows: Sequence[Row], shelf: Shelf) -> dict[str, float]:
     paces = {}
     for row in rows:
         name = setting(row["index"]) if row["kind"] == "build" and "refused" not in row else ""
-        if name in shelf.kept:
-            now = shelf.kept[name][0].times._asdict()
+        if name in shelf.served:
+            now = shelf.served[name][0].times._asdict()
             stages = ("insert_seconds", "index_seconds", "load_seconds")
-            paces[name] = sum(now[each] for each in stages) / sum(row[each] for each in stages)
+            paces[name] = sum(now[stage] for stage in stages) / sum(row[stage] for stage in stages)
     return paces
 
 
@@ -197,12 +258,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--grid", type=Path, required=True, metavar="DIR", help="its results, or their report")
     add("--trials", type=int, default=20, metavar="N", help="(20)")
     add("--json", type=Path, metavar="FILE", help="all figures")
-    given = parser.parse_args(argv)
-    return run(lambda: _trials(given))
+    arguments = parser.parse_args(argv)
+    return run(lambda: _trials(arguments))
 
 
-def _trials(given: argparse.Namespace) -> None:
-    sweep, grid = read_sweep(given.sweep), read_rows(given.grid)
+def _trials(arguments: argparse.Namespace) -> None:
+    sweep, grid = read_sweep(arguments.sweep), read_rows(arguments.grid)
     work, k = load_workload(sweep), sweep.k
     rivals = {target: contenders(grid, target) for target in TARGETS}
     with ExitStack() as stack:
@@ -212,7 +273,9 @@ def _trials(given: argparse.Namespace) -> None:
             indexes = candidates_for(len(work.ids), graphs=not probe(work, k, place).warning)
             before = time.perf_counter() - began
         clients = stack.enter_context(clients_for(sweep.server, work, max(CLIENTS)))
-        trials = [Trial(TARGETS[n % len(TARGETS)], n, seconds=before) for n in range(given.trials)]
+        trials = [
+            Trial(TARGETS[n % len(TARGETS)], n, seconds=before) for n in range(arguments.trials)
+        ]
         serve = stack.enter_context(serving(work, sweep.server, scratch, clients))
         shelf = stack.enter_context(Shelf(serve))
         for index in indexes:
@@ -222,23 +285,32 @@ def _trials(given: argparse.Namespace) -> None:
         for trial in tqdm(trials, "trials", disable=None):
             tried(trial, tuner, shelf, indexes, exact)
         chosen = [trial.index for trial in trials if trial.index is not None]
-        used = [each for trial in trials for each in rivals[trial.target]]
+        used = [index for trial in trials for index in rivals[trial.target]]
         timings = timed([*chosen, *used], shelf, k, max(counts))
         paces = pace_of(grid, shelf)
     cost, pace = cost_of_grid(grid), paces.get(PACE, float("nan"))
     lines = table_of(trials, rivals, timings, k)
-    _told(lines, cost, pace)
-    if given.json:
-        about = {"data": work.described(), "machine": machine(), "versions": versions()}
-        rates = {named(each, k): timing.users_per_second for each, timing in timings.items()}
-        more = {"trials": lines, "users_per_second": rates, "grid_seconds": cost, "paces": paces}
-        write_json(about | more, given.json, "--json")
+    _print(lines, cost, pace)
+    if arguments.json:
+        report = TrialsReport(
+            format=1,
+            data=work.described(),
+            machine=machine(),
+            versions=versions(),
+            trials=lines,
+            users_per_second={
+                named(i, k): timing.users_per_second for i, timing in timings.items()
+            },
+            grid_seconds=cost,
+            paces=paces,
+        )
+        write_json(report.model_dump(by_alias=True), arguments.json, "--json")
 
 
 def timed(settings: Iterable[Index], shelf: Shelf, k: int, clients: int) -> dict[Index, Timing]:
     """Each of ``settings`` once, in turn; an index that no trial asked for is built before."""
     distinct = list(dict.fromkeys(settings))
-    runners = [(each, shelf.build(each).loads) for each in distinct]
+    runners = [(index, shelf.build(index).loads) for index in distinct]
     timings = race(runners, k, (clients,), SECONDS, WINDOWS)
     return dict(zip(distinct, timings, strict=True))
 
@@ -248,25 +320,25 @@ def table_of(
     rivals: Mapping[float, Sequence[Index]],
     timings: Mapping[Index, Timing],
     k: int,
-) -> list[Row]:
+) -> list[TrialResult]:
     """A line for each trial: its setting beside the best of the grid's, by one timing of both."""
-    rates = {None: 0.0} | {each: timing.users_per_second for each, timing in timings.items()}
+    rates = {None: 0.0} | {index: timing.users_per_second for index, timing in timings.items()}
     lines = []
     for trial in trials:
-        best = max(rivals[trial.target], key=lambda each: rates[each], default=None)
+        best = max(rivals[trial.target], key=lambda index: rates[index], default=None)
         lines.append(
-            {
-                "target": trial.target,
-                "seed": trial.seed,
-                "setting": named(trial.index, k),
-                "on others": trial.on_others,
-                "met": trial.on_others >= trial.target,
-                "users/s": rates[trial.index],
-                "grid's best": named(best, k),
-                "its users/s": rates[best],
-                "of its rate": rates[trial.index] / rates[best] if rates[best] else float("inf"),
-                "seconds": trial.seconds,
-            }
+            TrialResult(
+                target=trial.target,
+                seed=trial.seed,
+                setting=named(trial.index, k),
+                on_others=trial.on_others,
+                met=trial.on_others >= trial.target,
+                users_per_second=rates[trial.index],
+                grid_best=named(best, k),
+                grid_best_users_per_second=rates[best],
+                relative_rate=rates[trial.index] / rates[best] if rates[best] else math.inf,
+                seconds=trial.seconds,
+            )
         )
     return lines
 
@@ -276,12 +348,13 @@ def named(index: Index | None, k: int) -> str:
     return "none" if index is None else setting(index.label, index.search_params(k))
 
 
-def _told(lines: Sequence[Row], cost: float, pace: float) -> None:
-    print(tabulate(lines, headers="keys", floatfmt=".4g", tablefmt="github"))
-    rates = [line["of its rate"] for line in lines]
-    most = max(line["seconds"] for line in lines)
+def _print(lines: Sequence[TrialResult], cost: float, pace: float) -> None:
+    rows = [line.model_dump(by_alias=True) for line in lines]
+    print(tabulate(rows, headers="keys", floatfmt=".4g", tablefmt="github"))
+    rates = [line.relative_rate for line in lines]
+    most = max(line.seconds for line in lines)
     print(
-        f"met on other users: {sum(line['met'] for line in lines)} of {len(lines)}\n"
+        f"met on other users: {sum(line.met for line in lines)} of {len(lines)}\n"
         f"of the rate of the grid's best: at least {CLOSE} in "
         f"{sum(rate >= CLOSE for rate in rates)}, the least {min(rates):.2f}\n"
         f"seconds of a trial, at most: {most:,.0f}, {most / cost:.3f} of the grid's {cost:,.0f}; "

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from tabulate import tabulate
 
@@ -22,12 +21,13 @@ from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.report import format as words
 from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.tune_results import SettingResult, TuningReport
 from paddlerec_milvus.bench.tuner import (
-    Advice,
     Goal,
     Served,
-    Setting,
+    TunedSetting,
     Tuner,
+    Tuning,
     candidates_for,
     check_k,
 )
@@ -71,45 +71,48 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 2 for a user's mistake, 130 for Ctrl-C."""
-    given = _parser().parse_args(argv)
-    return run(lambda: _tune(given))
+    arguments = _parser().parse_args(argv)
+    return run(lambda: _tune(arguments))
 
 
-def _tune(given: argparse.Namespace) -> None:
+def _tune(arguments: argparse.Namespace) -> None:
     from paddlerec_milvus.bench.trained import trained_workload  # paddle: not for client processes
 
-    goal = Goal(given.recall, given.loss, given.p99_ms)
+    goal = Goal(arguments.recall, arguments.loss, arguments.p99_ms)
     workload = trained_workload(
-        Path(given.config_yaml).parent.name or given.config_yaml,
-        given.config_yaml,
-        given.data,
-        given.opt,
-        given.epoch,
-        given.users,
-        given.seed,
+        Path(arguments.config_yaml).parent.name or arguments.config_yaml,
+        arguments.config_yaml,
+        arguments.data,
+        arguments.opt,
+        arguments.epoch,
+        arguments.users,
+        arguments.seed,
     )
-    check_k(given.k, len(workload.ids))
+    check_k(arguments.k, len(workload.ids))
     began = time.perf_counter()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-tune-")))
-        with Place(given.server, scratch) as place:
-            looked = probe(workload, given.k, place, given.seed)
-        _say(f"warning: {looked.warning}" if looked.warning else str(looked))
-        candidates = candidates_for(len(workload.ids), graphs=not looked.warning)
+        with Place(arguments.server, scratch) as place:
+            probed = probe(workload, arguments.k, place, arguments.seed)
+        _say(f"warning: {probed.warning}" if probed.warning else str(probed))
+        candidates = candidates_for(len(workload.ids), graphs=not probed.warning)
         for index in candidates:
             about = estimate_mib(index, *workload.vectors.shape)
             label = words.setting(index.label)
             _say(f"{label}: about {about:,.0f} MiB, and held until all are timed")
-        clients = stack.enter_context(clients_for(given.server, workload, max(given.clients)))
-        counts = given.clients if clients is not None else [1]
-        serve = stack.enter_context(serving(workload, given.server, scratch, clients))
-        advice = Tuner(workload, given.k, goal, serve, counts).advise(candidates)
-    print(_text(advice, given.k, time.perf_counter() - began))
-    if given.json:
-        write_json(_json(advice, given.k, workload), given.json, "--json")
+        clients = stack.enter_context(
+            clients_for(arguments.server, workload, max(arguments.clients))
+        )
+        counts = arguments.clients if clients is not None else [1]
+        serve = stack.enter_context(serving(workload, arguments.server, scratch, clients))
+        tuning = Tuner(workload, arguments.k, goal, serve, counts).advise(candidates)
+    report = report_of(tuning, arguments.k, workload)
+    print(_text(report, time.perf_counter() - began))
+    if arguments.json:
+        write_json(report.model_dump(by_alias=True), arguments.json, "--json")
 
 
-class Turned:
+class SharedClients:
     """Client processes that turn to ``target`` for each load, as others may have had them."""
 
     def __init__(self, clients: Clients, target: Target) -> None:
@@ -138,7 +141,7 @@ def serving(
                 try:
                     times = builder.build(workload.vectors, workload.ids)
                     with searching(target, workload, None) as (retriever, alone):
-                        loads = alone if clients is None else Turned(clients, target)
+                        loads = alone if clients is None else SharedClients(clients, target)
                         now = place.rss_mib()
                         grown = None if before is None or now is None else now - before
                         yield Served(retriever, loads, times, grown)
@@ -153,45 +156,50 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _text(advice: Advice, k: int, seconds: float) -> str:
+def report_of(tuning: Tuning, k: int, workload: Workload) -> TuningReport:
+    """``tuning`` for lists of ``k``, with the data and the machine it was measured on."""
+    return TuningReport(
+        format=1,
+        settings=[result_of(setting, k) for setting in tuning.settings],
+        failed=tuning.failed,
+        data=workload.described(),
+        machine=machine(),
+        versions=versions(),
+    )
+
+
+def result_of(setting: TunedSetting, k: int) -> SettingResult:
+    """``setting`` in words, for lists of ``k``."""
+    return SettingResult(
+        index=words.setting(setting.index.label, setting.index.search_params(k)),
+        index_recall=setting.quality["index_recall"],
+        confidence=setting.confidence,
+        users_per_second=setting.users_per_second,
+        clients=setting.clients,
+        p99_ms=setting.p99_ms,
+        estimate_mib=setting.estimate_mib,
+        rss_mib=setting.rss_mib,
+        seconds=setting.seconds,
+        quality=setting.quality,
+    )
+
+
+def _text(report: TuningReport, seconds: float) -> str:
     lines = []
-    if advice.settings:
-        rows = [in_words(each, k) for each in advice.settings]
+    if report.settings:
+        rows = [
+            setting.model_dump(by_alias=True, exclude={"quality"}) for setting in report.settings
+        ]
         lines.append(tabulate(rows, headers="keys", floatfmt=".4g"))
-    lines += advice.failed
-    if advice.best is None:
-        lines.append("No setting meets the target: lower it, or allow a longer p99.")
-    else:
-        best = in_words(advice.best, k)
+    lines += report.failed
+    if report.settings:
+        best = report.settings[0]
         lines.append(
-            f"Use {best['index']}: index_recall {best['index_recall']:.4f}, "
-            f"{best['users/s']:,.0f} users/s with {best['clients']} clients, p99 "
-            f"{best['p99 ms']:.2f} ms of one. The target holds on as many other users with a "
-            f"probability of {100 * best['sure']:.1f} %. Found in {seconds:.0f} s."
+            f"Use {best.index}: index_recall {best.index_recall:.4f}, "
+            f"{best.users_per_second:,.0f} users/s with {best.clients} clients, p99 "
+            f"{best.p99_ms:.2f} ms of one. The target holds on as many other users with a "
+            f"probability of {100 * best.confidence:.1f} %. Found in {seconds:.0f} s."
         )
+    else:
+        lines.append("No setting meets the target: lower it, or allow a longer p99.")
     return "\n".join(lines)
-
-
-def in_words(setting: Setting, k: int) -> dict[str, Any]:
-    """A line of the table."""
-    return {
-        "index": words.setting(setting.index.label, setting.index.search_params(k)),
-        "index_recall": setting.quality["index_recall"],
-        "sure": setting.sure,
-        "users/s": setting.users_per_second,
-        "clients": setting.clients,
-        "p99 ms": setting.p99_ms,
-        "estimated MiB": setting.estimate_mib,
-        "server grew by MiB": setting.rss_mib,
-        "seconds": setting.seconds,
-    }
-
-
-def _json(advice: Advice, k: int, workload: Workload) -> dict[str, Any]:
-    return {
-        "settings": [in_words(each, k) | {"quality": each.quality} for each in advice.settings],
-        "failed": advice.failed,
-        "data": workload.described(),
-        "machine": machine(),
-        "versions": versions(),
-    }

@@ -10,9 +10,8 @@ changes in the minutes that a build takes.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -20,10 +19,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome
 from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.loads import Loads
 from paddlerec_milvus.bench.memory_estimate import estimate_mib
+from paddlerec_milvus.bench.race import race
 from paddlerec_milvus.bench.report import format as words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
@@ -39,7 +38,6 @@ STEP = 1.08  # of the ladder of values
 FIRST_STRIDE = 4  # steps up that ladder, if its foot does not pass
 LARGEST_EF = 4_096
 WINDOWS = 4  # that a setting is timed in
-WARM_UP = 20  # requests of a client before a window
 SMALL = 50_000  # items; up to here FLAT is worth a try
 # times k: with an ef up to here a lean graph is the fastest. At 367,982 items (benchmarks/results)
 # M 16 did 530 users/s or more with ef 50 and 100, M 48 517 with ef 50, the least it takes.
@@ -81,7 +79,7 @@ class Margin:
         return self.mean >= Z * math.sqrt(2) * self.se
 
     @property
-    def sure(self) -> float:
+    def confidence(self) -> float:
         """How likely the target holds on as many other users, 0 to 1."""
         if not self.se or math.isnan(self.se):
             return 1.0 if self.mean >= 0 else 0.0
@@ -89,12 +87,14 @@ class Margin:
 
 
 @dataclass
-class Setting:
+class TunedSetting:
     """An index setting that meets the target on the users it was tried on."""
 
     index: Index
-    sure: float
+    confidence: float
+    """How likely it does on as many others, 0 to 1."""
     quality: dict[str, float]
+    """Means over users: ``index_recall``, and relevance where there are clicks."""
     users_per_second: float = 0.0
     clients: int = 0
     p99_ms: float = 0.0
@@ -105,13 +105,17 @@ class Setting:
 
 
 @dataclass
-class Advice:
-    """What to use, and what else was tried."""
+class Tuning:
+    """The settings that meet the target, the fastest first."""
 
-    best: Setting | None
-    settings: list[Setting] = field(default_factory=list)
+    settings: list[TunedSetting] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """Why an index is not among them."""
+
+    @property
+    def best(self) -> TunedSetting | None:
+        """The one to use."""
+        return self.settings[0] if self.settings else None
 
 
 class Searching(Protocol):
@@ -132,18 +136,6 @@ class Served(NamedTuple):
     """What the server's resident memory grew by, None where it cannot be seen."""
 
 
-class Timing(NamedTuple):
-    """How fast a setting is: medians over some windows."""
-
-    users_per_second: float
-    """Of the number of ``clients`` with the most."""
-    clients: int
-    p99_ms: float
-    """Of one client; nan where one alone was not timed."""
-    failed: str = ""
-    """Why its requests failed, empty where none did."""
-
-
 @dataclass(frozen=True)
 class Tuner:
     """Searches for settings on some users of ``workload``.
@@ -161,75 +153,73 @@ class Tuner:
     def __post_init__(self) -> None:
         check_k(self.k, len(self.workload.ids))
 
-    def advise(self, candidates: Sequence[Index] = ()) -> Advice:
-        """The setting with the highest throughput among those that meet the target.
+    def advise(self, candidates: Sequence[Index] = ()) -> Tuning:
+        """The settings that meet the target, that with the highest throughput first.
 
-        The indexes of settings that do stay served until all are timed.
+        Their indexes stay served until all are timed.
         """
         some = self.workload.take(spread(len(self.workload.interests), USERS))
         exact = exact_of(some, self.k)
-        advice, found = Advice(None), list[tuple[Setting, Loads]]()
+        tuning, passing = Tuning(), list[tuple[TunedSetting, Loads]]()
         with ExitStack() as stack:
             for index in candidates or candidates_for(len(self.workload.ids)):
-                reason = needless(index, [setting for setting, _ in found], self.k)
+                reason = needless(index, [setting for setting, _ in passing], self.k)
                 if not reason:
-                    settled = self._settled(index, some, exact, stack)
-                    reason = "" if settled else "no setting meets the target"
-                    found += [settled] if settled else []
+                    cheapest = self._cheapest(index, some, exact, stack)
+                    reason = "" if cheapest else "no setting meets the target"
+                    passing += [cheapest] if cheapest else []
                 if reason:
-                    advice.failed.append(f"{words.setting(index.label)}: {reason}")
-            self._judge(advice, found)
-        return advice
+                    tuning.failed.append(f"{words.setting(index.label)}: {reason}")
+            self._time(tuning, passing)
+        return tuning
 
-    def _settled(
+    def _cheapest(
         self, index: Index, some: Workload, exact: Exact, stack: ExitStack
-    ) -> tuple[Setting, Loads] | None:
+    ) -> tuple[TunedSetting, Loads] | None:
         """The least work that passes, to be timed, and served until ``stack`` ends."""
         with ExitStack() as mine:
             began = time.perf_counter()
             served = mine.enter_context(self.serve(index))
-            found = self.smallest(some, exact, served.retriever, index)
-            if found is None:
+            setting = self.smallest(some, exact, served.retriever, index)
+            if setting is None:
                 return None
-            found.rss_mib = served.rss_mib
-            found.estimate_mib = estimate_mib(index, *self.workload.vectors.shape)
-            found.seconds = time.perf_counter() - began
+            setting.rss_mib = served.rss_mib
+            setting.estimate_mib = estimate_mib(index, *self.workload.vectors.shape)
+            setting.seconds = time.perf_counter() - began
             stack.push(mine.pop_all())
-            return found, served.loads
+            return setting, served.loads
 
-    def _judge(self, advice: Advice, found: Sequence[tuple[Setting, Loads]]) -> None:
-        """Time what was found, and put the fastest first."""
-        runners = [(setting.index, loads) for setting, loads in found]
+    def _time(self, tuning: Tuning, passing: Sequence[tuple[TunedSetting, Loads]]) -> None:
+        """Time the ``passing`` settings, and put the fastest first."""
+        runners = [(setting.index, loads) for setting, loads in passing]
         timings = race(runners, self.k, sorted({1, *self.clients}), self.seconds, WINDOWS)
-        for (setting, _), timing in zip(found, timings, strict=True):
+        for (setting, _), timing in zip(passing, timings, strict=True):
             setting.users_per_second, setting.clients, setting.p99_ms, failed = timing
             if not failed and self.goal.p99_ms is not None and timing.p99_ms > self.goal.p99_ms:
                 failed = f"its p99 is {timing.p99_ms:.2f} ms"
             if failed:
                 name = words.setting(setting.index.label, setting.index.search_params(self.k))
-                advice.failed.append(f"{name}: meets the target, but {failed}")
+                tuning.failed.append(f"{name}: meets the target, but {failed}")
             else:
-                advice.settings.append(setting)
-        advice.settings.sort(key=lambda each: -each.users_per_second)
-        advice.best = advice.settings[0] if advice.settings else None
+                tuning.settings.append(setting)
+        tuning.settings.sort(key=lambda setting: -setting.users_per_second)
 
     def smallest(
         self, some: Workload, exact: Exact, retriever: Searching, index: Index
-    ) -> Setting | None:
+    ) -> TunedSetting | None:
         """The least work of ``index`` that passes the target on ``some`` users; None: nothing."""
         ladder = ladder_of(index, self.k)
-        tried: dict[int, Setting | None] = {}
+        tried: dict[int, TunedSetting | None] = {}
 
-        def passing(place: int) -> Setting | None:
-            if place not in tried:
-                found = retriever.search_with(ladder[place], some.queries, self.k)
-                by_user = found_by_user(some, exact, found)
+        def passing(step: int) -> TunedSetting | None:
+            if step not in tried:
+                neighbours = retriever.search_with(ladder[step], some.queries, self.k)
+                by_user = found_by_user(some, exact, neighbours)
                 margin = self.margin(by_user, exact)
                 quality = {name: float(values.mean()) for name, values in by_user.items()}
-                tried[place] = (
-                    Setting(ladder[place], margin.sure, quality) if margin.passed else None
-                )
-            return tried[place]
+                setting = TunedSetting(ladder[step], margin.confidence, quality)
+                tried[step] = setting if margin.passed else None
+            return tried[step]
 
         # little work first, as it is cheap to search with, in growing strides; then halves
         low, high, last = 0, 0, len(ladder) - 1
@@ -252,51 +242,8 @@ class Tuner:
             name = f"recall@{self.k}"
             if name not in exact.relevance:
                 raise SettingsError("--loss needs clicks to compare with: these vectors have none")
-            kept = by_user[name] - (1 - self.goal.loss) * exact.relevance[name]
-            margins.append(_margin(kept))
-        return min(margins, key=lambda each: each.sure)
-
-
-def race(
-    runners: Sequence[tuple[Index, Loads]],
-    k: int,
-    clients: Sequence[int],
-    seconds: float,
-    windows: int,
-) -> list[Timing]:
-    """Time settings side by side, each with each number of ``clients``.
-
-    They take turns, in each second round from the last to the first, so that a change of the
-    machine's pace meets all of them alike. One whose requests fail takes no further turn.
-    """
-    seen: list[dict[int, list[Outcome]]] = [{count: [] for count in clients} for _ in runners]
-    for number in range(windows):
-        for at in range(len(runners))[:: -1 if number % 2 else 1]:
-            index, loads = runners[at]
-            for count in clients:
-                if not _failures(seen[at]):
-                    orders = [Load(index, k, seconds=seconds, first=97 * n) for n in range(count)]
-                    seen[at][count].append(loads.run(orders, WARM_UP))
-    return [_timing(each) for each in seen]
-
-
-def _timing(seen: Mapping[int, Sequence[Outcome]]) -> Timing:
-    if failed := _failures(seen):
-        return Timing(0.0, 0, math.nan, failed)
-    rate, count = max((statistics.median(each.rate for each in seen[n]), n) for n in seen)
-    slowest = [each.latency()["p99"] for each in seen.get(1, [])]
-    return Timing(rate, count, statistics.median(slowest) if slowest else math.nan)
-
-
-def _failures(seen: Mapping[int, Sequence[Outcome]]) -> str:
-    """What failed, or that nothing was answered; empty: neither."""
-    outcomes = [each for several in seen.values() for each in several]
-    failures = sum(each.failures for each in outcomes)
-    if failures:
-        asked = failures + sum(each.requests for each in outcomes)
-        why = next(each.first_failure for each in outcomes if each.failures)
-        return f"{failures:,} of {asked:,} requests failed: {why}"
-    return "" if all(each.requests for each in outcomes) else "no request was answered in time"
+            margins.append(_margin(by_user[name] - (1 - self.goal.loss) * exact.relevance[name]))
+        return min(margins, key=lambda margin: margin.confidence)
 
 
 def _margin(values: npt.NDArray[np.float64]) -> Margin:
@@ -325,13 +272,13 @@ def candidates_for(items: int, graphs: bool = True) -> list[Index]:
     return [Flat(), Hnsw(), IvfFlat(nlist=nlist, nprobe=1)]
 
 
-def needless(index: Index, found: Sequence[Setting], k: int) -> str:
-    """Why ``index`` cannot be faster than what was ``found``; empty: it may be.
+def needless(index: Index, passing: Sequence[TunedSetting], k: int) -> str:
+    """Why ``index`` cannot be faster than the ``passing`` settings; empty: it may be.
 
     A dense graph saves work by a smaller ``ef``, which cannot be below ``k``. It compares more
     vectors for each node that it looks at, so with nothing to save it is the slower one.
     """
-    for lean in [each.index for each in found]:
+    for lean in [setting.index for setting in passing]:
         if not isinstance(lean, Hnsw) or not isinstance(index, Hnsw):
             continue
         if lean.M < index.M and lean.ef <= NEAR * k:

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from paddlerec_milvus.evaluation.interests import mean_of_known, number
+from paddlerec_milvus.evaluation.results import ListSummary
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +42,7 @@ class Catalogue(NamedTuple):
 
     @property
     def size(self) -> int:
-        """N."""
+        """The number N of items, padding left out."""
         return len(self.popularity_rank) - 1
 
 
@@ -63,10 +65,8 @@ def popularity_ranks(clicks: IntArray) -> FloatArray:
 
     (rank - 1/2) / N; items of equal clicks share the mean of their ranks. Row 0 is padding.
     """
-    ordered = np.sort(-clicks[1:])
-    before = np.searchsorted(ordered, -clicks, side="left")
-    upto = np.searchsorted(ordered, -clicks, side="right")
-    return np.asarray((before + upto) / (2 * max(1, len(ordered))))
+    ranks = (rankdata(-clicks[1:]) - 0.5) / max(1, len(clicks) - 1)
+    return np.concatenate([[0.0], ranks])
 
 
 def mean_popularity_rank(shown: Shown, ranks: FloatArray) -> FloatArray:
@@ -108,16 +108,15 @@ def gini(exposure: IntArray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ np.sort(exposure) / (n * total))
 
 
-def list_report(shown: Shown, catalogue: Catalogue) -> dict[str, float | None]:
-    """Numbers of a report; None where unknown. ``coverage`` is the share of the N items shown."""
+def list_report(shown: Shown, catalogue: Catalogue) -> ListSummary:
+    """Means over users; None where unknown. ``coverage`` is the share of the N items shown."""
     exposure = np.bincount(shown.items, minlength=catalogue.size + 1)[1:]
     ranks = mean_popularity_rank(shown, catalogue.popularity_rank)
-    numbers = {
-        "coverage": number((exposure > 0).mean()),
-        "gini": number(gini(exposure)),
-        "popularity_rank": number(mean_of_known(ranks)),
-    }
-    if catalogue.categories is not None:
-        diversity = category_diversity(shown, catalogue.categories)
-        numbers["category_diversity"] = number(mean_of_known(diversity))
-    return numbers
+    coverage, uneven = number((exposure > 0).mean()), number(gini(exposure))
+    rank = number(mean_of_known(ranks))
+    if catalogue.categories is None:
+        return ListSummary(coverage=coverage, gini=uneven, popularity_rank=rank)
+    diversity = number(mean_of_known(category_diversity(shown, catalogue.categories)))
+    return ListSummary(
+        coverage=coverage, gini=uneven, popularity_rank=rank, category_diversity=diversity
+    )

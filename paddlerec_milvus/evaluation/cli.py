@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import (
     check_place,
     make_report,
@@ -35,8 +36,7 @@ share of pairs of a list's items that differ in category.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and evaluate; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = model_parser(
         "Put a checkpoint's item vectors into Milvus, search with all interests of every test "
         "user, merge, and measure the lists.",
@@ -71,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE.jsonl",
         help='write the last epoch\'s list of every test user there: {"user": 7, "items": [43, …]}',
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and evaluate; returns the exit code."""
+    arguments = _parser().parse_args(argv)
 
     def work() -> None:
         settings = read_settings(arguments)
@@ -91,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"lists: {arguments.lists}")
         if arguments.report is not None:
             picture = arguments.report.with_suffix(".png")
-            write_json(report, arguments.report)
+            write_json(report.model_dump(), arguments.report)
             draw(report, picture)
             print(f"report: {arguments.report}, picture: {picture}")
 

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +32,18 @@ from paddlerec_milvus.evaluation.predict import (
     candidates_of,
     read_users,
 )
+from paddlerec_milvus.evaluation.results import (
+    CatalogueSummary,
+    EpochResult,
+    IndexQuality,
+    ListSummary,
+    MethodResult,
+    Relevance,
+)
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
-from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.indexes import index_of_settings
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -61,8 +68,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         checked_k(self.top_n)
         use_device(self.settings)
-        params = {key: value for key, value in self.settings.index.items() if key != "type"}
-        self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
+        self.index = index_of_settings(self.settings)
         self.users = read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
@@ -70,8 +76,8 @@ class Evaluation:
         """[users, top_n], the last epoch's; short ones end with -1."""
         self.queries = Queries.of(self.users, self.encoder.maxlen, exclude_history=exclude)
 
-    def epochs(self) -> dict[str, dict[str, Any]]:
-        """The report of each epoch by its number."""
+    def epochs(self) -> dict[str, EpochResult]:
+        """What is measured of each epoch, by its number."""
         reports = {}
         with nullcontext() if self.exact else self._milvus() as retriever:
             for epoch, checkpoint in self._checkpoints():
@@ -90,35 +96,20 @@ class Evaluation:
         """Where the vectors go; beside those by which a service answers, if there are such."""
         logger.info("searching with %r, metric %s", self.index, self.settings.retrieval.metric)
         name = self.settings.milvus.collection
-        retriever = self._retriever(name)
+        retriever = retriever_from_settings(self.settings)
         try:
-            found = retriever.serving()
+            serving = retriever.serving()
         except BaseException:
             retriever.close()
             raise
-        if found is None or CHECKPOINT not in found.properties:
+        if serving is None or CHECKPOINT not in serving.properties:
             return retriever
         retriever.close()
         beside = f"{name}_evaluation"
         logger.info("a service answers by the collection %r: evaluated in %r", name, beside)
-        return self._retriever(beside)
+        return retriever_from_settings(self.settings, collection=beside)
 
-    def _retriever(self, collection: str) -> MilvusRetriever:
-        milvus = self.settings.milvus
-        return MilvusRetriever(
-            self.settings.milvus_uri,
-            collection,
-            token=milvus.token.get_secret_value(),
-            db_name=milvus.db_name,
-            timeout=milvus.timeout,
-            metric=self.settings.retrieval.metric,
-            index=self.index,
-            consistency=milvus.consistency,
-        )
-
-    def _epoch(
-        self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None
-    ) -> dict[str, Any]:
+    def _epoch(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
         watch, began = Stopwatch(), time.perf_counter()
         self.encoder.load(checkpoint)
         table = self.encoder.item_vectors()
@@ -132,28 +123,28 @@ class Evaluation:
                 "load": times.load_seconds,
             }
             search = replace(exact, retriever=milvus)
-        found, use = self._candidates(search, self.queries, watch)
-        self.lists = found
-        report: dict[str, Any] = relevance(
-            found, self.users.truth_indptr, self.users.truths, self.top_n
-        )
+        self.lists, use = self._candidates(search, self.queries, watch)
+        relevance = self._relevance(self.lists)
         seconds = time.perf_counter() - began
         logger.info(
             "epoch: %d done, %s, epoch time: %.2f s",
             epoch,
-            in_a_line(report, self.top_n),
+            in_a_line(relevance.flat(), self.top_n),
             seconds,
         )
-        report |= {"users": len(found), "seconds": seconds, "seconds_by_stage": watch.seconds}
-        if milvus is not None:
-            report |= self._index_quality(milvus, exact, found)
-        catalogue = self.catalogue
-        return report | {
-            "interests": interest_report(use),
-            "lists": self._lists(found),
-            "truths": self.truths,
-            "catalogue": {"items": catalogue.size, "popularity_from": catalogue.popularity_from},
-        }
+        return EpochResult(
+            relevance=relevance,
+            users=len(self.lists),
+            lists=self._list_summary(self.lists),
+            seconds=seconds,
+            seconds_by_stage=watch.seconds,
+            index=None if milvus is None else self._index_quality(milvus, exact),
+            interests=interest_report(use),
+            truths=self.truths,
+            catalogue=CatalogueSummary(
+                items=self.catalogue.size, popularity_from=self.catalogue.popularity_from
+            ),
+        )
 
     def _candidates(
         self, search: Search, queries: Queries, watch: Stopwatch
@@ -161,20 +152,24 @@ class Evaluation:
         batch_size = self.settings.runner.infer_batch_size
         return candidates_of(self.encoder, search, queries, batch_size, watch)
 
-    def _lists(self, found: IntArray) -> dict[str, float | None]:
-        return list_report(of_lists(found, self.catalogue.size), self.catalogue)
+    def _relevance(self, lists: IntArray) -> Relevance:
+        users = self.users
+        return Relevance.of(
+            relevance(lists, users.truth_indptr, users.truths, self.top_n), self.top_n
+        )
+
+    def _list_summary(self, lists: IntArray) -> ListSummary:
+        return list_report(of_lists(lists, self.catalogue.size), self.catalogue)
 
     @cached_property
-    def truths(self) -> dict[str, float | None]:
+    def truths(self) -> ListSummary:
         """What the truths show, by the same functions as lists."""
         truths = of_truths(self.users.truth_indptr, self.users.truths, self.catalogue.size)
         return list_report(truths, self.catalogue)
 
-    def _index_quality(
-        self, milvus: MilvusRetriever, exact: Search, found: IntArray
-    ) -> dict[str, Any]:
+    def _index_quality(self, milvus: MilvusRetriever, exact: Search) -> IndexQuality:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
-        rows = spread(len(found), max(EXACT_USERS, EXACT_PAIRS // len(exact.vectors)))
+        rows = spread(len(self.lists), max(EXACT_USERS, EXACT_PAIRS // len(exact.vectors)))
         truth, _ = self._candidates(exact, self.queries[rows], Stopwatch())
         few = self.queries[rows[:16]]
         interests = self.encoder.interests(few.histories, few.lengths, few.users)
@@ -187,11 +182,11 @@ class Evaluation:
                 parameter,
                 self.settings.milvus.uri,
             )
-        return {
-            f"index_recall@{self.top_n}": float(index_recall(found[rows], truth).mean()),
-            "index_recall_users": len(rows),
-            "parameters_without_effect": idle,
-        }
+        return IndexQuality(
+            index_recall=float(index_recall(self.lists[rows], truth).mean()),
+            index_recall_users=len(rows),
+            parameters_without_effect=idle,
+        )
 
     @cached_property
     def train_log(self) -> ClickLog:
@@ -209,14 +204,15 @@ class Evaluation:
         size = len(self.encoder.item_vectors()) - 1
         return catalogue_of(size, log, self.settings.path("test_data_dir"))
 
-    def baselines(self) -> dict[str, dict[str, Any]]:
+    def baselines(self) -> dict[str, MethodResult]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
         log = self.train_log
         items = 1 + max(int(log.items.max()), int(self.users.history.max(initial=0)))
         models = {"most_popular": MostPopular(log, items), "item_knn": ItemKNN(log, items)}
         return {name: self._baseline(model) for name, model in models.items()}
 
-    def _baseline(self, model: Baseline) -> dict[str, Any]:
-        found = model.recommend(self.users, self.encoder.maxlen, self.top_n)
-        report = relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
-        return {**report, "users": len(found), "lists": self._lists(found)}
+    def _baseline(self, model: Baseline) -> MethodResult:
+        lists = model.recommend(self.users, self.encoder.maxlen, self.top_n)
+        return MethodResult(
+            relevance=self._relevance(lists), users=len(lists), lists=self._list_summary(lists)
+        )

@@ -9,10 +9,12 @@ where a user has no value. A vector of zeros is no interest: it has no cosine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from paddlerec_milvus.evaluation.results import CosineSummary, InterestSummary
 
 Vectors = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -122,25 +124,23 @@ def number(value: npt.ArrayLike) -> float | None:
     return None if np.isnan(single) else single
 
 
-def interest_report(use: InterestUse) -> dict[str, Any]:
-    """Means over users, for a report; a number is None where no user has one (a cosine for K = 1).
-
-    ``cosine`` (mean, p10, p50, p90 over users). ``dead``: mean number of a user's interests that
-    are ``idle`` (bring nothing) or ``repeated`` (both given, too); ``dead_for_all``: the share of
-    the K that bring nothing to any list. ``share_by_index`` [K]; ``share_by_rank`` [K]: the
-    largest share of each user, the second …
-    """
+def interest_report(use: InterestUse) -> InterestSummary:
+    """Means over users; a number is None where no user has one (a cosine for K = 1)."""
     share = shares(use.brought)
     known = use.cosine[~np.isnan(use.cosine)]
-    spread = np.percentile(known, [10, 50, 90]) if len(known) else [np.nan] * 3
-    return {
-        "count": use.brought.shape[1],
-        "cosine": {"mean": number(mean_of_known(use.cosine))}
-        | {name: number(at) for name, at in zip(("p10", "p50", "p90"), spread, strict=True)},
-        "dead": float(dead(use).sum(axis=1).mean()),
-        "idle": float((use.brought == 0).sum(axis=1).mean()),
-        "repeated": float(use.repeated.sum(axis=1).mean()),
-        "dead_for_all": float((use.brought.sum(axis=0) == 0).mean()),
-        "share_by_index": [number(mean) for mean in mean_of_known(share.T)],
-        "share_by_rank": [number(mean) for mean in mean_of_known(-np.sort(-share, axis=1).T)],
-    }
+    p10, p50, p90 = np.percentile(known, [10, 50, 90]) if len(known) else [np.nan] * 3
+    return InterestSummary(
+        count=use.brought.shape[1],
+        cosine=CosineSummary(
+            mean=number(mean_of_known(use.cosine)),
+            p10=number(p10),
+            p50=number(p50),
+            p90=number(p90),
+        ),
+        dead=float(dead(use).sum(axis=1).mean()),
+        idle=float((use.brought == 0).sum(axis=1).mean()),
+        repeated=float(use.repeated.sum(axis=1).mean()),
+        dead_for_all=float((use.brought.sum(axis=0) == 0).mean()),
+        share_by_index=[number(mean) for mean in mean_of_known(share.T)],
+        share_by_rank=[number(mean) for mean in mean_of_known(-np.sort(-share, axis=1).T)],
+    )

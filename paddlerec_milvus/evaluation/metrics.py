@@ -34,11 +34,11 @@ def find_hits(candidates: IntArray, indptr: IntArray, truths: IntArray) -> Hits:
         raise ValueError("a list of candidates holds an item twice")
     span = max(int(candidates.max(initial=0)), int(truths.max(initial=0))) + 1
     owner = np.repeat(np.arange(users), np.diff(indptr))
-    wanted = np.unique(owner * span + truths)
-    offered = np.where(candidates < 0, -1, np.arange(users)[:, None] * span + candidates)
-    place = np.minimum(np.searchsorted(wanted, offered), max(len(wanted) - 1, 0))
-    at = wanted[place] == offered if len(wanted) else np.zeros((users, top_n), dtype=bool)
-    return Hits(at, np.bincount(wanted // span, minlength=users).astype(np.int64))
+    relevant = np.unique(owner * span + truths)  # a number for each pair of a user and an item
+    listed = np.where(candidates < 0, -1, np.arange(users)[:, None] * span + candidates)
+    place = np.minimum(np.searchsorted(relevant, listed), max(len(relevant) - 1, 0))
+    at = relevant[place] == listed if len(relevant) else np.zeros((users, top_n), dtype=bool)
+    return Hits(at, np.bincount(relevant // span, minlength=users).astype(np.int64))
 
 
 def _discounts(n: int) -> FloatArray:
@@ -84,8 +84,8 @@ def ndcg_hits(hits: Hits) -> FloatArray:
     This is what ComiRec and PaddleRec print as NDCG; it is never compared with ``ndcg``.
     """
     top_n = hits.at.shape[1]
-    found = hits.at.sum(axis=1).astype(np.int64)
-    return _share(hits.at @ _discounts(top_n), _ideal_dcg(found, top_n))
+    count = hits.at.sum(axis=1).astype(np.int64)
+    return _share(hits.at @ _discounts(top_n), _ideal_dcg(count, top_n))
 
 
 def index_recall(candidates: IntArray, exact: IntArray) -> FloatArray:

@@ -30,7 +30,7 @@ SEARCHES = 3  # under way at a time
 
 @dataclass
 class Stopwatch:
-    """Seconds by stage."""
+    """Adds up the seconds that stages take."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -59,8 +59,8 @@ def read_users(settings: Settings, key: str) -> HeldOutUsers:
 
 @dataclass(frozen=True)
 class Queries:
-    """What is asked: histories [U, maxlen], lengths [U], users [U] (their ids), and the items that
-    a list may not hold.
+    """Users to search for: histories [U, maxlen], lengths [U], users [U] (their ids), and the items
+    that a list may not hold.
     """
 
     histories: IntArray
@@ -70,7 +70,7 @@ class Queries:
 
     @classmethod
     def of(cls, users: HeldOutUsers, maxlen: int, *, exclude_history: bool) -> Queries:
-        """What is asked for ``users``."""
+        """The last ``maxlen`` clicks of ``users``; ``exclude_history`` bars all their clicks."""
         excluded = users.history_list() if exclude_history else None
         return cls(*users.histories(maxlen), users.user_ids, excluded)
 
@@ -100,8 +100,8 @@ class Search:
         self, interests: npt.NDArray[np.float32], exclude: Sequence[IntArray] | None
     ) -> tuple[IntArray, InterestUse]:
         """Lists [B, top_n] of ``interests`` [B, K, D], and what each interest brought to them."""
-        found = search_users(self.retriever, interests, self.top_n, exclude=exclude).ids
-        return found, use_of(interests, found, self.vectors, self.metric)
+        lists = search_users(self.retriever, interests, self.top_n, exclude=exclude).ids
+        return lists, use_of(interests, lists, self.vectors, self.metric)
 
 
 def candidates_of(
@@ -119,8 +119,8 @@ def candidates_of(
     def collect(left: int) -> None:
         while len(under_way) > left:
             with watch.stage("search"):
-                found, use = under_way.popleft().result()
-            lists.append(found)
+                batch_lists, use = under_way.popleft().result()
+            lists.append(batch_lists)
             uses.append(use)
 
     starts = range(0, len(queries.lengths), batch_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from paddlerec_milvus.errors import SettingsError
 
@@ -17,7 +18,7 @@ _BLOCK = 4_000_000  # drawn numbers at a time
 def standard_error(values: ArrayLike) -> float:
     """Standard error of the mean of ``values`` [n]: s / sqrt(n), s with n - 1; nan below two."""
     array = np.asarray(values, dtype=np.float64)
-    return float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
+    return float(stats.sem(array)) if len(array) > 1 else float("nan")
 
 
 def spread(count: int, at_most: int) -> npt.NDArray[np.int64]:
@@ -55,15 +56,16 @@ def paired_bootstrap(
             f"{list(theirs.shape)}"
         )
     differences = ours - theirs
-    rng = np.random.default_rng(seed)
-    rows = max(_BLOCK // len(differences), 1)
-    means = [
-        differences[
-            rng.integers(len(differences), size=(min(rows, resamples - start), len(differences)))
-        ].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     base, mean = float(theirs.mean()), float(differences.mean())
+    low = high = mean  # of one user there is one draw, which scipy refuses
+    if len(differences) > 1:
+        low, high = stats.bootstrap(
+            (differences,),
+            np.mean,
+            n_resamples=resamples,
+            batch=max(_BLOCK // len(differences), 1),
+            confidence_level=level,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
     return Difference(mean, float(low), float(high), mean / base if base else float("nan"))

@@ -62,8 +62,13 @@ def find_users(
     exclude: Sequence[Items] | None = None,
     quota: int | None = None,
     nearest: int = 0,
+    *,
+    filter: str = "",
+    consistency: str | None = None,
 ) -> Found:
     """:func:`search_users`, and the ``nearest`` ≤ ``top_n`` items of each interest.
+
+    ``filter`` and ``consistency`` are those of :meth:`Retriever.search`.
 
     What is excluded is searched for all the same: ``top_n`` and some more hits, and where an
     interest's hits turn out to hold more excluded items than that, again with more, at most 16,384
@@ -83,7 +88,8 @@ def find_users(
         spare = min(waiting.values())
         group = [user for user, wanted in waiting.items() if wanted == spare]
         k = min(max(top_n + spare, nearest), LARGEST_K)
-        hits = retriever.search(vectors[group].reshape(-1, dimension), k)
+        queries = vectors[group].reshape(-1, dimension)
+        hits = retriever.search(queries, k, filter=filter, consistency=consistency)
         ids = hits.ids.reshape(len(group), count, k)
         scores = hits.scores.reshape(ids.shape)
         merged = merge_interests(ids, scores, top_n, [lists[user] for user in group], quota)

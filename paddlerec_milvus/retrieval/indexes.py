@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import SettingsError, nearest
 
 LARGEST_EF = 32_768  # Milvus' limit
@@ -226,6 +227,12 @@ def _class_of(type_name: str) -> type[Index]:
             f"one of {', '.join(TYPES)}"
         )
     return _CLASSES[type_name]
+
+
+def index_of_settings(settings: Settings) -> Index:
+    """The index of the section ``index``; SettingsError as :func:`index_from_settings`."""
+    params = {key: value for key, value in settings.index.items() if key != "type"}
+    return index_from_settings(str(settings.index.get("type", "FLAT")), params)
 
 
 def index_from_settings(type: str, params: Mapping[str, Any], *, others: bool = True) -> Index:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, nearest
 from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import (
@@ -34,6 +35,7 @@ from paddlerec_milvus.retrieval.indexes import (
     Hnsw,
     Index,
     Ivf,
+    index_of_settings,
 )
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
@@ -412,6 +414,26 @@ class MilvusRetriever:
         first = self.search_with(weak, queries, k)
         second = self.search_with(strong, queries, k)
         return [name] if np.array_equal(first.ids, second.ids) else []
+
+
+def retriever_from_settings(
+    settings: Settings, *, timeout: float | None = None, collection: str | None = None
+) -> MilvusRetriever:
+    """A retriever on ``milvus.collection`` with all that the settings say of Milvus and its index.
+
+    ``timeout`` seconds and another ``collection`` take the place of those of the settings.
+    """
+    milvus = settings.milvus
+    return MilvusRetriever(
+        settings.milvus_uri,
+        milvus.collection if collection is None else collection,
+        token=milvus.token.get_secret_value(),
+        db_name=milvus.db_name,
+        timeout=milvus.timeout if timeout is None else timeout,
+        metric=settings.retrieval.metric,
+        index=index_of_settings(settings),
+        consistency=milvus.consistency,
+    )
 
 
 def _parts(ids: IntArray) -> Iterator[slice]:

@@ -14,13 +14,14 @@ from fastapi.responses import JSONResponse
 from paddlerec_milvus import __version__
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, UserError
+from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.serving.async_user_store import (
     InMemoryUserStore,
     UserStorage,
     milvus_users,
 )
 from paddlerec_milvus.serving.dependencies import service_of
-from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment, ServingRetriever
+from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import Metrics, RequestRecorder
@@ -36,7 +37,7 @@ DESCRIPTION = "Candidates for users from a trained model and the item vectors th
 
 def create_app(
     settings: ServiceSettings,
-    retriever: ServingRetriever | None = None,
+    retriever: Retriever | None = None,
     encoder: UserTower | None = None,
     *,
     catalogue: Catalogue | None = None,

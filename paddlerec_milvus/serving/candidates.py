@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
@@ -15,11 +15,11 @@ from paddlerec_milvus.retrieval.base import (
     FloatArray,
     IntArray,
     Neighbours,
+    Retriever,
 )
 from paddlerec_milvus.retrieval.candidates import find_users
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.retrieval.merge import Candidates
-from paddlerec_milvus.serving.deployment import ServingRetriever
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
 from paddlerec_milvus.serving.user_batch import UserBatch
 
@@ -38,31 +38,23 @@ class ModelCandidates(NamedTuple):
     """What the searches took."""
 
 
-class _RequestSearch:
-    """A retriever with the options of one request, until it is cancelled; counts the seconds."""
+class _CancellableSearch:
+    """A retriever that searches until it is cancelled, and counts the seconds."""
 
-    def __init__(
-        self,
-        retriever: ServingRetriever,
-        request: CandidatesRequest,
-        cancelled: Callable[[], bool],
-    ) -> None:
+    def __init__(self, retriever: Retriever, cancelled: Callable[[], bool]) -> None:
         self._retriever, self._cancelled = retriever, cancelled
         self.is_exact = retriever.is_exact
-        self._options: dict[str, Any] = {}
-        if request.filter is not None:
-            self._options["filter"] = category_filter(request.filter.category)
-        if request.consistency is not None:
-            self._options["consistency"] = request.consistency
         self.seconds = 0.0
 
-    def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The neighbours that pass the filter; RetrievalError: nobody waits for them any more."""
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The retriever's neighbours; RetrievalError: nobody waits for them any more."""
         if self._cancelled():
             raise RetrievalError("the deadline has passed")
         began = time.perf_counter()
         try:
-            return self._retriever.search(queries, k, **self._options)
+            return self._retriever.search(queries, k, filter=filter, consistency=consistency)
         finally:
             self.seconds += time.perf_counter() - began
 
@@ -74,7 +66,7 @@ def category_filter(categories: Iterable[str]) -> str:
 
 
 def search_candidates(
-    retriever: ServingRetriever,
+    retriever: Retriever,
     request: CandidatesRequest,
     interests: FloatArray,
     exclude: Sequence[Set[int]],
@@ -86,13 +78,22 @@ def search_candidates(
     Of the request only the options count: its users may be others.
     Errors are the retriever's; RetrievalError, too, before a search that is ``cancelled``.
     """
-    searches = _RequestSearch(retriever, request, cancelled)
+    searches = _CancellableSearch(retriever, cancelled)
     top_k, quota, pool = request.top_k, request.quota, request.top_k
     if request.diversity:
         pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)
         quota = quota and -(-quota * pool // top_k)  # as many for each place of the list
     nearest = NEAREST if request.nearest else 0
-    candidates, near = find_users(searches, interests, pool, exclude, quota, nearest)
+    candidates, near = find_users(
+        searches,
+        interests,
+        pool,
+        exclude,
+        quota,
+        nearest,
+        filter="" if request.filter is None else category_filter(request.filter.category),
+        consistency=request.consistency,
+    )
     if request.diversity:
         categories = catalogue.category_numbers(candidates.ids)
         candidates = diverse(candidates, categories, request.diversity, top_k, request.quota)

@@ -14,28 +14,13 @@ from numpy.typing import ArrayLike
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
-from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
+from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.tower import UserTower
-
-
-class ServingRetriever(Protocol):
-    """The searches of a service; MilvusRetriever has them."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        ...
-
-    def search(
-        self, queries: FloatArray, k: int, *, filter: str = ..., consistency: str | None = ...
-    ) -> Neighbours:
-        """The ``k`` nearest items of each of ``queries`` [n, D] that pass ``filter``."""
-        ...
 
 
 @runtime_checkable
@@ -57,7 +42,7 @@ class ServedVersion(NamedTuple):
     """A model and what holds its item vectors."""
 
     model: ServingModel
-    retriever: ServingRetriever
+    retriever: Retriever
     """On this version alone."""
     version: IndexVersion
 
@@ -116,7 +101,7 @@ class FixedDeployment:
 
     def __init__(
         self,
-        retriever: ServingRetriever,
+        retriever: Retriever,
         tower: UserTower,
         catalogue: Catalogue | None,
         metrics: Metrics,

@@ -16,8 +16,7 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
 from paddlerec_milvus.serving.tower import UserTower
 
@@ -53,8 +52,6 @@ class ItemIndex:
     def __init__(self, settings: Settings, timeout: float) -> None:
         self._settings = settings
         self._timeout = timeout
-        params = {key: value for key, value in settings.index.items() if key != "type"}
-        self._index = index_from_settings(str(settings.index.get("type", "FLAT")), params)
         self._link: MilvusRetriever | None = None
         self._linking = threading.Lock()
         self._writing = threading.Lock()
@@ -164,17 +161,7 @@ class ItemIndex:
             return self._link
 
     def _connect(self, timeout: float) -> MilvusRetriever:
-        milvus = self._settings.milvus
-        return MilvusRetriever(
-            self._settings.milvus_uri,
-            milvus.collection,
-            token=milvus.token.get_secret_value(),
-            db_name=milvus.db_name,
-            timeout=timeout,
-            metric=self._settings.retrieval.metric,
-            index=self._index,
-            consistency=milvus.consistency,
-        )
+        return retriever_from_settings(self._settings, timeout=timeout)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[MilvusRetriever]:

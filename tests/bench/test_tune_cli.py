@@ -4,6 +4,7 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from paddlerec_milvus.bench import tune_cli, tuner
 from paddlerec_milvus.bench.client_pool import Load
@@ -11,6 +12,8 @@ from paddlerec_milvus.bench.loads import clients_for
 from paddlerec_milvus.bench.probe import Probe
 from paddlerec_milvus.bench.servers import Place
 from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.tune_results import TuningReport
+from paddlerec_milvus.bench.tuner import TunedSetting, Tuning
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
@@ -86,6 +89,31 @@ def test_a_list_longer_than_the_catalogue_is_said_before_anything_is_built(
     for k in ("0", "2001"):
         assert tune("--recall", "0.9", "--k", k) == 2
         assert f"--k {k}: expected 1 to 2,000, as there are 2,000 items" in capsys.readouterr().err
+
+
+def test_a_file_has_the_names_of_the_table_and_is_read_again():
+    setting = TunedSetting(Hnsw(ef=50), 0.9, {"index_recall": 0.97}, 120.0, 4, 8.5, 60.0, 1.5)
+    report = tune_cli.report_of(Tuning([setting], ["FLAT: no"]), K, WORK)
+    told = json.loads(json.dumps(report.model_dump(by_alias=True)))
+    assert told["settings"] == [
+        {
+            "index": "HNSW M 16, efConstruction 200, ef 50",
+            "index_recall": 0.97,
+            "sure": 0.9,
+            "users/s": 120.0,
+            "clients": 4,
+            "p99 ms": 8.5,
+            "estimated MiB": 1.5,
+            "server grew by MiB": None,
+            "seconds": 60.0,
+            "quality": {"index_recall": 0.97},
+        }
+    ]
+    assert told["failed"] == ["FLAT: no"]
+    assert {"format", "data", "machine", "versions"} <= told.keys()
+    assert TuningReport.model_validate(told) == report
+    with pytest.raises(ValidationError):
+        TuningReport.model_validate(told | {"setings": []})
 
 
 def test_help_says_what_is_chosen(capsys):

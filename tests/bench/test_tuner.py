@@ -11,21 +11,21 @@ import pytest
 from paddlerec_milvus.bench.client_pool import Load, Outcome, Target, new_histogram
 from paddlerec_milvus.bench.index_quality import exact_of, found_by_user
 from paddlerec_milvus.bench.loads import OneClient
+from paddlerec_milvus.bench.race import race
 from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.tune_cli import in_words
+from paddlerec_milvus.bench.tune_cli import result_of
 from paddlerec_milvus.bench.tuner import (
     WINDOWS,
-    Advice,
     Goal,
     Margin,
     Served,
-    Setting,
+    TunedSetting,
     Tuner,
+    Tuning,
     candidates_for,
     check_k,
     ladder_of,
     needless,
-    race,
 )
 from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.errors import SettingsError
@@ -70,7 +70,7 @@ def test_it_ends_at_the_least_nprobe_that_passes(server):
         assert found.index == passing[0]
         assert found.index not in (ladder_of(index, K)[0], ladder_of(index, K)[-1])
         assert found.quality["index_recall"] >= 0.9
-        assert found.sure > 0.97
+        assert found.confidence > 0.97
 
 
 @pytest.mark.slow
@@ -81,9 +81,9 @@ def test_advice_is_the_fastest_of_what_passes(server):
     rates = [each.users_per_second for each in advice.settings]
     assert rates == sorted(rates, reverse=True)
     assert {each.index.type_name for each in advice.settings} == {"FLAT", "HNSW", "IVF_FLAT"}
-    line = in_words(advice.settings[0], K)
-    assert line["index_recall"] >= 0.95
-    assert line["p99 ms"] > 0
+    line = result_of(advice.settings[0], K)
+    assert line.index_recall >= 0.95
+    assert line.p99_ms > 0
 
 
 @pytest.mark.server
@@ -109,12 +109,12 @@ def test_loss_of_relevance_is_a_target_too():
 
 def test_a_margin_says_how_sure_it_is():
     # mean 2 standard errors above 0; of a difference of two groups sqrt(2): z = 1.41, 92.1 %
-    assert Margin(0.02, 0.01).sure == pytest.approx(0.9214, abs=1e-4)
+    assert Margin(0.02, 0.01).confidence == pytest.approx(0.9214, abs=1e-4)
     assert not Margin(0.02, 0.01).passed
     assert Margin(0.0283, 0.01).passed
     assert Margin(0.0, 0.0).passed
-    assert Margin(0.0, 0.0).sure == 1
-    assert Margin(-0.1, 0.0).sure == 0
+    assert Margin(0.0, 0.0).confidence == 1
+    assert Margin(-0.1, 0.0).confidence == 0
 
 
 def test_ladders():
@@ -132,12 +132,12 @@ def test_where_graphs_break_large_catalogues_try_what_needs_none():
 
 
 def test_a_dense_graph_is_left_out_where_a_lean_one_has_nothing_to_save():
-    near, far = Setting(Hnsw(M=16, ef=75), 1.0, {}), Setting(Hnsw(M=16, ef=76), 1.0, {})
+    near, far = TunedSetting(Hnsw(M=16, ef=75), 1.0, {}), TunedSetting(Hnsw(M=16, ef=76), 1.0, {})
     assert "M 16 meets the target with ef 75" in needless(Hnsw(M=32), [far, near], 50)
     assert needless(Hnsw(M=32), [far], 50) == ""
     assert needless(Hnsw(M=16), [near], 50) == ""
     assert needless(IvfFlat(), [near], 50) == ""
-    assert needless(Hnsw(M=32), [Setting(Flat(), 1.0, {})], 50) == ""
+    assert needless(Hnsw(M=32), [TunedSetting(Flat(), 1.0, {})], 50) == ""
 
 
 class Played:
@@ -191,7 +191,7 @@ class Answers:
         return self.lists
 
 
-def advised(loads: Played, goal: Goal, clients: Sequence[int]) -> Advice:
+def advised(loads: Played, goal: Goal, clients: Sequence[int]) -> Tuning:
     """Of an exact index under ``loads``."""
     lists = exact_of(WORK, K).neighbours
 

@@ -1,15 +1,18 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """What the tuner's trials compare with: the grid's best, its cost, and users that it never saw."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import tune_trials
+from support import ROOT
 from tune_trials import (
     Shelf,
     Trial,
+    TrialsReport,
     contenders,
     cost_of_grid,
     index_of,
@@ -23,9 +26,10 @@ from tune_trials import (
 
 from paddlerec_milvus.bench.client_pool import Load, Outcome, new_histogram
 from paddlerec_milvus.bench.index_quality import exact_of
+from paddlerec_milvus.bench.race import Timing
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.tuner import Goal, Served, Timing, Tuner
+from paddlerec_milvus.bench.tuner import Goal, Served, Tuner
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -76,9 +80,17 @@ def test_a_point_is_a_setting():
 
 
 def test_the_kept_grid_of_amazon_books_size_can_be_compared_with():
-    rows = read_rows(tune_trials.Path(__file__).parents[2] / "benchmarks/results/index_amazon_size")
+    rows = read_rows(ROOT / "benchmarks/results/index_amazon_size")
     assert Hnsw(M=48, ef_construction=400, ef=50) in contenders(rows, 0.98)
     assert cost_of_grid(rows) == 2_349
+
+
+def test_the_kept_trials_are_what_is_written_today():
+    file = ROOT / "benchmarks/results/tune_trials.json"
+    report = TrialsReport.model_validate_json(file.read_text(encoding="utf-8"))
+    assert len(report.trials) == 20
+    assert report.model_dump(by_alias=True) == json.loads(file.read_text(encoding="utf-8"))
+    assert all(line.met == (line.on_others >= line.target) for line in report.trials)
 
 
 def test_the_grids_cost_leaves_the_floor_out():
@@ -134,7 +146,7 @@ def shelf():
 def test_a_trial_pays_for_each_index_that_its_tuner_asks_for(shelf):
     for index in (Flat(), Hnsw()):
         shelf.build(index)
-    shelf.kept = {name: (served, 50.0) for name, (served, _) in shelf.kept.items()}
+    shelf.served = {name: (served, 50.0) for name, (served, _) in shelf.served.items()}
     tuner, exact = Tuner(WORK, K, Goal(0.5), shelf.serve, [1]), exact_of(WORK, K)
     both, one = Trial(0.9, 1, seconds=7.0), Trial(0.9, 2, seconds=7.0)
     tried(both, tuner, shelf, [Flat(), Hnsw()], exact)
@@ -150,7 +162,7 @@ def test_a_setting_is_timed_once_for_all_trials_and_beside_its_rivals(shelf):
     settings = [Hnsw(ef=50), Flat(), Hnsw(ef=50), Hnsw(ef=60)]
     timings = timed(settings, shelf, K, 4)
     assert Fixed.turns == 3 * tune_trials.WINDOWS
-    assert list(shelf.kept) == ["HNSW M 16, efConstruction 200", "FLAT"]  # as they are given
+    assert list(shelf.served) == ["HNSW M 16, efConstruction 200", "FLAT"]  # as they are given
     assert timings[Hnsw(ef=50)].users_per_second == pytest.approx(
         2 * timings[Flat()].users_per_second, rel=0.02
     )
@@ -165,9 +177,9 @@ def test_a_table_divides_rates_of_one_timing():
         {index: Timing(rate, 4, 1.0) for index, rate in timings.items()},
         K,
     )
-    assert [line["of its rate"] for line in lines] == [0.9, 0.0, float("inf")]
-    assert [line["met"] for line in lines] == [True, False, False]
-    assert lines[0]["grid's best"] == "HNSW M 16, efConstruction 200, ef 60"
+    assert [line.relative_rate for line in lines] == [0.9, 0.0, float("inf")]
+    assert [line.met for line in lines] == [True, False, False]
+    assert lines[0].grid_best == "HNSW M 16, efConstruction 200, ef 60"
 
 
 def test_the_pace_of_two_days_is_that_of_the_same_build(shelf):

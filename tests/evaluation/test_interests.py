@@ -112,24 +112,24 @@ def test_report_of_two_users():
     report = interest_report(use)
     # p10 of two values: 0.2 + 0.1 x 0.4
     expected = {"mean": 0.4, "p10": 0.24, "p50": 0.4, "p90": 0.56}
-    assert report["cosine"] == pytest.approx(expected)
-    assert report["count"] == 3
-    assert report["idle"] == 1.0  # the third, of both
-    assert report["repeated"] == 0.5
-    assert report["dead"] == 1.5
-    assert report["dead_for_all"] == pytest.approx(1 / 3)
-    assert report["share_by_index"] == pytest.approx([0.35, 0.65, 0])
-    assert report["share_by_rank"] == pytest.approx([0.75, 0.25, 0])
+    assert report.cosine.model_dump() == pytest.approx(expected)
+    assert report.count == 3
+    assert report.idle == 1.0  # the third, of both
+    assert report.repeated == 0.5
+    assert report.dead == 1.5
+    assert report.dead_for_all == pytest.approx(1 / 3)
+    assert report.share_by_index == pytest.approx([0.35, 0.65, 0])
+    assert report.share_by_rank == pytest.approx([0.75, 0.25, 0])
 
 
 def test_report_of_one_interest_and_of_empty_lists_is_json_without_nan():
     one = use_of(THREE[:, :1], ids([1, 2]), ITEMS, "IP")
     report = interest_report(one)
-    assert report["cosine"]["mean"] is None
-    assert report["cosine"]["p90"] is None
-    assert (report["dead"], report["dead_for_all"]) == (0, 0)
-    assert report["share_by_index"] == report["share_by_rank"] == [1.0]
+    assert report.cosine.mean is None
+    assert report.cosine.p90 is None
+    assert (report.dead, report.dead_for_all) == (0, 0)
+    assert report.share_by_index == report.share_by_rank == [1.0]
     nothing = interest_report(use_of(THREE, ids([-1, -1]), ITEMS, "IP"))
-    assert nothing["share_by_rank"] == [None] * 3
-    assert (nothing["idle"], nothing["dead_for_all"]) == (3, 1)
-    json.dumps([report, nothing], allow_nan=False)
+    assert nothing.share_by_rank == [None] * 3
+    assert (nothing.idle, nothing.dead_for_all) == (3, 1)
+    json.dumps([report.model_dump(), nothing.model_dump()], allow_nan=False)

@@ -6,19 +6,27 @@ from __future__ import annotations
 import copy
 
 import pytest
+from pydantic import ValidationError
 
-from paddlerec_milvus.evaluation.picture import draw
+from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import in_words, interest_table, relevance_table, table
+from paddlerec_milvus.evaluation.results import EvaluationReport
 
 NUMBERS = {"recall@5": 0.25, "ndcg@5": 0.2, "ndcg_hits@5": 0.5, "hitrate@5": 0.4, "users": 7}
 LISTS = {"coverage": 0.3, "gini": 0.9, "popularity_rank": 0.02, "category_diversity": 0.6}
 TRUTHS = {"coverage": 0.5, "gini": 0.7, "popularity_rank": 0.1, "category_diversity": 0.4}
 EPOCH = {
     **NUMBERS,
+    "seconds": 1.5,
+    "seconds_by_stage": {"tower": 1.0},
     "interests": {
         "count": 2,
         "cosine": {"mean": 0.375, "p10": 0.1, "p50": 0.4, "p90": 0.6},
         "dead": 0.25,
+        "idle": 0.25,
+        "repeated": 0.0,
+        "dead_for_all": 0.0,
+        "share_by_index": [0.4, 0.6],
         "share_by_rank": [0.8, 0.2],
     },
     "lists": LISTS,
@@ -27,22 +35,56 @@ EPOCH = {
 }
 
 
-def report_of(epoch: dict) -> dict:
+INDEX = {"index_recall@5": 0.75, "index_recall_users": 4, "parameters_without_effect": ["ef"]}
+
+
+def json_of(epoch: dict) -> dict:
     popular = {**NUMBERS, "lists": {**epoch["lists"], "coverage": 0.005}}
     return {
         **epoch,
+        "version": 1,
+        "epoch": 3,
         "top_n": 5,
+        "retriever": "exact",
         "settings": {"file": "models/recall/mind/config.yaml"},
         "epochs": {"3": epoch},
         "baselines": {"most_popular": popular},
+        "versions": {},
+        "machine": {},
     }
 
 
-def changed(**parts) -> dict:
+def report_of(epoch: dict) -> EvaluationReport:
+    return EvaluationReport.model_validate(json_of(epoch))
+
+
+def changed(**parts) -> EvaluationReport:
     epoch = copy.deepcopy(EPOCH)
     for name, values in parts.items():
         epoch[name] |= values
     return report_of(epoch)
+
+
+@pytest.mark.parametrize("epoch", [EPOCH, {**EPOCH, **INDEX}])
+def test_a_file_is_read_and_written_as_it_was(epoch):
+    report = report_of(epoch)
+    assert report.model_dump() == json_of(epoch)
+    assert report.last.relevance.recall == 0.25
+    assert (report.last.index is None) == (epoch is EPOCH)
+    assert report.last.index is None or report.last.index.index_recall == 0.75
+
+
+@pytest.mark.parametrize("change", [{"recal@5": 0.1}, {"recall@7": 0.1}, {"index_recall_users": 1}])
+def test_a_field_that_a_result_does_not_have_is_refused(change):
+    with pytest.raises(ValidationError):
+        report_of({**EPOCH, **change})
+
+
+def test_index_recall_stands_beside_relevance_and_not_for_a_baseline():
+    header, _, model, popular = cells(relevance_table(report_of({**EPOCH, **INDEX})))
+    assert [cell.strip() for cell in header][-2:] == ["index_recall@5", "users"]
+    assert [cell.strip() for cell in model][-2:] == ["75.000", "7"]
+    assert [cell.strip() for cell in popular][-2:] == ["40.000", "7"]
 
 
 def cells(text: str) -> list[list[str]]:
@@ -80,12 +122,13 @@ def test_words_say_what_the_numbers_mean():
 
 
 def test_unknown_numbers_are_left_out(tmp_path):
-    report = changed(
-        interests={"count": 1, "cosine": {"mean": None}, "share_by_rank": [None]},
-        lists={"gini": None, "popularity_rank": None},
-    )
-    for shown in (report["lists"], report["truths"], report["baselines"]["most_popular"]["lists"]):
+    epoch = copy.deepcopy(EPOCH)
+    cosine = dict.fromkeys(["mean", "p10", "p50", "p90"])
+    epoch["interests"] |= {"count": 1, "cosine": cosine, "share_by_rank": [None]}
+    epoch["lists"] |= {"gini": None, "popularity_rank": None}
+    for shown in (epoch["lists"], epoch["truths"]):
         del shown["category_diversity"]
+    report = report_of(epoch)
     assert "category" not in interest_table(report)
     assert "None" not in table(report)
     assert "nan" not in table(report)

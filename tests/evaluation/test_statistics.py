@@ -48,4 +48,9 @@ def test_turned_round_it_is_the_opposite_and_a_seed_gives_it_again(monkeypatch):
 def test_values_of_other_users_are_refused():
     with pytest.raises(SettingsError, match=r"\[3\] and \[2\]"):
         paired_bootstrap([1, 2, 3], [1, 2])
-    assert np.isnan(paired_bootstrap([1.0], [0.0]).relative)
+
+
+def test_of_one_user_there_is_one_draw():
+    one = paired_bootstrap([1.0], [0.0])
+    assert (one.mean, one.low, one.high) == (1.0, 1.0, 1.0)
+    assert np.isnan(one.relative)

@@ -11,6 +11,7 @@ from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.candidates import category_filter
 
 from .conftest import clustered
 
@@ -18,6 +19,8 @@ COUNT, DIMENSION = 300, 8
 IDS = np.arange(COUNT) * 3 + 1
 VECTORS = clustered(COUNT, DIMENSION, seed=1)
 QUERIES = clustered(9, DIMENSION, seed=2)
+ODD = ["books", "", 'say "a"', "back\\slash", "two\nlines", "书"]
+CATEGORIES = [ODD[number % len(ODD)] for number in range(COUNT)]
 
 
 @pytest.fixture(
@@ -31,13 +34,13 @@ def build(request, tmp_path_factory):
         if metric in made:
             return made[metric]
         if request.param == "exact":
-            made[metric] = ExactRetriever(VECTORS, IDS, metric)
+            made[metric] = ExactRetriever(VECTORS, IDS, metric, CATEGORIES)
         else:
             uri = str(tmp_path_factory.mktemp("lite") / "milvus.db")
             if request.param == "server":
                 uri = request.getfixturevalue("server").uri
             made[metric] = MilvusRetriever(uri, f"shared_{metric}", metric=metric)
-            made[metric].build(VECTORS, IDS)
+            made[metric].build(VECTORS, IDS, CATEGORIES)
         return made[metric]
 
     yield make
@@ -76,6 +79,27 @@ def test_contract_of_search(build):
         retriever.search(np.ones((2, 5)), 3)
     with pytest.raises(SettingsError, match="NaN"):
         retriever.search(np.full((1, 8), np.nan), 3)
+
+
+@pytest.mark.parametrize("metric", ["IP", "COSINE", "L2"])
+@pytest.mark.parametrize("names", [[name] for name in ODD] + [["books", "书"], ["none"]])
+def test_a_filter_by_category_leaves_the_others_out(build, metric, names):
+    passing = np.isin(CATEGORIES, names)
+    found = build(metric).search(QUERIES, 60, filter=category_filter(names), consistency="Strong")
+    true = ExactRetriever(VECTORS[passing], IDS[passing], metric).search(QUERIES, 60)
+    np.testing.assert_array_equal(found.ids, true.ids)
+    np.testing.assert_allclose(found.scores, true.scores, atol=1e-5)
+
+
+def test_a_filter_by_item(build):
+    retriever, inside = build(), IDS[:50].tolist()
+    found = retriever.search(QUERIES, COUNT, filter=f"item not in {inside}").ids
+    assert (np.sort(found[:, : COUNT - 50], axis=1) == IDS[50:]).all()
+    assert (found[:, COUNT - 50 :] == -1).all()
+    found = retriever.search(QUERIES, 50, filter=f"item in {inside}").ids
+    assert (np.sort(found, axis=1) == IDS[:50]).all()
+    found = retriever.search(QUERIES, 60, filter='category == "books"').ids
+    assert (np.sort(found[:, :50], axis=1) == IDS[:: len(ODD)]).all()
 
 
 def test_users_get_the_same_candidates(build):

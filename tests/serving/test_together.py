@@ -141,9 +141,9 @@ def test_what_nobody_waits_for_any_more_is_not_searched_on():
     searched = []
 
     class Counted(ExactRetriever):
-        def search(self, queries, k):
+        def search(self, queries, k, **options):
             searched.append(k)
-            return super().search(queries, k)
+            return super().search(queries, k, **options)
 
     vectors = np.ones((5_000, 4), np.float32)
     exact, interests = Counted(vectors, np.arange(1, 5_001)), np.ones((1, 1, 4), np.float32)

@@ -55,17 +55,17 @@ def top_items(scores: FloatArray, top_n: int) -> IntArray:
 
     A score of -inf is never listed: where too few are left the list ends with -1.
     """
-    kept = min(top_n, scores.shape[1])
-    least = np.partition(scores, -kept, axis=1)[:, -kept, None]
+    count = min(top_n, scores.shape[1])
+    least = np.partition(scores, -count, axis=1)[:, -count, None]
     better, equal = scores > least, scores == least
-    room = kept - better.sum(axis=1, keepdims=True)
+    room = count - better.sum(axis=1, keepdims=True)
     chosen = better | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= room))
-    part = np.nonzero(chosen)[1].reshape(len(scores), kept)
-    found = np.take_along_axis(scores, part, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
+    part = np.nonzero(chosen)[1].reshape(len(scores), count)
+    best = np.take_along_axis(scores, part, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
     ids = np.full((len(scores), top_n), -1, dtype=np.int64)
-    ids[:, :kept] = np.where(np.isneginf(found), -1, part)
-    ids[:, :kept] = np.take_along_axis(ids[:, :kept], order, axis=1)
+    ids[:, :count] = np.where(np.isneginf(best), -1, part)
+    ids[:, :count] = np.take_along_axis(ids[:, :count], order, axis=1)
     return ids
 
 

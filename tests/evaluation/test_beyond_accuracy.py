@@ -83,9 +83,11 @@ def test_report_of_lists_and_of_none():
     catalogue = Catalogue(popularity_ranks(ints(0, 4, 3, 2, 1)), "clicks", None)
     report = list_report(of_lists(ints([1, 2], [1, -1]), 4), catalogue)
     # shown 2, 1, 0, 0 times; ranks 0.125, 0.375: users' means 0.25 and 0.125
-    assert report == pytest.approx({"coverage": 0.5, "gini": 7 / 12, "popularity_rank": 0.1875})
+    assert report.model_dump() == pytest.approx(
+        {"coverage": 0.5, "gini": 7 / 12, "popularity_rank": 0.1875}
+    )
     nothing = list_report(of_lists(ints([-1, -1]), 4), catalogue)
-    assert nothing == {"coverage": 0, "gini": None, "popularity_rank": None}
+    assert nothing.model_dump() == {"coverage": 0, "gini": None, "popularity_rank": None}
 
 
 def prepared(tmp_path, items: str):

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlerec_milvus.evaluation.report import rows_of
+from paddlerec_milvus.evaluation.results import EvaluationReport
 
 TRUTHS = "held-out clicks"
 
 
-def draw(report: Mapping[str, Any], file: Path) -> None:
+def draw(report: EvaluationReport, file: Path) -> None:
     """Recall, NDCG and HitRate of each line of the table; below, interests, coverage, popularity.
 
     The interests are those of the last epoch.
@@ -24,19 +25,23 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
 
     figure, axes = plt.subplots(2, 3, figsize=(9.6, 6.8), layout="constrained")
     rows = rows_of(report)
+    last = report.last
     for axis, name in zip(axes[0], ("recall", "ndcg", "hitrate"), strict=True):
-        name = f"{name}@{report['top_n']}"
-        _bars(axis, f"{name}, %", list(rows), [values[name] for values in rows.values()])
-    shares = report["interests"]["share_by_rank"]
+        name = f"{name}@{report.top_n}"
+        _bars(axis, f"{name}, %", list(rows), [row.relevance.flat()[name] for row in rows.values()])
+    shares = last.interests.share_by_rank
     _bars(axes[1, 0], "a user's interests: share of the list, %", _ranks(len(shares)), shares)
-    shown = {title: values["lists"] for title, values in rows.items()} | {TRUTHS: report["truths"]}
-    for axis, name, title in (
-        (axes[1, 1], "coverage", "coverage, % of all items"),
-        (axes[1, 2], "popularity_rank", "popularity rank, % (0: most popular)"),
+    summaries = [row.lists for row in rows.values()] + [last.truths]
+    for axis, title, heights in (
+        (axes[1, 1], "coverage, % of all items", [lists.coverage for lists in summaries]),
+        (
+            axes[1, 2],
+            "popularity rank, % (0: most popular)",
+            [lists.popularity_rank for lists in summaries],
+        ),
     ):
-        heights = [values[name] for values in shown.values()]
-        _bars(axis, title, list(shown), heights, last_hatched=True)
-    figure.suptitle(f"{report['users']:,} test users, clicks held out")
+        _bars(axis, title, [*rows, TRUTHS], heights, last_hatched=True)
+    figure.suptitle(f"{last.users:,} test users, clicks held out")
     figure.savefig(file, dpi=150)
     plt.close(figure)
 

@@ -1,0 +1,206 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What an evaluation measured, typed: measuring fills these results, tables and plots read them.
+
+In JSON the relevance of lists of N stands flat, as ``recall@N`` and its like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+METRICS = ("recall", "ndcg", "ndcg_hits", "hitrate")
+
+
+class EvaluationResult(BaseModel):
+    """A part of a report: complete when it is made, the same ever after."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CosineSummary(EvaluationResult):
+    """Cosine of each two interests of a user, over users; None where there is no pair."""
+
+    mean: float | None
+    p10: float | None
+    p50: float | None
+    p90: float | None
+
+
+class InterestSummary(EvaluationResult):
+    """What users' interests are good for: means over users, None where no user has a value."""
+
+    count: int
+    """K, the interests of a user."""
+    cosine: CosineSummary
+    dead: float
+    """Interests of a user that are idle or repeated."""
+    idle: float
+    """Interests of a user that bring nothing to the list."""
+    repeated: float
+    """Interests of a user that repeat an earlier one."""
+    dead_for_all: float
+    """The share of the K that bring nothing to any list."""
+    share_by_index: list[float | None]
+    """[K]: the share of the list that an interest brings."""
+    share_by_rank: list[float | None]
+    """[K]: the largest share of a user, the second …"""
+
+
+class ListSummary(EvaluationResult):
+    """What lists, or held-out clicks, show of the catalogue; None where it is unknown."""
+
+    coverage: float | None
+    gini: float | None
+    popularity_rank: float | None
+    category_diversity: float | None = None
+    """Left out where no item has a category."""
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether items have categories; the diversity may be None all the same."""
+        return "category_diversity" in self.model_fields_set
+
+    @model_serializer(mode="wrap")
+    def _without_categories(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if not self.has_categories:
+            del values["category_diversity"]
+        return values
+
+
+class CatalogueSummary(EvaluationResult):
+    """How many items there are, and where their popularity comes from."""
+
+    items: int
+    popularity_from: str
+
+
+class Relevance(EvaluationResult):
+    """Means over users, of lists of ``top_n`` against held-out clicks; see ``metrics``."""
+
+    top_n: int
+    recall: float
+    ndcg: float
+    ndcg_hits: float
+    hitrate: float
+
+    @classmethod
+    def of(cls, means: Mapping[str, float], top_n: int) -> Relevance:
+        """From ``means`` by names such as ``recall@N``; KeyError where one is missing."""
+        return cls(top_n=top_n, **{name: means[f"{name}@{top_n}"] for name in METRICS})
+
+    def flat(self) -> dict[str, float]:
+        """By the names that files and tables use: ``recall@N``, …"""
+        values: dict[str, float] = self.model_dump(exclude={"top_n"})
+        return {f"{name}@{self.top_n}": value for name, value in values.items()}
+
+
+class MethodResult(EvaluationResult):
+    """How a method did: relevance of its lists, means over ``users``, and what they show."""
+
+    relevance: Relevance
+    users: int
+    lists: ListSummary
+
+    @model_validator(mode="before")
+    @classmethod
+    def _relevance_from_flat(cls, values: dict[str, Any]) -> dict[str, Any]:
+        top_n = next((key[7:] for key in values if key.startswith("recall@")), None)
+        if top_n is None:
+            return values
+        flat = {f"{name}@{top_n}": name for name in METRICS}
+        relevance = {name: values[key] for key, name in flat.items() if key in values}
+        rest = {key: value for key, value in values.items() if key not in flat}
+        return {**rest, "relevance": {"top_n": int(top_n), **relevance}}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        del values["relevance"]
+        return self.relevance.flat() | values
+
+
+class IndexQuality(EvaluationResult):
+    """How exact the index is; in JSON its fields stand beside the epoch's."""
+
+    index_recall: float
+    """The share of the exact lists that the index returned."""
+    index_recall_users: int
+    """The users that this is the mean over."""
+    parameters_without_effect: list[str]
+    """Parameters of the index whose every value finds the same."""
+
+    def flat(self, top_n: int) -> dict[str, Any]:
+        """By the names that files use."""
+        return {
+            f"index_recall@{top_n}": self.index_recall,
+            "index_recall_users": self.index_recall_users,
+            "parameters_without_effect": self.parameters_without_effect,
+        }
+
+
+class EpochResult(MethodResult):
+    """All that is measured of one epoch of a model."""
+
+    seconds: float
+    seconds_by_stage: dict[str, float]
+    index: IndexQuality | None
+    """None of exact search."""
+    interests: InterestSummary
+    truths: ListSummary
+    catalogue: CatalogueSummary
+
+    @model_validator(mode="before")
+    @classmethod
+    def _index_from_flat(cls, values: dict[str, Any]) -> dict[str, Any]:
+        keys = {key: key.partition("@")[0] for key in values}
+        index = {
+            name: values[key] for key, name in keys.items() if name in IndexQuality.model_fields
+        }
+        rest = {k: v for k, v in values.items() if keys[k] not in IndexQuality.model_fields}
+        return {"index": index or None, **rest}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        del values["relevance"], values["index"]
+        exactness = self.index.flat(self.relevance.top_n) if self.index is not None else {}
+        return self.relevance.flat() | values | exactness
+
+
+class EvaluationReport(EvaluationResult):
+    """All epochs and baselines, with what they came from; the last epoch stands on top in JSON."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # the numbers on top, when it is read
+
+    version: Literal[1]
+    """Of this format."""
+    epoch: int
+    """The last one."""
+    top_n: int
+    retriever: str
+    """``exact``, or the uri of Milvus."""
+    epochs: dict[str, EpochResult]
+    baselines: dict[str, MethodResult]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+
+    @property
+    def last(self) -> EpochResult:
+        """The last epoch's numbers."""
+        return self.epochs[str(self.epoch)]
+
+    @model_serializer(mode="wrap")
+    def _last_on_top(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        return {**values["epochs"][str(self.epoch)], **values}
