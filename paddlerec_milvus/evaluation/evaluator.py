@@ -21,9 +21,14 @@ from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular
-from paddlerec_milvus.evaluation.beyond_accuracy import Catalogue, list_report, of_lists, of_truths
-from paddlerec_milvus.evaluation.catalogue import catalogue_of
+from paddlerec_milvus.evaluation.beyond_accuracy import (
+    ItemStatistics,
+    list_report,
+    of_lists,
+    of_truths,
+)
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
+from paddlerec_milvus.evaluation.item_statistics import item_statistics_of
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
 from paddlerec_milvus.evaluation.predict import (
     Queries,
@@ -98,7 +103,7 @@ class Evaluation:
         name = self.settings.milvus.collection
         retriever = retriever_from_settings(self.settings)
         try:
-            serving = retriever.serving()
+            serving = retriever.versions.serving()
         except BaseException:
             retriever.close()
             raise
@@ -116,7 +121,7 @@ class Evaluation:
         exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
         search = exact
         if milvus is not None:
-            times = milvus.build(table[1:], np.arange(1, len(table), dtype=np.int64))
+            times = milvus.versions.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
                 "insert": times.insert_seconds + times.compact_seconds,
                 "index": times.index_seconds,
@@ -142,7 +147,8 @@ class Evaluation:
             interests=interest_report(use),
             truths=self.truths,
             catalogue=CatalogueSummary(
-                items=self.catalogue.size, popularity_from=self.catalogue.popularity_from
+                items=self.item_statistics.size,
+                popularity_from=self.item_statistics.popularity_from,
             ),
         )
 
@@ -159,13 +165,13 @@ class Evaluation:
         )
 
     def _list_summary(self, lists: IntArray) -> ListSummary:
-        return list_report(of_lists(lists, self.catalogue.size), self.catalogue)
+        return list_report(of_lists(lists, self.item_statistics.size), self.item_statistics)
 
     @cached_property
     def truths(self) -> ListSummary:
         """What the truths show, by the same functions as lists."""
-        truths = of_truths(self.users.truth_indptr, self.users.truths, self.catalogue.size)
-        return list_report(truths, self.catalogue)
+        truths = of_truths(self.users.truth_indptr, self.users.truths, self.item_statistics.size)
+        return list_report(truths, self.item_statistics)
 
     def _index_quality(self, milvus: MilvusRetriever, exact: Search) -> IndexQuality:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
@@ -194,7 +200,7 @@ class Evaluation:
         return read_click_log(self.settings.path("train_data_dir"))
 
     @cached_property
-    def catalogue(self) -> Catalogue:
+    def item_statistics(self) -> ItemStatistics:
         """What is known of the items that the model has vectors of."""
         log = None
         try:
@@ -202,7 +208,7 @@ class Evaluation:
         except UserError as error:
             logger.info("popularity is taken from the order of ids: %s", error)
         size = len(self.encoder.item_vectors()) - 1
-        return catalogue_of(size, log, self.settings.path("test_data_dir"))
+        return item_statistics_of(size, log, self.settings.path("test_data_dir"))
 
     def baselines(self) -> dict[str, MethodResult]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.merge import Candidates
+from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.serving.candidates import ModelCandidates, answer_by_model, search_candidates
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.schemas import Source

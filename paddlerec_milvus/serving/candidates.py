@@ -17,9 +17,8 @@ from paddlerec_milvus.retrieval.base import (
     Neighbours,
     Retriever,
 )
-from paddlerec_milvus.retrieval.candidates import find_users
+from paddlerec_milvus.retrieval.candidates import Candidates, find_users
 from paddlerec_milvus.retrieval.diversity import diverse
-from paddlerec_milvus.retrieval.merge import Candidates
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
 from paddlerec_milvus.serving.user_batch import UserBatch
 

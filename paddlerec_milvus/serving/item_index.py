@@ -58,7 +58,7 @@ class ItemIndex:
 
     def serving(self) -> IndexVersion | None:
         """Whose vectors serve now, None: nobody's. RetrievalError: Milvus is away."""
-        return _version(self._linked().serving())
+        return _version(self._linked().versions.serving())
 
     def pinned(self) -> tuple[MilvusRetriever, IndexVersion]:
         """A retriever of its own on the version that serves now, whatever comes after."""
@@ -79,11 +79,11 @@ class ItemIndex:
     def count(self) -> int:
         """The exact number of stored vectors, 0 without a collection."""
         link = self._linked()
-        return 0 if link.serving() is None else link.count()
+        return 0 if link.versions.serving() is None else link.count()
 
     def tidy(self) -> list[str]:
         """Drop what killed inserts left; returns its names."""
-        return self._linked().tidy()
+        return self._linked().versions.tidy()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -121,37 +121,42 @@ class ItemIndex:
 
         properties = {CHECKPOINT: tower.fingerprint}
         with self._opened() as retriever:
-            return retriever.build(
-                vectors, ids, categories, properties=properties, check=check, keep=True
+            return retriever.versions.build(
+                vectors,
+                ids,
+                categories,
+                properties=properties,
+                check=lambda version: check(retriever.at(version)),
+                keep=True,
             )
 
     def roll_back(self, known: Callable[[str], bool]) -> IndexVersion:
         """Let the version before serve again; RefusedError unless its checkpoint is ``known``."""
         with self._opened() as retriever:
-            before = _version(retriever.kept())
+            before = _version(retriever.versions.previous())
             if before is not None and not known(before.checkpoint):
                 raise RefusedError(
                     f"the model of {before.name!r} (checkpoint {before.checkpoint or 'unknown'}) "
                     "is not kept here: its vectors would have no user tower"
                 )
-            retriever.roll_back()
-            return _version(retriever.serving()) or IndexVersion("", "", "")
+            retriever.versions.roll_back()
+            return _version(retriever.versions.serving()) or IndexVersion("", "", "")
 
     def checkpoints(self) -> set[str]:
         """Those of the serving version and of the one before."""
         link = self._linked()
-        versions = [_version(link.serving()), _version(link.kept())]
+        versions = [_version(link.versions.serving()), _version(link.versions.previous())]
         return {version.checkpoint for version in versions if version}
 
     def delete(self) -> int | None:
         """Delete all; returns how many there were, None where a damaged collection cannot tell."""
         stored: int | None = None
         with self._opened() as retriever:
-            if retriever.serving() is None:
+            if retriever.versions.serving() is None:
                 return 0
             with contextlib.suppress(RefusedError):
                 stored = retriever.count()
-            retriever.drop()
+            retriever.versions.drop()
         return stored
 
     def _linked(self) -> MilvusRetriever:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.validation import InvalidRequestError, problem
@@ -63,26 +64,18 @@ def user_batch(
     InvalidRequestError: the request needs categories, and there are none.
     """
     _check_categories(request, catalogue)
-    users = len(request.hist_item)
-    histories, lengths = np.zeros((users, maxlen), np.int64), np.zeros(users, np.int64)
     shared = frozenset(request.exclude)
     exclude: list[Set[int]] = []
-    unknown, rows = [], []
+    known_histories, unknown, rows = [], [], []
     for row, history in enumerate(request.hist_item):
         known = [item for item in history if 1 <= item <= catalogue.total]
-        lengths[row] = pad_last_clicks(known, histories[row])
+        known_histories.append(known)
         unknown.append(len(history) - len(known))
         exclude.append(_excluded(shared, history) if request.exclude_history else shared)
         if len(known) >= max(1, least_history):
             rows.append(row)
+    histories, lengths = pad_histories(known_histories, maxlen)
     return UserBatch(request, histories, lengths, np.array(rows, np.int64), exclude, unknown)
-
-
-def pad_last_clicks(history: Sequence[int] | IntArray, row: IntArray) -> int:
-    """Write the last clicks that fit into ``row`` [maxlen] of zeros; returns how many these are."""
-    last = history[-len(row) :]
-    row[: len(last)] = last
-    return len(last)
 
 
 def _excluded(shared: frozenset[int], history: Sequence[int]) -> Set[int]:

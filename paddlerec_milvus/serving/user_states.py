@@ -18,13 +18,13 @@ from weakref import WeakValueDictionary
 import numpy as np
 from cachetools import LRUCache
 
+from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.retrieval.user_store import MOST_CLICKS, UserState
 from paddlerec_milvus.serving.async_user_store import AsyncUserStore, UserStorage
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
-from paddlerec_milvus.serving.user_batch import pad_last_clicks
 
 logger = logging.getLogger(__name__)
 
@@ -236,10 +236,8 @@ def _known(items: IntArray, model: ServingModel) -> IntArray:
 async def _computed(user: int, history: IntArray, clicks: int, model: ServingModel) -> UserState:
     """The state with interests by ``model``; zeros where it knows nothing of the history."""
     tower = model.tower
-    padded = np.zeros((1, tower.maxlen), np.int64)
-    length = pad_last_clicks(_known(history, model), padded[0])
+    padded, lengths = pad_histories([_known(history, model)], tower.maxlen)
     interests = np.zeros((1, tower.dimension), np.float32)
-    if length:
-        lengths = np.array([length], np.int64)
+    if lengths[0]:
         (interests,) = await asyncio.to_thread(tower.interests, padded, lengths)
     return UserState(user, history, clicks, tower.fingerprint, interests)

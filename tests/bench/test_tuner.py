@@ -45,7 +45,7 @@ def tuner_on(uri: str, work: Workload, goal: Goal) -> Tuner:
     def serve(index: Index) -> Iterator[Served]:
         place = Target(uri, f"bench_tuner_{index.type_name}", work.metric, index, 30.0)
         with place.connect() as retriever:
-            times = retriever.build(work.vectors, work.ids)
+            times = retriever.versions.build(work.vectors, work.ids)
             yield Served(retriever, OneClient(retriever, work.interests), times)
 
     return Tuner(work, K, goal, serve, clients=[1], seconds=0.1)

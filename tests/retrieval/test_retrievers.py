@@ -40,13 +40,13 @@ def build(request, tmp_path_factory):
             if request.param == "server":
                 uri = request.getfixturevalue("server").uri
             made[metric] = MilvusRetriever(uri, f"shared_{metric}", metric=metric)
-            made[metric].build(VECTORS, IDS, CATEGORIES)
+            made[metric].versions.build(VECTORS, IDS, CATEGORIES)
         return made[metric]
 
     yield make
     for retriever in made.values():
         if isinstance(retriever, MilvusRetriever):
-            retriever.drop()
+            retriever.versions.drop()
             retriever.close()
 
 
@@ -125,7 +125,7 @@ def many():
 def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, index):
     vectors, ids, queries = many
     retriever = make_retriever(server.uri, index=index)
-    retriever.build(vectors, ids)
+    retriever.versions.build(vectors, ids)
     assert retriever.is_exact
     found, true = retriever.search(queries, 50), ExactRetriever(vectors, ids).search(queries, 50)
     # rounding may swap neighbours whose scores are equal to six digits; ties aside they are equal
@@ -151,7 +151,7 @@ def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, i
 def test_hnsw_on_the_server_has_index_recall_of_98_per_cent(server, make_retriever, many):
     vectors, ids, queries = many
     retriever = make_retriever(server.uri, index=Hnsw(M=16, ef_construction=200, ef=128))
-    retriever.build(vectors, ids)
+    retriever.versions.build(vectors, ids)
     assert not retriever.is_exact
     found, true = retriever.search(queries, 50), ExactRetriever(vectors, ids).search(queries, 50)
     shares = [
@@ -164,7 +164,7 @@ def test_hnsw_on_the_server_has_index_recall_of_98_per_cent(server, make_retriev
 
 def test_lite_ignores_search_parameters_and_that_is_said(lite_uri, make_retriever):
     retriever = make_retriever(lite_uri, index=IvfFlat(nlist=16, nprobe=4))
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     effect = retriever.parameters_without_effect(QUERIES, 50)
     few = retriever.search_with(IvfFlat(16, 1), QUERIES, 50)
     all_cells = retriever.search_with(IvfFlat(16, 16), QUERIES, 50)

@@ -60,7 +60,7 @@ def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
             with pytest.raises(RetrievalError, match=r"refused the token.*milvus.token"):
                 MilvusRetriever(first.uri, "items", token=token)
         with MilvusRetriever(first.uri, "items", token="root:Milvus", index=Hnsw()) as retriever:
-            retriever.build(VECTORS, IDS)
+            retriever.versions.build(VECTORS, IDS)
         supervisor = first.process_id
         assert supervisor is not None
         process = milvus_under(supervisor)
@@ -127,7 +127,7 @@ def test_command_line_runs_until_ctrl_c():
         uri = second.strip().removeprefix("export MILVUS_URI=")
         assert f"Milvus is running at {uri}" in first
         with MilvusRetriever(uri, "items") as retriever:
-            retriever.build(VECTORS, IDS)
+            retriever.versions.build(VECTORS, IDS)
             assert retriever.count() == 4
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=60)

@@ -11,9 +11,9 @@ import pytest
 from running_service import Running, running, until
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
 from paddlerec_milvus.serving import tower
 from paddlerec_milvus.serving.health import FAILING, FAILURES, OTHER
 from paddlerec_milvus.serving.item_index import ItemIndex
@@ -89,7 +89,7 @@ def test_the_last_two_are_kept(growing):
             train(epoch)
             assert service.http.post("/insert").status_code == 200
         connection = Connection(settings.model.milvus_uri)
-        assert versions.version_names(connection, "mind_items") == {
+        assert CollectionVersions(connection, "mind_items").names() == {
             3: "mind_items_v3",
             4: "mind_items_v4",
         }
@@ -127,7 +127,7 @@ def test_what_a_killed_insert_left_goes_at_the_next_start(make_settings):
         service.http.post("/insert")
         old = lists(service)
     connection = Connection(settings.model.milvus_uri)
-    connection.create_collection("mind_items_v2", 128, versions.mark("mind_items"))
+    connection.create_collection("mind_items_v2", 128, mark("mind_items"))
     with running(settings) as service:
         assert lists(service) == old
         assert not connection.call("has_collection", "mind_items_v2")

@@ -16,6 +16,7 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.serving.health import OTHER, UNUSABLE
 from paddlerec_milvus.serving.item_index import CHECKPOINT
 from paddlerec_milvus.serving.observability import JsonLines
@@ -48,7 +49,7 @@ def test_ready_means_that_the_vectors_are_there(empty):
 def test_a_collection_dropped_under_the_service_costs_the_model_and_no_answer(empty):
     empty.http.post("/insert")
     with MilvusRetriever(empty.service.settings.model.milvus_uri, "mind_items") as other:
-        other.drop()
+        other.versions.drop()
     assert fallback_of(empty) == POPULAR
     until(lambda: empty.ready() == (503, "no item vectors are stored: POST /insert"))
     empty.http.post("/insert")
@@ -88,7 +89,7 @@ def test_other_vectors_are_told(empty, change):
     properties = {} if change == "unmarked" else {CHECKPOINT: tower.fingerprint}
     uri = empty.service.settings.model.milvus_uri
     with MilvusRetriever(uri, "mind_items", metric=metric, index=Flat()) as other:
-        other.build(vectors, np.arange(1, len(vectors) + 1), properties=properties)
+        other.versions.build(vectors, np.arange(1, len(vectors) + 1), properties=properties)
     reason = OTHER if change == "unmarked" else UNUSABLE
     until(lambda: empty.ready() == (503, reason.reason))
     assert fallback_of(empty) == POPULAR
@@ -160,14 +161,14 @@ def test_no_request_waits_longer_than_the_deadline(make_settings, monkeypatch):
 
 def test_one_insert_or_delete_at_a_time(empty, monkeypatch):
     began, release = threading.Event(), threading.Event()
-    build = MilvusRetriever.build
+    build = CollectionVersions.build
 
     def slowly(*arguments, **options):
         began.set()
         release.wait(20)
         return build(*arguments, **options)
 
-    monkeypatch.setattr(MilvusRetriever, "build", slowly)
+    monkeypatch.setattr(CollectionVersions, "build", slowly)
     first = threading.Thread(target=empty.http.post, args=("/insert",))
     first.start()
     began.wait(20)
