@@ -15,8 +15,8 @@ from pathlib import Path
 from quality_table import mind
 from quality_table.data import open_data
 from quality_table.pieces import run_pieces
+from quality_table.plan import mind_piece
 from quality_table.relevance import RECALL
-from quality_table.results import mind_piece
 from tabulate import tabulate
 
 from paddlerec_milvus.command import run

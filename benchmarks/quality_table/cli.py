@@ -23,9 +23,9 @@ from quality_table.baselines import METHODS
 from quality_table.data import open_data
 from quality_table.expected import FILE, differences, read_expected
 from quality_table.pieces import say
+from quality_table.plan import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
 from quality_table.relevance import TOP_N
 from quality_table.render import draw, markdown
-from quality_table.results import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [*METHODS, *mind.TITLES]

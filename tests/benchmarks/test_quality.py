@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from quality_table import baselines, cli, expected, results
+from quality_table import baselines, cli, expected, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.pieces import Piece, run_pieces
@@ -203,7 +203,7 @@ def test_summary_by_hand(data):
         "als": ("ALS", {"params": {}}, [result(0.5, 0.0), result(0.0, 0.0)]),
         "mind": ("MIND", {"params": {}}, [result(1.0, 0.0), result(0.5, 0.5)]),
     }
-    summary = results._summary(data, found)
+    summary = plan._summary(data, found)
     # seeds have the means 0.5 and 0.5; users 0.75 and 0.25: s² = 0.125, / 2 users, root 0.25
     assert summary["methods"]["mind"]["recall@50"] == {
         "mean": 0.5,
@@ -219,7 +219,7 @@ def test_summary_by_hand(data):
 
 
 def test_ease_beyond_its_size_is_a_note_and_no_row(data, run, monkeypatch):
-    monkeypatch.setattr(results, "check_size", lambda items: check_size(items, largest=100))
+    monkeypatch.setattr(plan, "check_size", lambda items: check_size(items, largest=100))
     _, found = run("--methods", "most_popular", "ease")
     assert list(found["methods"]) == ["most_popular"]
     assert "201 items need" in found["not_measured"]["ease"]
