@@ -5,10 +5,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test lint bench milvus lock clean
+.PHONY: help demo serve test test-slow coverage lint bench milvus lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/installed: setup.cfg pyproject.toml requirements.lock
 	@echo "installing into .venv (first time: one to three minutes) …"
@@ -43,8 +43,17 @@ serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lit
 	@test -e models/recall/mind/output_model_mind/best/rec.pdparams || $(MAKE) --no-print-directory demo
 	@$(BIN)/python -m paddlerec_milvus.serving
 
-test: .venv/installed-dev  ## all tests, on Milvus Lite and on a real Milvus server, with coverage
-	@$(BIN)/python -m pytest -rs --cov --cov-report=term-missing:skip-covered
+# two processes, a file's tests in one of them
+PYTEST := $(BIN)/python -m pytest -rs -n 2 --dist loadfile
+
+test: .venv/installed-dev  ## what can be asserted quickly, on exact search, Milvus Lite and a real server
+	@$(PYTEST) -m "not slow"
+
+test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the browser, long fuzzing
+	@$(PYTEST) -m slow
+
+coverage: .venv/installed-dev  ## both, with the lines that they run
+	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the house
 	@$(BIN)/ruff check .

@@ -150,7 +150,7 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
         place = stack.enter_context(Place("local", Path(stack.enter_context(TemporaryDirectory()))))
         target = place.target(work.metric, index)
         retriever = stack.enter_context(target.connect())
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         client = MilvusClient(place.uri)
         reference = (client, target.collection, index)
         pairs = {

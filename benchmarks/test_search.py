@@ -14,9 +14,9 @@ from paddlerec_milvus.bench.library_baseline import FloorIndex, engines
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
+from paddlerec_milvus.retrieval.candidates import merge_interests
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, IvfFlat
-from paddlerec_milvus.retrieval.merge import merge_interests
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
@@ -59,9 +59,9 @@ def milvus(
     """The items in a real server, once for each index."""
     index, name = INDEXES[request.param], f"bench_{request.param.lower()}"
     with MilvusRetriever(server.uri, name, metric=workload.metric, index=index) as built:
-        built.build(workload.vectors, workload.ids)
+        built.versions.build(workload.vectors, workload.ids)
         yield built
-        built.drop()
+        built.versions.drop()
 
 
 @grouped

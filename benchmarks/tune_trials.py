@@ -45,8 +45,8 @@ from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.base import IntArray, Neighbours
+from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
-from paddlerec_milvus.retrieval.merge import Candidates
 
 TARGETS = (0.9, 0.95, 0.98, 0.99)
 CLIENTS = (1, 4)

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import paddle
-
 from paddlerec_milvus.errors import CheckpointError
 
 PREFIX = "rec"
@@ -36,6 +34,8 @@ def load_parameters(
             f"{file}: there is no such checkpoint; "
             + (f"{folder.parent} holds: {', '.join(at_hand)}" if at_hand else "train first")
         )
+    import paddle  # who needs only the names above need not wait for it
+
     try:
         state: dict[str, Any] = paddle.load(str(file))
     except Exception as error:  # a damaged file can make its unpickler raise anything

@@ -44,6 +44,8 @@ class Encoder:
             )
         self.contract = contract or folder.dygraph_model()
         self.model = model
+        self.lock: AbstractContextManager[Any] = nullcontext()
+        """Held by :meth:`interests`; a service with several threads sets a real one."""
         self._surroundings: Callable[[], AbstractContextManager[None]] = folder.active
         if model is None:
             with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
@@ -119,17 +121,17 @@ class Encoder:
         ``users`` [B] are their ids, for a folder that has ``DygraphModel.user_profiles(users,
         config)``; without ids it sees no profile.
         """
-        batch: list[Any] = [
-            _tensor(histories),
-            _tensor(lengths.reshape(-1, 1)),
-            paddle.zeros([len(histories), 1, 1], dtype="int64"),
-        ]
-        with self._surroundings(), paddle.no_grad():
+        with self.lock, self._surroundings(), paddle.no_grad():
+            batch: list[Any] = [
+                _tensor(histories),
+                _tensor(lengths.reshape(-1, 1)),
+                paddle.zeros([len(histories), 1, 1], dtype="int64"),
+            ]
             if users is not None and hasattr(self.contract, "user_profiles"):
                 profiles = self.contract.user_profiles(users, self.config)
                 batch += [] if profiles is None else [paddle.to_tensor(profiles)]
             vectors, _ = self.contract.infer_forward(self.model, None, batch, self.config)
-        array = np.asarray(vectors.numpy(), dtype=np.float32)
+            array = np.asarray(vectors.numpy(), dtype=np.float32)
         return array if array.ndim == 3 else array[:, None, :]
 
 

@@ -11,7 +11,7 @@ from paddlerec_milvus.errors import UserError
 warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
-from paddlerec_milvus.serving.logs import log_json_lines  # noqa: E402
+from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
 from paddlerec_milvus.serving.settings import settings_from_environment  # noqa: E402
 
 log_json_lines()

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.retrieval.server import LocalMilvus
-from paddlerec_milvus.training.cli import main as train
 
 # a shell that starts this in the background has its children ignore Ctrl-C; the tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,8 +29,10 @@ def server() -> Iterator[LocalMilvus]:
     """A real Milvus server, started once; tests that use it are marked ``server``."""
     if importlib.util.find_spec("milvus") is None:
         pytest.skip("no real Milvus: pip install 'paddlerec-milvus[server]'")
-    with LocalMilvus() as running:
-        yield running
+    running = LocalMilvus()
+    running.start()
+    yield running
+    running.stop(kill=True)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from paddlerec_milvus.data.cli import main as prepare
+    from paddlerec_milvus.training.cli import main as train  # paddle
+
     folder = tmp_path_factory.mktemp("trained")
     size = ["--users", "600", "--items", "300", "--clicks", "9000"]
     assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0

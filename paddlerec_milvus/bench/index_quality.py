@@ -14,8 +14,8 @@ from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance_by_user
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
+from paddlerec_milvus.retrieval.candidates import Candidates, merge_interests
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.merge import Candidates, merge_interests
 
 TIE = 1e-6  # of the k-th score: what float32 sums of another order differ by
 PerUser = dict[str, npt.NDArray[np.float64]]

@@ -24,7 +24,7 @@ def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
     empty, empty_disk = place.rss_mib(), place.disk_mib()
     rows, dimension = workload.vectors.shape
     with target.connect() as retriever:
-        times = retriever.build(workload.vectors, workload.ids)
+        times = retriever.versions.build(workload.vectors, workload.ids)
     place.restart()
     with target.connect() as retriever:
         retriever.open(rows=rows)

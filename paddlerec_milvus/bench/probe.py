@@ -73,7 +73,7 @@ def probe(workload: Workload, k: int, place: Place, seed: int = 1) -> Probe:
     index = Hnsw(ef=max(128, k))
     target = place.target(sample.metric, index)
     with target.connect() as retriever:
-        retriever.build(sample.vectors, sample.ids)
+        retriever.versions.build(sample.vectors, sample.ids)
         exact = exact_of(sample, k)
         found = [
             quality_of(sample, exact, retriever.search_with(each, sample.queries, k))

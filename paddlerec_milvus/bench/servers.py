@@ -57,7 +57,7 @@ class Place:
     def __exit__(self, *problem: object) -> None:
         if self.kind == "uri":
             with suppress(RetrievalError), self.target("IP", Flat()).connect() as retriever:
-                retriever.drop()
+                retriever.versions.drop()
         if self._server is not None:
             self._server.stop()
         self._remove()

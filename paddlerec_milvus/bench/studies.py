@@ -26,10 +26,9 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.candidates import search_users
+from paddlerec_milvus.retrieval.candidates import merge_interests, search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Index
-from paddlerec_milvus.retrieval.merge import merge_interests
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
 
 USERS = 200  # whose lists are compared with exact ones
@@ -54,7 +53,7 @@ class Studies:
             if plain and self._plain:
                 retriever.open()
             elif plain:
-                retriever.build(self.workload.vectors, self.workload.ids)
+                retriever.versions.build(self.workload.vectors, self.workload.ids)
             self._plain = plain
             yield retriever
 
@@ -105,7 +104,7 @@ class Studies:
         exact = exact_of(inside, min(k, len(inside.ids)))
         words = 'category == "in"'
         with self._connected(plain=False) as retriever:
-            retriever.build(
+            retriever.versions.build(
                 self.workload.vectors, self.workload.ids, ["in" if each else "out" for each in kept]
             )
             found = retriever.search(some.queries, exact.neighbours.ids.shape[1], filter=words)
@@ -132,7 +131,7 @@ class Studies:
         vectors[rows] = vectors[np.roll(rows, 1)]
         fresh = replace(self.workload, vectors=vectors, truths=None)
         with self._connected(plain=False) as retriever:
-            retriever.build(self.workload.vectors, self.workload.ids)
+            retriever.versions.build(self.workload.vectors, self.workload.ids)
             began = time.perf_counter()
             retriever.upsert(vectors[rows], self.workload.ids[rows])
             seconds = time.perf_counter() - began
@@ -140,7 +139,7 @@ class Studies:
             values = self._searched(retriever, fresh) | {"seconds": seconds}
             yield Found("replacement", {"share": share, "state": "just upserted"}, values)
             began = time.perf_counter()
-            retriever.build(vectors, self.workload.ids)
+            retriever.versions.build(vectors, self.workload.ids)
             seconds = time.perf_counter() - began
             values = self._searched(retriever, fresh) | {"seconds": seconds}
             yield Found("replacement", {"share": share, "state": "built again"}, values)

@@ -139,7 +139,7 @@ def serving(
             before = place.rss_mib()
             with target.connect() as builder:
                 try:
-                    times = builder.build(workload.vectors, workload.ids)
+                    times = builder.versions.build(workload.vectors, workload.ids)
                     with searching(target, workload, None) as (retriever, alone):
                         loads = alone if clients is None else SharedClients(clients, target)
                         now = place.rss_mib()
@@ -147,7 +147,7 @@ def serving(
                         yield Served(retriever, loads, times, grown)
                 finally:
                     with suppress(RetrievalError):
-                        builder.drop()
+                        builder.versions.drop()
 
         yield serve
 

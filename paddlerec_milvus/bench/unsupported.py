@@ -48,7 +48,7 @@ def check_build_refused(target: Target, workload: Workload, problem: RefusedErro
 
 def _build_few(target: Target, workload: Workload) -> None:
     with target.connect() as retriever:
-        retriever.build(workload.vectors[:TRIAL_ROWS], workload.ids[:TRIAL_ROWS])
+        retriever.versions.build(workload.vectors[:TRIAL_ROWS], workload.ids[:TRIAL_ROWS])
         retriever.open()
         retriever.search(workload.queries[:1], 1)
 

@@ -48,30 +48,34 @@ def read_bytes(path: Path) -> bytes:
         return file.read().removeprefix(_BOM)
 
 
-def data_files(folder: Path) -> list[Path]:
+def data_files(folder: Path, key: str = "") -> list[Path]:
     """The files of a split's folder by name; hidden ones (``.name``) are not data.
 
     Raises:
-        DataError: no such folder, or nothing in it that could be data.
+        DataError: no such folder, or nothing in it that could be data; it names the setting
+            ``key`` that points there.
     """
+    where = f"{key}: {folder}" if key else str(folder)
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder; prepare one with datasets/amazonbook/prepare.py"
+            f"{where}: no such folder; make the sample with 'python "
+            "datasets/amazonbook/prepare.py --sample --out datasets/sample', or point a run at a "
+            "prepared folder with --data DIR"
         )
     entries = sorted(path for path in folder.iterdir() if path.is_file())
     visible = [path for path in entries if not path.name.startswith(".")]
     if not visible:
         hidden = f" (only hidden files: {entries[0].name}, which are left out)" if entries else ""
-        raise DataError(f"{folder}: holds no data files{hidden}; prepare it again, or name another")
+        raise DataError(f"{where}: holds no data files{hidden}; prepare it again, or name another")
     return visible
 
 
 def expand(paths: Path | str | list[Path] | tuple[Path, ...]) -> list[Path]:
     """Folders replaced by their data files; single files stay."""
-    given = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
-    return [file for path in given for file in (data_files(path) if path.is_dir() else [path])]
+    several = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+    return [file for path in several for file in (data_files(path) if path.is_dir() else [path])]
 
 
 def sha256_of(path: Path) -> str:

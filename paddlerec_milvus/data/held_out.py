@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from paddlerec_milvus.data.files import HashedFile, expand, read_bytes, writing
+from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.log import Ints
-from paddlerec_milvus.errors import DataError, SettingsError, nearest
+from paddlerec_milvus.errors import DataError, nearest
 
 _KEYS = ("user_id", "target_item", "hist_item", "eval_item")
 _USERS_PER_BLOCK = 10_000
@@ -47,16 +48,7 @@ class HeldOutUsers:
         Raises:
             SettingsError: ``maxlen`` is below 1.
         """
-        if maxlen < 1:
-            raise SettingsError(f"maxlen is {maxlen}; expected 1 or more")
-        ends = self.history_indptr[1:]
-        lengths = np.minimum(np.diff(self.history_indptr), maxlen)
-        columns = np.arange(maxlen)
-        source = (ends - lengths)[:, None] + columns  # [U, maxlen]
-        inside = columns < lengths[:, None]
-        padded = np.zeros((len(self), maxlen), np.int64)
-        padded[inside] = self.history[source[inside]]
-        return padded, lengths
+        return pad_histories(self.history_list(), maxlen)
 
     def history_list(self) -> list[Ints]:
         """One array of history clicks a user, in time order."""

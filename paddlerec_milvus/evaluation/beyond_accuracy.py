@@ -30,7 +30,7 @@ class Shown(NamedTuple):
     items: IntArray
 
 
-class Catalogue(NamedTuple):
+class ItemStatistics(NamedTuple):
     """What is known of the N items; arrays [N + 1], row 0 is padding."""
 
     popularity_rank: FloatArray
@@ -108,15 +108,15 @@ def gini(exposure: IntArray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ np.sort(exposure) / (n * total))
 
 
-def list_report(shown: Shown, catalogue: Catalogue) -> ListSummary:
+def list_report(shown: Shown, statistics: ItemStatistics) -> ListSummary:
     """Means over users; None where unknown. ``coverage`` is the share of the N items shown."""
-    exposure = np.bincount(shown.items, minlength=catalogue.size + 1)[1:]
-    ranks = mean_popularity_rank(shown, catalogue.popularity_rank)
+    exposure = np.bincount(shown.items, minlength=statistics.size + 1)[1:]
+    ranks = mean_popularity_rank(shown, statistics.popularity_rank)
     coverage, uneven = number((exposure > 0).mean()), number(gini(exposure))
     rank = number(mean_of_known(ranks))
-    if catalogue.categories is None:
+    if statistics.categories is None:
         return ListSummary(coverage=coverage, gini=uneven, popularity_rank=rank)
-    diversity = number(mean_of_known(category_diversity(shown, catalogue.categories)))
+    diversity = number(mean_of_known(category_diversity(shown, statistics.categories)))
     return ListSummary(
         coverage=coverage, gini=uneven, popularity_rank=rank, category_diversity=diversity
     )

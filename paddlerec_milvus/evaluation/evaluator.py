@@ -21,9 +21,14 @@ from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular
-from paddlerec_milvus.evaluation.beyond_accuracy import Catalogue, list_report, of_lists, of_truths
-from paddlerec_milvus.evaluation.catalogue import catalogue_of
+from paddlerec_milvus.evaluation.beyond_accuracy import (
+    ItemStatistics,
+    list_report,
+    of_lists,
+    of_truths,
+)
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
+from paddlerec_milvus.evaluation.item_statistics import item_statistics_of
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
 from paddlerec_milvus.evaluation.predict import (
     Queries,
@@ -42,8 +47,8 @@ from paddlerec_milvus.evaluation.results import (
 )
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
-from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.indexes import index_of_settings
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -68,8 +73,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         checked_k(self.top_n)
         use_device(self.settings)
-        params = {key: value for key, value in self.settings.index.items() if key != "type"}
-        self.index = index_from_settings(str(self.settings.index.get("type", "FLAT")), params)
+        self.index = index_of_settings(self.settings)
         self.users = read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
@@ -97,9 +101,9 @@ class Evaluation:
         """Where the vectors go; beside those by which a service answers, if there are such."""
         logger.info("searching with %r, metric %s", self.index, self.settings.retrieval.metric)
         name = self.settings.milvus.collection
-        retriever = self._retriever(name)
+        retriever = retriever_from_settings(self.settings)
         try:
-            serving = retriever.serving()
+            serving = retriever.versions.serving()
         except BaseException:
             retriever.close()
             raise
@@ -108,20 +112,7 @@ class Evaluation:
         retriever.close()
         beside = f"{name}_evaluation"
         logger.info("a service answers by the collection %r: evaluated in %r", name, beside)
-        return self._retriever(beside)
-
-    def _retriever(self, collection: str) -> MilvusRetriever:
-        milvus = self.settings.milvus
-        return MilvusRetriever(
-            self.settings.milvus_uri,
-            collection,
-            token=milvus.token.get_secret_value(),
-            db_name=milvus.db_name,
-            timeout=milvus.timeout,
-            metric=self.settings.retrieval.metric,
-            index=self.index,
-            consistency=milvus.consistency,
-        )
+        return retriever_from_settings(self.settings, collection=beside)
 
     def _epoch(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
         watch, began = Stopwatch(), time.perf_counter()
@@ -130,7 +121,7 @@ class Evaluation:
         exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
         search = exact
         if milvus is not None:
-            times = milvus.build(table[1:], np.arange(1, len(table), dtype=np.int64))
+            times = milvus.versions.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
                 "insert": times.insert_seconds + times.compact_seconds,
                 "index": times.index_seconds,
@@ -156,7 +147,8 @@ class Evaluation:
             interests=interest_report(use),
             truths=self.truths,
             catalogue=CatalogueSummary(
-                items=self.catalogue.size, popularity_from=self.catalogue.popularity_from
+                items=self.item_statistics.size,
+                popularity_from=self.item_statistics.popularity_from,
             ),
         )
 
@@ -173,13 +165,13 @@ class Evaluation:
         )
 
     def _list_summary(self, lists: IntArray) -> ListSummary:
-        return list_report(of_lists(lists, self.catalogue.size), self.catalogue)
+        return list_report(of_lists(lists, self.item_statistics.size), self.item_statistics)
 
     @cached_property
     def truths(self) -> ListSummary:
         """What the truths show, by the same functions as lists."""
-        truths = of_truths(self.users.truth_indptr, self.users.truths, self.catalogue.size)
-        return list_report(truths, self.catalogue)
+        truths = of_truths(self.users.truth_indptr, self.users.truths, self.item_statistics.size)
+        return list_report(truths, self.item_statistics)
 
     def _index_quality(self, milvus: MilvusRetriever, exact: Search) -> IndexQuality:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
@@ -208,7 +200,7 @@ class Evaluation:
         return read_click_log(self.settings.path("train_data_dir"))
 
     @cached_property
-    def catalogue(self) -> Catalogue:
+    def item_statistics(self) -> ItemStatistics:
         """What is known of the items that the model has vectors of."""
         log = None
         try:
@@ -216,7 +208,7 @@ class Evaluation:
         except UserError as error:
             logger.info("popularity is taken from the order of ids: %s", error)
         size = len(self.encoder.item_vectors()) - 1
-        return catalogue_of(size, log, self.settings.path("test_data_dir"))
+        return item_statistics_of(size, log, self.settings.path("test_data_dir"))
 
     def baselines(self) -> dict[str, MethodResult]:
         """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""

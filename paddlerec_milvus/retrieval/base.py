@@ -40,8 +40,14 @@ class Retriever(Protocol):
         """Whether the neighbours are the true ones, and not those that an index happens to find."""
         ...
 
-    def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The ``k`` nearest items of each of ``queries`` [n, D] float32."""
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The ``k`` nearest items of each of ``queries`` [n, D] float32.
+
+        ``filter`` is a boolean expression of Milvus on ``item`` and ``category`` that all of them
+        pass; ``consistency`` says how fresh the items are, None: as the retriever was set up.
+        """
         ...
 
 

@@ -1,11 +1,10 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Filling a collection: checked rows, batched insert, index, load, exact count, then the switch."""
+"""Filling a collection: checked rows, batched insert, index, load, exact count."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +12,9 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, Connection
-from paddlerec_milvus.retrieval.indexes import DiskAnn, Flat, Index
+from paddlerec_milvus.retrieval.indexes import Flat, Index
 
 BATCH_BYTES = 16 << 20  # a message may hold 64 MB
 ROW_OVERHEAD_BYTES = 32  # id, lengths and tags of a row
@@ -100,69 +98,20 @@ class Rows(NamedTuple):
             ]
 
 
-def build_collection(
-    connection: Connection,
-    alias: str,
-    rows: Rows,
-    metric: str,
-    index: Index,
-    *,
-    properties: Mapping[str, str] | None = None,
-    check: Callable[[str], None] | None = None,
-    keep: bool = False,
-) -> BuildTimes:
-    """Build a version with ``rows`` beside the serving one, check it, let it take its place.
-
-    ``check`` gets the new version's name and may raise. ``keep``: see :func:`versions.switch`. On
-    any failure (Ctrl-C included) the half version is dropped and the old one goes on serving.
-    """
-    serving, name = versions.prepare(connection, alias)
-    try:
-        if isinstance(index, DiskAnn) and not connection.is_lite:
-            _try_out(connection, alias, name, rows.first(TRIAL_ROWS), metric, index)
-        connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias, properties))
-        times = _fill(connection, name, rows, metric, index)
-        stored = _count(connection, name)
-        if stored != len(rows.ids):
-            raise RetrievalError(
-                f"Milvus at {connection.uri}: {name!r} holds {stored:,} rows after the insert, "
-                f"expected {len(rows.ids):,}; the collection {alias!r} is unchanged"
-            )
-        if check is not None:
-            check(name)
-        versions.switch(connection, alias, serving, name, keep=keep)
-    except BaseException:
-        # the first error is the one to show; what cannot be dropped now, the next build drops
-        with contextlib.suppress(RetrievalError):
-            now = versions.describe(connection, alias)
-            if now is None or now.name != name:
-                connection.call("drop_collection", name)
-        raise
-    return times
-
-
-def _try_out(
-    connection: Connection, alias: str, name: str, rows: Rows, metric: str, index: Index
-) -> None:
-    """Build a few rows under ``name`` and drop them; RefusedError if that takes a minute.
-
-    A server without DISKANN (the local one) takes the order, fails, and tries again for ever,
-    while it says that the index is in progress.
-    """
-    connection.create_collection(name, rows.vectors.shape[1], versions.mark(alias))
-    _fill(connection, name, rows, metric, index, TRIAL_SECONDS)
-    connection.call("drop_collection", name)
-
-
-def _fill(
+def fill(
     connection: Connection,
     name: str,
     rows: Rows,
     metric: str,
     index: Index,
+    properties: dict[str, str],
     within: float = BUILD_SECONDS,
 ) -> BuildTimes:
-    """Insert, flush once, join segments, index, load; waited for, each ``within`` seconds."""
+    """Create ``name``, insert, flush once, join segments, index, load, count.
+
+    Each step is waited for, ``within`` seconds. ``rows`` of the times are those that Milvus counts.
+    """
+    connection.create_collection(name, rows.vectors.shape[1], properties)
     start = time.perf_counter()
     with tqdm(total=len(rows.ids), desc="insert", unit="row", disable=None) as bar:
         for batch in rows.batches():
@@ -173,7 +122,28 @@ def _fill(
     _compact(connection, name, metric, within)
     compacted = time.perf_counter()
     times = _index_and_load(connection, name, len(rows.ids), metric, index, within)
-    return times._replace(insert_seconds=inserted - start, compact_seconds=compacted - inserted)
+    return times._replace(
+        insert_seconds=inserted - start,
+        compact_seconds=compacted - inserted,
+        rows=_count(connection, name),
+    )
+
+
+def try_index(
+    connection: Connection,
+    name: str,
+    rows: Rows,
+    metric: str,
+    index: Index,
+    properties: dict[str, str],
+) -> None:
+    """Build a few of ``rows`` under ``name`` and drop them; RefusedError if that takes a minute.
+
+    A server without DISKANN (the local one) takes the order, fails, and tries again for ever,
+    while it says that the index is in progress.
+    """
+    fill(connection, name, rows.first(TRIAL_ROWS), metric, index, properties, TRIAL_SECONDS)
+    connection.call("drop_collection", name)
 
 
 def _index_and_load(
@@ -187,7 +157,7 @@ def _index_and_load(
     return BuildTimes(0.0, indexed - start, time.perf_counter() - indexed, rows)
 
 
-def reindex(connection: Connection, name: str, metric: str, index: Index) -> BuildTimes:
+def index_rows(connection: Connection, name: str, metric: str, index: Index) -> BuildTimes:
     """Build ``index`` on the rows that the collection ``name`` holds, in place of the one there."""
     rows = _count(connection, name)
     connection.call("release_collection", name)
@@ -229,7 +199,8 @@ def _segment_sizes(connection: Connection, name: str) -> list[int]:
     if connection.is_lite:
         return []
     try:
-        return [each.num_rows for each in connection.call("list_persistent_segments", name)]
+        segments = connection.call("list_persistent_segments", name)
+        return [segment.num_rows for segment in segments]
     except RetrievalError:
         return []
 
@@ -243,8 +214,8 @@ def _index(
 
 
 def _count(connection: Connection, name: str) -> int:
-    found = connection.call("query", name, output_fields=["count(*)"], consistency_level="Strong")
-    return int(found[0]["count(*)"])
+    rows = connection.call("query", name, output_fields=["count(*)"], consistency_level="Strong")
+    return int(rows[0]["count(*)"])
 
 
 def _indexed(connection: Connection, name: str, rows: int) -> float:

@@ -14,27 +14,34 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 
-# pymilvus reads MILVUS_URI when it is imported and refuses a path there, though its client takes
-# one; and it loads a .env file of the working folder, which an empty value keeps out.
-_given_uri = os.environ.get("MILVUS_URI")
-os.environ["MILVUS_URI"] = ""
-try:
-    from pymilvus import DataType, MilvusClient
-    from pymilvus.exceptions import MilvusException
-finally:
-    if _given_uri is None:
-        del os.environ["MILVUS_URI"]
-    else:
-        os.environ["MILVUS_URI"] = _given_uri
-
 CATEGORY_BYTES = 256
 WRITES = ("insert", "upsert", "delete", "flush")
 SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
+
+
+@cache
+def _pymilvus() -> Any:
+    """pymilvus, imported by the first connection: who searches elsewhere need not wait for it.
+
+    It reads MILVUS_URI when it is imported and refuses a path there, though its client takes one;
+    and it loads a .env file of the working folder, which an empty value keeps out.
+    """
+    uri = os.environ.get("MILVUS_URI")
+    os.environ["MILVUS_URI"] = ""
+    try:
+        import pymilvus
+    finally:
+        if uri is None:
+            del os.environ["MILVUS_URI"]
+        else:
+            os.environ["MILVUS_URI"] = uri
+    return pymilvus
 
 
 def is_lite(uri: str) -> bool:
@@ -74,7 +81,7 @@ class Connection:
         _silence()
         try:
             with self._lock:
-                self._client: MilvusClient | None = MilvusClient(
+                self._client: Any = _pymilvus().MilvusClient(
                     self._lite or uri,
                     token=token,
                     db_name=db_name,
@@ -125,22 +132,24 @@ class Connection:
 
     def create_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
         """An empty collection of items: ``item``, ``category``, ``vector``."""
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("item", DataType.INT64, is_primary=True)
-        schema.add_field("category", DataType.VARCHAR, max_length=CATEGORY_BYTES)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        types = _pymilvus().DataType
+        schema.add_field("item", types.INT64, is_primary=True)
+        schema.add_field("category", types.VARCHAR, max_length=CATEGORY_BYTES)
+        schema.add_field("vector", types.FLOAT_VECTOR, dim=dimension)
         self.call("create_collection", name, schema=schema, properties=properties)
 
     def create_user_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
         """An empty collection of users, a row for each interest of one: see :mod:`.users`."""
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("key", DataType.INT64, is_primary=True)
-        schema.add_field("user", DataType.INT64)
-        schema.add_field("interest", DataType.INT64)
-        schema.add_field("clicks", DataType.INT64)
-        schema.add_field("history", DataType.VARCHAR, max_length=32_768)  # 1,000 ids as JSON
-        schema.add_field("checkpoint", DataType.VARCHAR, max_length=64)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        types = _pymilvus().DataType
+        schema.add_field("key", types.INT64, is_primary=True)
+        schema.add_field("user", types.INT64)
+        schema.add_field("interest", types.INT64)
+        schema.add_field("clicks", types.INT64)
+        schema.add_field("history", types.VARCHAR, max_length=32_768)  # 1,000 ids as JSON
+        schema.add_field("checkpoint", types.VARCHAR, max_length=64)
+        schema.add_field("vector", types.FLOAT_VECTOR, dim=dimension)
         self.call("create_collection", name, schema=schema, properties=properties)
 
     def create_index(
@@ -152,7 +161,7 @@ class Connection:
         within: float,
     ) -> None:
         """Order an index on ``vector``; a server builds it after this call, Lite inside it."""
-        wanted = MilvusClient.prepare_index_params()
+        wanted = _pymilvus().MilvusClient.prepare_index_params()
         wanted.add_index(
             "vector", index_type=type_name, metric_type=metric, params=dict(parameters)
         )
@@ -203,7 +212,11 @@ class Connection:
                 "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
                 f"another, or raise milvus.timeout. ({_grpc_details(problem) or reason})"
             )
-        kind = "" if isinstance(problem, MilvusException) else f"{type(problem).__name__}: "
+        kind = (
+            ""
+            if isinstance(problem, _pymilvus().MilvusException)
+            else f"{type(problem).__name__}: "
+        )
         return RefusedError(f"{where} refused '{name}': {kind}{reason}")
 
 

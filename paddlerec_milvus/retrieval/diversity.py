@@ -17,7 +17,7 @@ import heapq
 from collections import Counter
 
 from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, IntArray
-from paddlerec_milvus.retrieval.merge import Candidates, no_candidates
+from paddlerec_milvus.retrieval.candidates import Candidates, no_candidates
 
 
 def diverse(

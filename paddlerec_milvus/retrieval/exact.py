@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+from collections.abc import Sequence
+from copy import copy
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,6 +27,7 @@ from paddlerec_milvus.retrieval.base import (
 QUERY_BLOCK = 512
 ITEM_BLOCK = 8_192  # with 512 queries: 16 MB of scores, which stay in the cache's reach
 FIRST_BLOCK = 2_048
+FILTERS = re.compile(r"(category in|category ==|item in|item not in) (.+)", re.DOTALL)
 
 
 def normalised(vectors: FloatArray) -> FloatArray:
@@ -34,14 +41,19 @@ class ExactRetriever:
     """All items are compared with each query, block by block; ties go to the smaller id.
 
     ``vectors`` [N, D] float32 and ``ids`` [N] int64 (by default 0 … N-1, the row numbers); metric
-    ``IP``, ``COSINE`` or ``L2``. Memory beside the vectors: some 20 MB and the answer.
+    ``IP``, ``COSINE`` or ``L2``. ``categories``: N strings, None: all empty. Memory beside the
+    vectors: some 20 MB and the answer.
     Raises SettingsError for shapes that do not fit, NaN, a duplicate id or an unknown metric.
     """
 
     is_exact = True
 
     def __init__(
-        self, vectors: ArrayLike, ids: ArrayLike | None = None, metric: str = "IP"
+        self,
+        vectors: ArrayLike,
+        ids: ArrayLike | None = None,
+        metric: str = "IP",
+        categories: Sequence[str] | None = None,
     ) -> None:
         self.metric = checked_metric(metric)
         array = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -55,41 +67,73 @@ class ExactRetriever:
             raise SettingsError(
                 f"{len(array)} item vectors, but ids have the shape {list(numbers.shape)}"
             )
+        labels = np.array(categories if categories is not None else [""] * len(array), object)
+        if labels.shape != numbers.shape:
+            raise SettingsError(f"{len(array)} item vectors, but {len(labels)} categories")
         # sorted by id, an earlier row wins a tie: "strictly better" is all a later block must test
         if not (np.diff(numbers) > 0).all():
             order = np.argsort(numbers, kind="stable")
-            array, numbers = array[order], numbers[order]
+            array, numbers, labels = array[order], numbers[order], labels[order]
             if (np.diff(numbers) == 0).any():
                 twice = numbers[1:][np.diff(numbers) == 0][0]
                 raise SettingsError(f"item id {twice} is given twice")
         self._vectors: FloatArray = normalised(array) if metric == "COSINE" else array
-        self._ids = numbers
+        self._ids, self._categories = numbers, labels
         self._squares: FloatArray | None = (
             np.einsum("nd,nd->n", array, array) if metric == "L2" else None
         )
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """D of the item vectors."""
         return int(self._vectors.shape[1])
 
     def count(self) -> int:
         """N, the number of items."""
         return len(self._ids)
 
-    def search(self, queries: ArrayLike, k: int) -> Neighbours:
-        """The true ``k`` nearest items of each of ``queries`` [n, D]; SettingsError if unusable."""
+    def search(
+        self, queries: ArrayLike, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The true ``k`` nearest items of each of ``queries`` [n, D]; SettingsError if unusable.
+
+        ``filter``: ``category in ["a", "b"]``, ``category == "a"``, ``item in [1, 2]`` or
+        ``item not in [1, 2]`` in Milvus' spelling. ``consistency`` is without effect.
+        """
         checked_k(k)
-        asked = checked_queries(queries, self.dimension)
-        ids = np.full((len(asked), k), MISSING_ID, np.int64)
-        scores = np.full((len(asked), k), MISSING_SCORE, np.float32)
-        found = min(k, len(self._ids))
-        for start in range(0, len(asked) if found else 0, QUERY_BLOCK):
+        checked = checked_queries(queries, self.dimension)
+        if filter:
+            return self._passing(filter).search(checked, k)
+        ids = np.full((len(checked), k), MISSING_ID, np.int64)
+        scores = np.full((len(checked), k), MISSING_SCORE, np.float32)
+        width = min(k, len(self._ids))
+        for start in range(0, len(checked) if width else 0, QUERY_BLOCK):
             block = slice(start, start + QUERY_BLOCK)
-            rows, best = self._search_block(asked[block], found)
-            ids[block, :found] = self._ids[rows]
-            scores[block, :found] = best
+            rows, best = self._search_block(checked[block], width)
+            ids[block, :width] = self._ids[rows]
+            scores[block, :width] = best
         return Neighbours(ids, scores)
+
+    def _passing(self, filter: str) -> ExactRetriever:
+        """A retriever of those items alone that pass ``filter``."""
+        values, parts = None, FILTERS.fullmatch(filter)
+        if parts is not None:
+            with contextlib.suppress(ValueError):  # Milvus escapes as JSON does
+                values = json.loads(parts[2], strict=False)
+        if parts is None or not isinstance(values, str if parts[1] == "category ==" else list):
+            raise SettingsError(
+                f"filter: {filter!r} is more than exact search evaluates: category in […], "
+                "category == …, item in […] or item not in […]; search in Milvus"
+            )
+        column = self._ids if parts[1].startswith("item") else self._categories
+        rows = np.isin(column, [values] if isinstance(values, str) else values)
+        if "not" in parts[1]:
+            rows = ~rows
+        part = copy(self)
+        part._vectors, part._ids = self._vectors[rows], self._ids[rows]
+        part._categories = self._categories[rows]
+        part._squares = None if self._squares is None else self._squares[rows]
+        return part
 
     def _search_block(self, queries: FloatArray, k: int) -> tuple[NDArray[np.intp], FloatArray]:
         """Rows [q, k] and scores [q, k] of the best ``k`` ≤ N items of each query, best first."""

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import SettingsError, nearest
 
 LARGEST_EF = 32_768  # Milvus' limit
@@ -64,7 +65,7 @@ class Flat(Index):
 
     @property
     def is_exact(self) -> bool:
-        """Always."""
+        """True: every row is compared."""
         return True
 
 
@@ -197,8 +198,8 @@ class AutoIndex(Index):
 
 
 _CLASSES: dict[str, type[Index]] = {
-    each.type_name: each
-    for each in (Flat, IvfFlat, IvfSq8, IvfPq, Scann, Hnsw, HnswSq, DiskAnn, AutoIndex)
+    index.type_name: index
+    for index in (Flat, IvfFlat, IvfSq8, IvfPq, Scann, Hnsw, HnswSq, DiskAnn, AutoIndex)
 }
 TYPES = tuple(_CLASSES)
 """Milvus' names of all types that are known here."""
@@ -228,6 +229,25 @@ def _class_of(type_name: str) -> type[Index]:
     return _CLASSES[type_name]
 
 
+def search_span(index: Index, k: int) -> tuple[str, Index, Index] | None:
+    """A search parameter's name and ``index`` with its weakest and strongest; None: it has none."""
+    if isinstance(index, Ivf):
+        return "nprobe", replace(index, nprobe=1), replace(index, nprobe=index.nlist)
+    large = max(8 * k, 2_048)
+    if isinstance(index, Hnsw):
+        return "ef", replace(index, ef=k), replace(index, ef=min(LARGEST_EF, large))
+    if isinstance(index, DiskAnn):
+        longest = min(LARGEST_SEARCH_LIST, large)
+        return "search_list", replace(index, search_list=k), replace(index, search_list=longest)
+    return None
+
+
+def index_of_settings(settings: Settings) -> Index:
+    """The index of the section ``index``; SettingsError as :func:`index_from_settings`."""
+    params = {key: value for key, value in settings.index.items() if key != "type"}
+    return index_from_settings(str(settings.index.get("type", "FLAT")), params)
+
+
 def index_from_settings(type: str, params: Mapping[str, Any], *, others: bool = True) -> Index:
     """The index for a yaml's ``index.type`` and the parameters beside it, in Milvus' spelling.
 
@@ -237,7 +257,7 @@ def index_from_settings(type: str, params: Mapping[str, Any], *, others: bool = 
     """
     chosen = _class_of(type)
     fields = {**chosen.build_fields, **chosen.search_fields}
-    known = {key for each in TYPES for key in (*build_keys(each), *search_keys(each))}
+    known = {key for name in TYPES for key in (*build_keys(name), *search_keys(name))}
     for key in params:
         if key not in known:
             raise SettingsError(

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, nearest
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import (
     MISSING_ID,
     MISSING_SCORE,
@@ -24,17 +23,10 @@ from paddlerec_milvus.retrieval.base import (
     checked_metric,
     checked_queries,
 )
-from paddlerec_milvus.retrieval.build import BuildTimes, Rows, build_collection, reindex
+from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.indexes import (
-    LARGEST_EF,
-    LARGEST_SEARCH_LIST,
-    DiskAnn,
-    Flat,
-    Hnsw,
-    Index,
-    Ivf,
-)
+from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
+from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
@@ -55,6 +47,8 @@ class Segment(NamedTuple):
 
 class MilvusRetriever:
     """The items of one collection (in truth an alias, see :mod:`.versions`) of one Milvus.
+
+    ``versions`` builds it, switches between what was built, and drops it.
 
     ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
     call. ``metric`` and ``index`` are those of the collection; ``consistency`` is that of searches:
@@ -86,9 +80,9 @@ class MilvusRetriever:
         self.metric = checked_metric(metric)
         self.consistency = consistency
         self._index = index
-        self._dimension: int | None = None
         self._version: str | None = None
         self._connection = Connection(uri, token=token, db_name=db_name, timeout=timeout)
+        self.versions = CollectionVersions(self._connection, collection, metric, index)
 
     def __enter__(self) -> MilvusRetriever:
         return self
@@ -112,11 +106,11 @@ class MilvusRetriever:
 
     @index.setter
     def index(self, index: Index) -> None:
-        asked, built = (index.type_name, index.build_params()), self._index.build_params()
-        if asked != (self._index.type_name, built):
+        new, built = (index.type_name, index.build_params()), self._index.build_params()
+        if new != (self._index.type_name, built):
             raise SettingsError(
                 f"collection {self.collection!r} at {self.uri} has the index "
-                f"{self._index.type_name} {built}, not {asked[0]} {asked[1]}: only what a search "
+                f"{self._index.type_name} {built}, not {new[0]} {new[1]}: only what a search "
                 "takes (nprobe, ef …) can change without building again"
             )
         self._index = index
@@ -129,130 +123,62 @@ class MilvusRetriever:
     @property
     def dimension(self) -> int:
         """D of the stored vectors."""
-        if self._dimension is None:
+        if self.versions.dimension is None:
             self.open()
-        return self._dimension or 0
+        return self.versions.dimension or 0
 
-    def build(
-        self,
-        vectors: ArrayLike,
-        ids: ArrayLike,
-        categories: Sequence[str] | None = None,
-        *,
-        properties: Mapping[str, str] | None = None,
-        check: Callable[[MilvusRetriever], None] | None = None,
-        keep: bool = False,
-    ) -> BuildTimes:
-        """Store ``vectors`` [N, D] float32 under ``ids`` [N] int64 in place of what is there.
-
-        The new collection is built beside the old one, checked, and then takes its place in one
-        step. If anything fails, Ctrl-C included, the old one goes on serving. ``check`` may search
-        the new one before, and raise. ``keep``: the old one stays, for :meth:`roll_back`.
-        ``properties`` are stored with the collection (:meth:`properties`).
-        """
-        rows = Rows.checked(vectors, ids, categories)
-        times = build_collection(
-            self._connection,
-            self.collection,
-            rows,
-            self.metric,
-            self._index,
-            properties=properties,
-            check=None if check is None else lambda name: check(self._at(name)),
-            keep=keep,
-        )
-        self._dimension = rows.vectors.shape[1]
-        return times
-
-    def _at(self, version: str) -> MilvusRetriever:
-        """This retriever on one version, by the same connection."""
+    def at(self, version: str) -> MilvusRetriever:
+        """This retriever on one version of the collection, by the same connection."""
         other = copy(self)
-        other._version, other._dimension = version, None
+        other.versions = copy(self.versions)
+        other._version, other.versions.dimension = version, None
         other.open()
         return other
 
-    def roll_back(self) -> str:
-        """Let the version before serve again (see :meth:`build`); returns its name."""
-        self._dimension = None
-        return versions.roll_back(self._connection, self.collection)
-
-    def tidy(self) -> list[str]:
-        """Drop what killed builds left; returns its names. One that is under way stays."""
-        found = versions.leftovers(self._connection, self.collection)
-        names = [each.name for each in found if versions.abandoned(each)]
-        for name in names:
-            self._connection.call("drop_collection", name)
-        return names
-
-    def serving(self) -> versions.Description | None:
-        """What the alias points at now; None: nothing. ForeignError: it is not ours."""
-        return versions.current(self._connection, self.collection)
-
-    def kept(self) -> versions.Description | None:
-        """What :meth:`roll_back` goes back to; None: nothing."""
-        return versions.kept(self._connection, self.collection)
-
-    def reindex(self) -> BuildTimes:
-        """Build this retriever's index on what is stored, in place of the one there; no insert.
-
-        It cannot be searched for that time. If that fails, :meth:`reindex` again or :meth:`build`.
-        """
-        found = versions.current(self._connection, self.collection)
-        if found is None:
-            raise self._missing()
-        self._dimension = found.dimension
-        return reindex(self._connection, found.name, self.metric, self._index)
-
     def open(
         self, dimension: int | None = None, rows: int | None = None, *, pin: bool = False
-    ) -> versions.Description:
+    ) -> Description:
         """Use what is there, and tell it; raises RetrievalError if it is missing or something else.
 
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
         always. ``pin``: from now on use this version of the collection, whatever takes its place.
         """
         if self._version is None:
-            found = versions.current(self._connection, self.collection)
+            version = self.versions.serving()
         else:
-            found = versions.describe(self._connection, self._version)
-        if found is None:
-            raise self._missing()
+            version = describe(self._connection, self._version)
+        if version is None:
+            raise self.versions.missing()
         again = "build it again, or give another milvus.collection"
-        if dimension is not None and found.dimension != dimension:
-            raise self._wrong(
-                f"the vectors have {found.dimension} dimensions, expected {dimension}", again
-            )
-        index = self._connection.call("describe_index", found.name, "vector") or {}
+        if dimension is not None and version.dimension != dimension:
+            problem = f"the vectors have {version.dimension} dimensions, expected {dimension}"
+            raise self._wrong(problem, again)
+        index = self._connection.call("describe_index", version.name, "vector") or {}
         metric = str(index.get("metric_type", "none"))
         if metric != self.metric:
             raise self._wrong(f"its metric is {metric}, expected {self.metric}", again)
-        wanted = self._index.build_params()
-        built = {key: type(wanted[key])(index[key]) for key in wanted if key in index}
-        expected = {key: wanted[key] for key in built}  # Lite keeps none
+        params = self._index.build_params()
+        built = {key: type(params[key])(index[key]) for key in params if key in index}
+        expected = {key: params[key] for key in built}  # Lite keeps none
         if index.get("index_type") != self._index.type_name or built != expected:
-            raise self._wrong(
-                f"its index is {index.get('index_type', 'none')} {built}, expected "
-                f"{self._index.type_name} {wanted}",
-                again,
-            )
-        self._dimension = found.dimension
+            there = f"{index.get('index_type', 'none')} {built}"
+            expectation = f"{self._index.type_name} {params}"
+            raise self._wrong(f"its index is {there}, expected {expectation}", again)
+        self.versions.dimension = version.dimension
         if pin:
-            self._version = found.name
+            self._version = version.name
         self._connection.call("load_collection", self._read)
         if rows is not None and (stored := self.count()) != rows:
             raise self._wrong(f"it holds {stored:,} rows, expected {rows:,}", again)
-        return found
+        return version
 
     @property
     def _read(self) -> str:
         """What is read and written: the pinned version, or whatever the alias points at."""
         return self._version or self.collection
 
-    def _missing(self) -> RefusedError:
-        return self._wrong("no such collection", "build it first (tools/infer.py does)")
-
-    def _wrong(self, found: str, advice: str) -> RefusedError:
-        return RefusedError(f"collection {self.collection!r} at {self.uri}: {found}; {advice}")
+    def _wrong(self, problem: str, advice: str) -> RefusedError:
+        return RefusedError(f"collection {self.collection!r} at {self.uri}: {problem}; {advice}")
 
     def search(
         self, queries: ArrayLike, k: int, *, filter: str = "", consistency: str | None = None
@@ -275,16 +201,16 @@ class MilvusRetriever:
     ) -> Neighbours:
         """:meth:`search` with another index' search parameters (``nprobe``, ``ef`` …)."""
         checked_k(k)
-        asked = checked_queries(queries, self.dimension)
+        checked = checked_queries(queries, self.dimension)
         parameters = {"metric_type": self.metric, "params": index.search_params(k)}
-        ids = np.full((len(asked), k), MISSING_ID, np.int64)
-        scores = np.full((len(asked), k), MISSING_SCORE, np.float32)
+        ids = np.full((len(checked), k), MISSING_ID, np.int64)
+        scores = np.full((len(checked), k), MISSING_SCORE, np.float32)
         # asked for nothing, a server sends ids and scores alone, and Lite whole rows
         fields = ["item"] if self._connection.is_lite else None
         step = max(1, min(QUERIES_PER_CALL, HITS_PER_CALL // k))
-        for start in range(0, len(asked), step):
-            part = asked[start : start + step]
-            found = self._connection.call(
+        for start in range(0, len(checked), step):
+            part = checked[start : start + step]
+            lists = self._connection.call(
                 "search",
                 self._read,
                 list(part),
@@ -294,7 +220,7 @@ class MilvusRetriever:
                 output_fields=fields,
                 consistency_level=consistency or self.consistency,
             )
-            for row, hits in enumerate(found, start):
+            for row, hits in enumerate(lists, start):
                 ids[row, : len(hits.ids)] = hits.ids
                 scores[row, : len(hits.ids)] = hits.distances
         if self.metric == "L2":
@@ -310,18 +236,18 @@ class MilvusRetriever:
 
     def vectors(self, ids: ArrayLike) -> FloatArray:
         """The stored vectors [n, D] of ``ids`` [n], in that order; RetrievalError if one lacks."""
-        asked: IntArray = np.asarray(ids, np.int64).ravel()
-        distinct, inverse = np.unique(asked, return_inverse=True)
+        numbers: IntArray = np.asarray(ids, np.int64).ravel()
+        distinct, inverse = np.unique(numbers, return_inverse=True)
         stored = np.empty((len(distinct), self.dimension), np.float32)
         for part in _parts(distinct):
-            found = self._connection.call(
+            rows = self._connection.call(
                 "query",
                 self._read,
                 ids=distinct[part].tolist(),
                 output_fields=["item", "vector"],
                 consistency_level="Strong",
             )
-            by_id = {row["item"]: row["vector"] for row in found}
+            by_id = {row["item"]: row["vector"] for row in rows}
             if absent := [number for number in distinct[part].tolist() if number not in by_id]:
                 raise RetrievalError(
                     f"collection {self.collection!r} at {self.uri} holds no item {absent[0]}"
@@ -336,14 +262,14 @@ class MilvusRetriever:
         return self._count(ignore_growing=False)
 
     def _count(self, *, ignore_growing: bool) -> int:
-        found = self._connection.call(
+        rows = self._connection.call(
             "query",
             self._read,
             output_fields=["count(*)"],
             consistency_level="Strong",
             ignore_growing=ignore_growing,
         )
-        return int(found[0]["count(*)"])
+        return int(rows[0]["count(*)"])
 
     def segments(self) -> list[Segment]:
         """What searches of the collection go through; empty where Milvus does not say (Lite).
@@ -354,7 +280,7 @@ class MilvusRetriever:
         if self._connection.is_lite:
             return []
         loaded = self._connection.call("list_loaded_segments", self._read)
-        listed = [Segment(each.num_rows, bool(each.index_id), True) for each in loaded]
+        listed = [Segment(part.num_rows, bool(part.index_id), True) for part in loaded]
         growing = self.count() - self._count(ignore_growing=True)
         return listed + ([Segment(growing, False, False)] if growing > 0 else [])
 
@@ -381,14 +307,9 @@ class MilvusRetriever:
 
     def delete(self, ids: ArrayLike) -> None:
         """Delete the items ``ids`` [n]; one that is not stored is no error."""
-        asked: IntArray = np.asarray(ids, np.int64).ravel()
-        for part in _parts(asked):
-            self._connection.call("delete", self._read, ids=asked[part].tolist())
-
-    def drop(self) -> bool:
-        """Drop the collection; False if there was none. One that we did not make is refused."""
-        self._dimension = None
-        return versions.drop(self._connection, self.collection)
+        numbers: IntArray = np.asarray(ids, np.int64).ravel()
+        for part in _parts(numbers):
+            self._connection.call("delete", self._read, ids=numbers[part].tolist())
 
     def parameters_without_effect(self, queries: ArrayLike, k: int) -> list[str]:
         """Search parameters (``nprobe``, ``ef`` …) that change nothing on ``queries`` [n, D].
@@ -396,22 +317,31 @@ class MilvusRetriever:
         The weakest setting is compared with the strongest. With a real index on enough rows they
         differ; Milvus Lite, or segments too small to be indexed, return the same.
         """
-        weak: Index
-        strong: Index
-        if isinstance(self._index, Ivf):
-            name, weak = "nprobe", replace(self._index, nprobe=1)
-            strong = replace(self._index, nprobe=self._index.nlist)
-        elif isinstance(self._index, Hnsw):
-            name, weak = "ef", replace(self._index, ef=k)
-            strong = replace(self._index, ef=min(LARGEST_EF, max(8 * k, 2_048)))
-        elif isinstance(self._index, DiskAnn):
-            name, weak = "search_list", replace(self._index, search_list=k)
-            strong = replace(self._index, search_list=min(LARGEST_SEARCH_LIST, max(8 * k, 2_048)))
-        else:
+        span = search_span(self._index, k)
+        if span is None:
             return []
-        first = self.search_with(weak, queries, k)
-        second = self.search_with(strong, queries, k)
-        return [name] if np.array_equal(first.ids, second.ids) else []
+        first, second = (self.search_with(index, queries, k) for index in span[1:])
+        return [span[0]] if np.array_equal(first.ids, second.ids) else []
+
+
+def retriever_from_settings(
+    settings: Settings, *, timeout: float | None = None, collection: str | None = None
+) -> MilvusRetriever:
+    """A retriever on ``milvus.collection`` with all that the settings say of Milvus and its index.
+
+    ``timeout`` seconds and another ``collection`` take the place of those of the settings.
+    """
+    milvus = settings.milvus
+    return MilvusRetriever(
+        settings.milvus_uri,
+        milvus.collection if collection is None else collection,
+        token=milvus.token.get_secret_value(),
+        db_name=milvus.db_name,
+        timeout=milvus.timeout if timeout is None else timeout,
+        metric=settings.retrieval.metric,
+        index=index_of_settings(settings),
+        consistency=milvus.consistency,
+    )
 
 
 def _parts(ids: IntArray) -> Iterator[slice]:

@@ -102,11 +102,14 @@ class LocalMilvus:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """End the server (it writes what it holds, some seconds); remove a temporary folder."""
+    def stop(self, *, kill: bool = False) -> None:
+        """End the server and remove a temporary folder.
+
+        It writes what it holds, which takes some seconds; ``kill`` loses that and takes none.
+        """
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
+            (process.kill if kill else process.terminate)()
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
+from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
 
 MOST_INTERESTS = 16  # of a user: a row's key is 16 * user + interest
 LARGEST_USER = 2**63 // MOST_INTERESTS - 1
@@ -108,15 +108,15 @@ class UserStore:
         ``Strong`` sees every write that came before, and a server waits up to 0.4 s for it;
         ``Bounded`` answers at once and may miss those of the last seconds.
         """
-        found: dict[int, UserState] = {}
+        states: dict[int, UserState] = {}
         for start in range(0, len(users), USERS_PER_CALL):
             part = users[start : start + USERS_PER_CALL]
             for name in tuple(self._names.values()):
                 for state in self._read(name, part, consistency):
-                    known = found.get(state.user)
+                    known = states.get(state.user)
                     if known is None or state.clicks > known.clicks:
-                        found[state.user] = state
-        return found
+                        states[state.user] = state
+        return states
 
     def write(self, state: UserState, before: UserState | None) -> None:
         """Store ``state`` in place of ``before``, which is what :meth:`read` gave."""
@@ -157,14 +157,14 @@ class UserStore:
         return sum(map(self._count, tuple(self._names.values())))
 
     def _count(self, name: str) -> int:
-        found = self._connection.call(
+        rows = self._connection.call(
             "query",
             name,
             filter="interest == 0",
             output_fields=["count(*)"],
             consistency_level="Strong",
         )
-        return int(found[0]["count(*)"])
+        return int(rows[0]["count(*)"])
 
     def _read(self, name: str, users: Sequence[int], consistency: str) -> Iterator[UserState]:
         for user in users:
@@ -197,16 +197,16 @@ class UserStore:
         pattern = re.compile(re.escape(self._base) + r"_(\d+)")
         names: list[str] = self._connection.call("list_collections")
         for name in filter(pattern.fullmatch, names):
-            found = versions.current(self._connection, name)
-            if found is not None:
-                self._use(name, found.dimension)
+            stored = CollectionVersions(self._connection, name).serving()
+            if stored is not None:
+                self._use(name, stored.dimension)
 
     def _make(self, dimension: int) -> str:
         with self._making:
             name = f"{self._base}_{dimension}"
             if dimension not in self._names:
-                if versions.current(self._connection, name) is None:
-                    properties = versions.mark(name)
+                if CollectionVersions(self._connection, name).serving() is None:
+                    properties = mark(name)
                     self._connection.create_user_collection(name, dimension, properties)
                 self._use(name, dimension)
             return name

@@ -9,17 +9,21 @@ version before is kept, ``items_previous`` points at it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psutil
+from numpy.typing import ArrayLike
 
 from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError
+from paddlerec_milvus.retrieval.build import BuildTimes, Rows, fill, index_rows, try_index
 from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.indexes import DiskAnn, Flat, Index
 
 MADE_BY, OWNER = "made_by", "paddlerec-milvus"
 CHECKPOINT = "checkpoint"  # fingerprint of the model that a service serves by these vectors
@@ -41,13 +45,13 @@ def describe(connection: Connection, name: str) -> Description | None:
     """The collection behind a name or an alias; None if there is none."""
     if not connection.call("has_collection", name):
         return None
-    found: dict[str, Any] = connection.call("describe_collection", name)
-    vectors = [field for field in found["fields"] if field["name"] == "vector"]
+    reply: dict[str, Any] = connection.call("describe_collection", name)
+    vectors = [field for field in reply["fields"] if field["name"] == "vector"]
     return Description(
-        name=found["collection_name"],
-        fields=tuple(field["name"] for field in found["fields"]),
+        name=reply["collection_name"],
+        fields=tuple(field["name"] for field in reply["fields"]),
         dimension=int(vectors[0]["params"].get("dim", 0)) if vectors else 0,
-        properties={key: str(value) for key, value in found.get("properties", {}).items()},
+        properties={key: str(value) for key, value in reply.get("properties", {}).items()},
     )
 
 
@@ -85,120 +89,197 @@ def abandoned(description: Description) -> bool:
         return True
 
 
-def version_names(connection: Connection, alias: str) -> dict[int, str]:
-    """All collections named like a version of ``alias``, whoever made them."""
-    pattern = re.compile(re.escape(alias) + r"_v(\d+)")
-    names: list[str] = connection.call("list_collections")
-    matches = [hit for hit in map(pattern.fullmatch, names) if hit]
-    return {int(hit.group(1)): hit.group(0) for hit in matches}
+class CollectionVersions:
+    """The versions of the collection ``alias``: built, switched, rolled back, dropped.
 
-
-def current(connection: Connection, alias: str) -> Description | None:
-    """The version that ``alias`` points at; None if the name is free.
-
-    Raises ForeignError if a collection that we did not make bears the name.
+    ``metric`` and ``index`` are those of the versions that are built. All methods raise
+    RetrievalError when Milvus is away or refuses.
     """
-    found = describe(connection, alias)
-    if found is None or owned(found, alias):
-        return found
-    rows = connection.call("get_collection_stats", found.name).get("row_count", "?")
-    raise ForeignError(
-        f"Milvus at {connection.uri} holds a collection {alias!r} that this program did not make "
-        f"(fields {', '.join(found.fields)}; dimension {found.dimension or 'none'}; some {rows} "
-        "rows), and it is left alone. Give another milvus.collection, or drop or rename that one"
-    )
 
+    def __init__(
+        self,
+        connection: Connection,
+        alias: str,
+        metric: str = "IP",
+        index: Index = Flat(),  # noqa: B008  (frozen)
+    ) -> None:
+        self.alias = alias
+        self.dimension: int | None = None
+        """D of the vectors that are served, None: not known yet."""
+        self._connection = connection
+        self._metric, self._index = metric, index
+        self._previous = f"{alias}_previous"
 
-def kept(connection: Connection, alias: str) -> Description | None:
-    """The version before the serving one, if it was kept."""
-    found = describe(connection, _previous(alias))
-    return found if found and owned(found, alias) else None
+    def names(self) -> dict[int, str]:
+        """All collections named like a version, whoever made them, by number."""
+        pattern = re.compile(re.escape(self.alias) + r"_v(\d+)")
+        names: list[str] = self._connection.call("list_collections")
+        matches = [hit for hit in map(pattern.fullmatch, names) if hit]
+        return {int(hit.group(1)): hit.group(0) for hit in matches}
 
+    def serving(self) -> Description | None:
+        """The version that the alias points at; None if the name is free.
 
-def _previous(alias: str) -> str:
-    return f"{alias}_previous"
-
-
-def prepare(connection: Connection, alias: str) -> tuple[Description | None, str]:
-    """Clear away what killed builds left; returns the serving version and a free name.
-
-    Raises RetrievalError if another process is building for the same alias.
-    """
-    for found in leftovers(connection, alias):
-        if not abandoned(found):
-            raise RetrievalError(
-                f"process {found.properties.get('made_by_process')} on "
-                f"{found.properties.get('made_on')} is building {found.name!r} in Milvus at "
-                f"{connection.uri}: wait for it, drop that collection if the process is gone, or "
-                "give another milvus.collection"
-            )
-        connection.call("drop_collection", found.name)
-    names = version_names(connection, alias)
-    return current(connection, alias), f"{alias}_v{max(names, default=0) + 1}"
-
-
-def leftovers(connection: Connection, alias: str) -> list[Description]:
-    """Our versions that no alias points at: under way, or left by a build that was killed."""
-    serving, before = current(connection, alias), kept(connection, alias)
-    used = {found.name for found in (serving, before) if found}
-    names = version_names(connection, alias).values()
-    others = [describe(connection, name) for name in names if name not in used]
-    return [found for found in others if found and owned(found, alias)]
-
-
-def switch(
-    connection: Connection,
-    alias: str,
-    serving: Description | None,
-    name: str,
-    *,
-    keep: bool = False,
-) -> None:
-    """Point ``alias`` at ``name`` in one step: a search sees old rows or new.
-
-    ``keep``: the version that served stays, to go back to, and the one kept until now is dropped;
-    otherwise both are.
-    """
-    before = kept(connection, alias)
-    if serving is None:
-        connection.call("create_alias", name, alias)
-    else:
-        if keep:
-            verb = "alter_alias" if before else "create_alias"
-            connection.call(verb, serving.name, _previous(alias))
-        connection.call("alter_alias", name, alias)
-    if before and not (keep and serving):
-        connection.call("drop_alias", _previous(alias))
-    if serving and not keep:
-        connection.call("drop_collection", serving.name)
-    if before and before.name not in (name, serving.name if serving else ""):
-        connection.call("drop_collection", before.name)
-
-
-def roll_back(connection: Connection, alias: str) -> str:
-    """Let the kept version serve again, and keep the one that served; returns its name.
-
-    Raises RefusedError where none is kept. Ended half-way, both aliases point at the same
-    version, and the next build drops the other.
-    """
-    serving, before = current(connection, alias), kept(connection, alias)
-    if serving is None or before is None or before.name == serving.name:
-        raise RefusedError(
-            f"Milvus at {connection.uri} keeps no version of {alias!r} before the serving one"
+        Raises ForeignError if a collection that we did not make bears the name.
+        """
+        current = describe(self._connection, self.alias)
+        if current is None or owned(current, self.alias):
+            return current
+        stored = self._connection.call("get_collection_stats", current.name).get("row_count", "?")
+        raise ForeignError(
+            f"Milvus at {self._connection.uri} holds a collection {self.alias!r} that this program "
+            f"did not make (fields {', '.join(current.fields)}; dimension "
+            f"{current.dimension or 'none'}; some {stored} rows), and it is left alone. Give "
+            "another milvus.collection, or drop or rename that one"
         )
-    connection.call("load_collection", before.name)
-    connection.call("alter_alias", before.name, alias)
-    connection.call("alter_alias", serving.name, _previous(alias))
-    return before.name
 
+    def missing(self) -> RefusedError:
+        """The error for a collection that is not there."""
+        return RefusedError(
+            f"collection {self.alias!r} at {self._connection.uri}: no such collection; build it "
+            "first (tools/infer.py does)"
+        )
 
-def drop(connection: Connection, alias: str) -> bool:
-    """Drop the alias, the version behind it and the kept one; False if there was none."""
-    serving, before = current(connection, alias), kept(connection, alias)
-    if before:
-        connection.call("drop_alias", _previous(alias))
-    if serving:
-        connection.call("drop_alias", alias)
-    for name in {found.name for found in (serving, before) if found}:
-        connection.call("drop_collection", name)
-    return serving is not None
+    def previous(self) -> Description | None:
+        """What :meth:`roll_back` goes back to: the version before, if it was retained."""
+        before = describe(self._connection, self._previous)
+        return before if before and owned(before, self.alias) else None
+
+    def build(
+        self,
+        vectors: ArrayLike,
+        ids: ArrayLike,
+        categories: Sequence[str] | None = None,
+        *,
+        properties: Mapping[str, str] | None = None,
+        check: Callable[[str], None] | None = None,
+        keep: bool = False,
+    ) -> BuildTimes:
+        """Store ``vectors`` [N, D] float32 under ``ids`` [N] int64 in place of what is there.
+
+        The new version is built beside the serving one, checked, and then takes its place in one
+        step. If anything fails, Ctrl-C included, the half version is dropped and the old one goes
+        on serving. ``check`` gets the new one's name before, and may raise. ``keep``: the old one
+        stays, for :meth:`roll_back`. ``properties`` are stored with the collection. Raises
+        SettingsError for rows that Milvus would not take.
+        """
+        rows = Rows.checked(vectors, ids, categories)
+        serving, name = self._prepare()
+        try:
+            if isinstance(self._index, DiskAnn) and not self._connection.is_lite:
+                try_index(self._connection, name, rows, self._metric, self._index, mark(self.alias))
+            stored = mark(self.alias, properties)
+            times = fill(self._connection, name, rows, self._metric, self._index, stored)
+            if times.rows != len(rows.ids):
+                raise RetrievalError(
+                    f"Milvus at {self._connection.uri}: {name!r} holds {times.rows:,} rows after "
+                    f"the insert, expected {len(rows.ids):,}; the collection {self.alias!r} is "
+                    "unchanged"
+                )
+            if check is not None:
+                check(name)
+            self._switch(serving, name, keep=keep)
+        except BaseException:
+            # the first error is the one to show; what cannot be dropped now, the next build drops
+            with contextlib.suppress(RetrievalError):
+                now = describe(self._connection, self.alias)
+                if now is None or now.name != name:
+                    self._connection.call("drop_collection", name)
+            raise
+        self.dimension = rows.vectors.shape[1]
+        return times
+
+    def reindex(self) -> BuildTimes:
+        """Build the index anew on what is stored, in place of the one there; no insert.
+
+        It cannot be searched for that time. If that fails, :meth:`reindex` again or :meth:`build`.
+        """
+        serving = self.serving()
+        if serving is None:
+            raise self.missing()
+        self.dimension = serving.dimension
+        return index_rows(self._connection, serving.name, self._metric, self._index)
+
+    def roll_back(self) -> str:
+        """Let the version before serve again, and retain the one that served; returns its name.
+
+        Raises RefusedError where there is none. Ended half-way, both aliases point at the same
+        version, and the next build drops the other.
+        """
+        self.dimension = None
+        serving, before = self.serving(), self.previous()
+        if serving is None or before is None or before.name == serving.name:
+            raise RefusedError(
+                f"Milvus at {self._connection.uri} keeps no version of {self.alias!r} before the "
+                "serving one"
+            )
+        self._connection.call("load_collection", before.name)
+        self._connection.call("alter_alias", before.name, self.alias)
+        self._connection.call("alter_alias", serving.name, self._previous)
+        return before.name
+
+    def tidy(self) -> list[str]:
+        """Drop what killed builds left; returns its names. One that is under way stays."""
+        names = [version.name for version in self._leftovers() if abandoned(version)]
+        for name in names:
+            self._connection.call("drop_collection", name)
+        return names
+
+    def drop(self) -> bool:
+        """Drop the alias, the version behind it and the one before; False if there was none.
+
+        Raises ForeignError for a collection that we did not make.
+        """
+        self.dimension = None
+        serving, before = self.serving(), self.previous()
+        if before:
+            self._connection.call("drop_alias", self._previous)
+        if serving:
+            self._connection.call("drop_alias", self.alias)
+        for name in {version.name for version in (serving, before) if version}:
+            self._connection.call("drop_collection", name)
+        return serving is not None
+
+    def _prepare(self) -> tuple[Description | None, str]:
+        """Clear away what killed builds left; returns the serving version and a free name.
+
+        Raises RetrievalError if another process is building for the same alias.
+        """
+        for version in self._leftovers():
+            if not abandoned(version):
+                raise RetrievalError(
+                    f"process {version.properties.get('made_by_process')} on "
+                    f"{version.properties.get('made_on')} is building {version.name!r} in Milvus "
+                    f"at {self._connection.uri}: wait for it, drop that collection if the process "
+                    "is gone, or give another milvus.collection"
+                )
+            self._connection.call("drop_collection", version.name)
+        names = self.names()
+        return self.serving(), f"{self.alias}_v{max(names, default=0) + 1}"
+
+    def _leftovers(self) -> list[Description]:
+        """Our versions that no alias points at: under way, or left by a build that was killed."""
+        used = {version.name for version in (self.serving(), self.previous()) if version}
+        names = [name for name in self.names().values() if name not in used]
+        others = [describe(self._connection, name) for name in names]
+        return [version for version in others if version and owned(version, self.alias)]
+
+    def _switch(self, serving: Description | None, name: str, *, keep: bool) -> None:
+        """Point the alias at ``name`` in one step: a search sees old rows or new.
+
+        ``keep``: the version that served stays, to go back to, and the one before it is dropped;
+        otherwise both are.
+        """
+        call, before = self._connection.call, self.previous()
+        if serving is None:
+            call("create_alias", name, self.alias)
+        else:
+            if keep:
+                call("alter_alias" if before else "create_alias", serving.name, self._previous)
+            call("alter_alias", name, self.alias)
+        if before and not (keep and serving):
+            call("drop_alias", self._previous)
+        if serving and not keep:
+            call("drop_collection", serving.name)
+        if before and before.name not in (name, serving.name if serving else ""):
+            call("drop_collection", before.name)

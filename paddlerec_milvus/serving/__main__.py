@@ -24,7 +24,7 @@ from paddlerec_milvus.errors import SettingsError, UserError
 warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
-from paddlerec_milvus.serving.logs import log_json_lines  # noqa: E402
+from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
 from paddlerec_milvus.serving.settings import (  # noqa: E402
     VARIABLES,
     settings_from_environment,
@@ -52,8 +52,8 @@ def main() -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="(127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (8000)")
-    given = parser.parse_args()
-    return run(lambda: _serve(given.host, given.port))
+    arguments = parser.parse_args()
+    return run(lambda: _serve(arguments.host, arguments.port))
 
 
 def _port(text: str) -> int:
@@ -132,8 +132,8 @@ class _Server(uvicorn.Server):
         async with contextlib.AsyncExitStack() as opened:
             await opened.enter_async_context(self.app.router.lifespan_context(self.app))
             try:
-                for each in sockets or ():
-                    each.listen(self.config.backlog)  # uvloop's own keeps a failure to itself
+                for one in sockets or ():
+                    one.listen(self.config.backlog)  # uvloop's own keeps a failure to itself
             except OSError as error:  # another program was quicker
                 raise _unusable(self._url, error) from error
             await super().startup(sockets)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.user_store import UserState, UserStore
+from paddlerec_milvus.serving.connections import RetiredConnections
 from paddlerec_milvus.serving.settings import ServiceSettings
 
 T = TypeVar("T")
@@ -20,54 +21,120 @@ STRONG_READS = 4  # under way at a time, each for all users who wait: a server t
 PAUSE = 0.5  # seconds without another try after Milvus failed
 
 
-class StoredUsers:
-    """Calls of :class:`UserStore`, each within ``settings.timeout`` seconds.
+class UserStorage(Protocol):
+    """Where users are stored; UserStore has it. Safe to use from several threads."""
+
+    def prepare(self, dimension: int) -> None:
+        """Make ready for interests of ``dimension``."""
+
+    def read(self, user: int, consistency: str = ...) -> UserState | None:
+        """The state of ``user``; None: no click is known."""
+        ...
+
+    def read_all(self, users: Sequence[int]) -> dict[int, UserState]:
+        """The states of those of ``users`` who are known, the last writes included."""
+        ...
+
+    def write(self, state: UserState, before: UserState | None) -> None:
+        """Store ``state`` in place of ``before``, which is what :meth:`read` gave."""
+
+    def delete(self, user: int) -> None:
+        """Forget ``user``; one who is not known is no error."""
+
+    def close(self) -> None:
+        """Close the connection; what is stored stays."""
+
+
+class InMemoryUserStore:
+    """Users for as long as the process runs: for tests, and where there is no Milvus."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, UserState] = {}
+
+    def prepare(self, dimension: int) -> None:
+        """Nothing: any dimension will do."""
+
+    def read(self, user: int, consistency: str = "Strong") -> UserState | None:
+        """The state of ``user``; None: no click is known."""
+        return self._states.get(user)
+
+    def read_all(self, users: Sequence[int]) -> dict[int, UserState]:
+        """The states of those of ``users`` who are known."""
+        return {user: self._states[user] for user in users if user in self._states}
+
+    def write(self, state: UserState, before: UserState | None) -> None:
+        """Store ``state`` in place of the one before."""
+        self._states[state.user] = state
+
+    def delete(self, user: int) -> None:
+        """Forget ``user``; one who is not known is no error."""
+        self._states.pop(user, None)
+
+    def close(self) -> None:
+        """Nothing: there is no connection."""
+
+
+def milvus_users(settings: ServiceSettings) -> UserStore:
+    """A connection to the users beside the settings' items; RetrievalError: Milvus is away."""
+    model = settings.model
+    return UserStore(
+        model.milvus_uri,
+        model.milvus.collection,
+        token=model.milvus.token.get_secret_value(),
+        db_name=model.milvus.db_name,
+        timeout=settings.timeout,
+        metric=model.retrieval.metric,
+    )
+
+
+class AsyncUserStore:
+    """Calls of a :class:`UserStorage` that ``connect`` gives, each within ``settings.timeout`` s.
 
     All methods raise RetrievalError when Milvus is away or refuses.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServiceSettings, connect: Callable[[], UserStorage]) -> None:
+        self._connect = connect
         self._pool = ThreadPoolExecutor(settings.threads + STRONG_READS, "users")
         self._connecting = threading.Lock()
-        self._store: UserStore | None = None
-        self._retired: list[tuple[float, UserStore]] = []
+        self._store: UserStorage | None = None
+        self._retired = RetiredConnections(settings.timeout)
         self._again = 0.0
         self._failed: RetrievalError | None = None
-        self._asked: dict[int, asyncio.Future[UserState | None]] = {}
+        self._pending: dict[int, asyncio.Future[UserState | None]] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def call(self, work: Callable[[UserStore], T]) -> T:
+    async def call(self, work: Callable[[UserStorage], T]) -> T:
         """``work(store)`` in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self.now, work)
 
     async def read(self, user: int) -> UserState | None:
         """What Milvus holds now; users who wait at the same time are read in one call."""
         answer: asyncio.Future[UserState | None] = asyncio.get_running_loop().create_future()
-        self._asked[user] = answer
+        self._pending[user] = answer
         if len(self._readers) < STRONG_READS:
-            reader = asyncio.ensure_future(self._read_asked())
+            reader = asyncio.ensure_future(self._read_pending())
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
         return await answer
 
-    async def _read_asked(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, {}
-            await self._answer(asked)
+    async def _read_pending(self) -> None:
+        while self._pending:
+            pending, self._pending = self._pending, {}
+            await self._answer(pending)
 
-    async def _answer(self, asked: dict[int, asyncio.Future[UserState | None]]) -> None:
-        users = list(asked)
+    async def _answer(self, pending: dict[int, asyncio.Future[UserState | None]]) -> None:
+        users = list(pending)
         try:
-            found = await self.call(lambda store: store.read_all(users))
+            states = await self.call(lambda store: store.read_all(users))
         except Exception as error:
-            for answer in asked.values():
+            for answer in pending.values():
                 answer.set_exception(error)
         else:
-            for user, answer in asked.items():
-                answer.set_result(found.get(user))
+            for user, answer in pending.items():
+                answer.set_result(states.get(user))
 
-    def now(self, work: Callable[[UserStore], T]) -> T:
+    def now(self, work: Callable[[UserStorage], T]) -> T:
         """``work(store)`` in this thread."""
         store = self._opened()
         try:
@@ -84,11 +151,11 @@ class StoredUsers:
         self._pool.shutdown(cancel_futures=True)
         with self._connecting:
             self._retire(RetrievalError("the service has ended"))
-            self._close_retired(before=time.monotonic())
+            self._retired.close_all()
 
-    def _opened(self) -> UserStore:
+    def _opened(self) -> UserStorage:
         with self._connecting:
-            self._close_retired(before=time.monotonic() - self._settings.timeout)
+            self._retired.close_expired()
             if self._store is None:
                 if self._failed is not None and time.monotonic() < self._again:
                     raise type(self._failed)(str(self._failed)) from self._failed
@@ -99,17 +166,6 @@ class StoredUsers:
                     raise
             return self._store
 
-    def _connect(self) -> UserStore:
-        model = self._settings.model
-        return UserStore(
-            model.milvus_uri,
-            model.milvus.collection,
-            token=model.milvus.token.get_secret_value(),
-            db_name=model.milvus.db_name,
-            timeout=self._settings.timeout,
-            metric=model.retrieval.metric,
-        )
-
     def _retire(self, error: RetrievalError) -> None:
         """Connect anew after a pause, in which calls fail by ``error`` at once.
 
@@ -118,10 +174,4 @@ class StoredUsers:
         store, self._store = self._store, None
         self._again, self._failed = time.monotonic() + PAUSE, error
         if store is not None:
-            self._retired.append((time.monotonic(), store))
-
-    def _close_retired(self, *, before: float) -> None:
-        for retired in list(self._retired):
-            if retired[0] <= before:
-                retired[1].close()
-                self._retired.remove(retired)
+            self._retired.add(store)

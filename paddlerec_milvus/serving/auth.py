@@ -1,18 +1,22 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Who may call what: a key of the role, or without any key configured, this machine itself."""
+"""API keys, and who may call what: a key of the role, or where none is set this machine itself."""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import psutil
 from fastapi import FastAPI, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
 
-from paddlerec_milvus.serving.keys import Keys, Role
+from paddlerec_milvus.errors import SettingsError, nearest
 
 _bearer = HTTPBearer(auto_error=False)
 _header = APIKeyHeader(name="X-API-Key", auto_error=False)
@@ -23,14 +27,61 @@ Header = Annotated[str | None, Security(_header)]
 FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
+class Role(IntEnum):
+    """What a key allows; each role has the rights of those before it."""
+
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+
+ROLES = {role.name.lower(): role for role in Role}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a service; without any, only its own machine may write."""
+
+    entries: tuple[tuple[Role, SecretStr], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Keys:
+        """``read:abc,write:def,admin:ghi``; SettingsError says which entry, never the key."""
+        entries: list[tuple[Role, SecretStr]] = []
+        for place, entry in enumerate(text.split(",") if text.strip() else [], 1):
+            name, colon, secret = entry.strip().partition(":")
+            if not colon or not secret:
+                raise SettingsError(
+                    f"SERVING_KEYS: entry {place} is not ROLE:KEY; expected read:KEY, write:KEY or "
+                    "admin:KEY, separated by commas"
+                )
+            if name not in ROLES:
+                raise SettingsError(
+                    f"SERVING_KEYS: entry {place} has no known role{nearest(name, ROLES)}; "
+                    f"one of {', '.join(ROLES)}"
+                )
+            if any(known.get_secret_value() == secret for _, known in entries):
+                raise SettingsError(f"SERVING_KEYS: entry {place} has a key that came before")
+            entries.append((ROLES[name], SecretStr(secret)))
+        return cls(tuple(entries))
+
+    def role_of(self, key: bytes) -> Role | None:
+        """The role of a key, None for an unknown one; how long this takes tells nothing of them."""
+        matching = None
+        for role, secret in self.entries:
+            if hmac.compare_digest(secret.get_secret_value().encode(), key):
+                matching = role
+        return matching
+
+
 def needs(role: Role) -> Callable[[Request, Bearer, Header], Awaitable[None]]:
     """A dependency that lets through who has ``role``: 401 without a known key, 403 below it."""
 
     async def check(request: Request, bearer: Bearer, header: Header) -> None:
         keys: Keys = request.app.state.settings.keys
-        given = bearer.credentials if bearer else header
-        if given is not None:
-            _check_role(keys.role_of(given.encode("latin-1", "replace")), role)
+        key = bearer.credentials if bearer else header
+        if key is not None:
+            _check_role(keys.role_of(key.encode("latin-1", "replace")), role)
         elif keys.entries:
             raise _unknown("this call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY")
         elif role > Role.READ and not (is_local(request) and _is_private(request.app)):
@@ -43,12 +94,12 @@ def needs(role: Role) -> Callable[[Request, Bearer, Header], Awaitable[None]]:
     return check
 
 
-def _check_role(found: Role | None, role: Role) -> None:
-    if found is None:
+def _check_role(own: Role | None, role: Role) -> None:
+    if own is None:
         raise _unknown("this key is not known here")
-    if found < role:
+    if own < role:
         raise HTTPException(
-            403, f"this call needs the role {role.name.lower()}; the key has {found.name.lower()}"
+            403, f"this call needs the role {role.name.lower()}; the key has {own.name.lower()}"
         )
 
 
@@ -82,9 +133,9 @@ def _is_private(app: FastAPI) -> bool:
     """
     if not hasattr(app.state, "private"):
         app.state.private = all(
-            _is_loopback(each.laddr.ip)
-            for each in psutil.Process().net_connections("tcp")
-            if each.status == psutil.CONN_LISTEN
+            _is_loopback(socket.laddr.ip)
+            for socket in psutil.Process().net_connections("tcp")
+            if socket.status == psutil.CONN_LISTEN
         )
     return bool(app.state.private)
 

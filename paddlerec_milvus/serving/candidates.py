@@ -1,11 +1,11 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Interests to lists of candidates, and lists to an answer: what runs in the pool."""
+"""Interests to candidate lists, and lists to an answer: what runs in the pool."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
@@ -15,72 +15,45 @@ from paddlerec_milvus.retrieval.base import (
     FloatArray,
     IntArray,
     Neighbours,
+    Retriever,
 )
-from paddlerec_milvus.retrieval.candidates import find_users
+from paddlerec_milvus.retrieval.candidates import Candidates, find_users
 from paddlerec_milvus.retrieval.diversity import diverse
-from paddlerec_milvus.retrieval.merge import Candidates
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
-from paddlerec_milvus.serving.user_batch import Asked, popular_items
+from paddlerec_milvus.serving.user_batch import UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
-class FilteredRetriever(Protocol):
-    """What a search of the service needs; MilvusRetriever has it."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        ...
-
-    def search(
-        self, queries: FloatArray, k: int, *, filter: str = ..., consistency: str | None = ...
-    ) -> Neighbours:
-        """The ``k`` nearest items of each of ``queries`` [n, D] that pass ``filter``."""
-        ...
-
-
-class Found(NamedTuple):
-    """Lists of the model for n users."""
+class ModelCandidates(NamedTuple):
+    """Candidates of the model for n users."""
 
     candidates: Candidates
     nearest: IntArray
-    """[n, K, 3], the items nearest to each interest; [n, K, 0] if they were not asked for."""
+    """[n, K, 3], the items nearest to each interest; [n, K, 0] if the request wants none."""
     search_seconds: float
     """What the searches took."""
 
 
-class _Searches:
-    """A retriever that is asked as one request wants it, while it does; keeps the seconds."""
+class _CancellableSearch:
+    """A retriever that searches until it is cancelled, and counts the seconds."""
 
-    def __init__(
-        self,
-        retriever: FilteredRetriever,
-        request: CandidatesRequest,
-        wanted: Callable[[], bool],
-    ) -> None:
-        self._retriever, self._wanted = retriever, wanted
-        self._options: dict[str, Any] = {}
-        if request.filter is not None:
-            self._options["filter"] = category_filter(request.filter.category)
-        if request.consistency is not None:
-            self._options["consistency"] = request.consistency
+    def __init__(self, retriever: Retriever, cancelled: Callable[[], bool]) -> None:
+        self._retriever, self._cancelled = retriever, cancelled
+        self.is_exact = retriever.is_exact
         self.seconds = 0.0
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        return self._retriever.is_exact
-
-    def search(self, queries: FloatArray, k: int) -> Neighbours:
-        """The neighbours among what the request wants; RetrievalError: nobody waits for them."""
-        if not self._wanted():
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The retriever's neighbours; RetrievalError: nobody waits for them any more."""
+        if self._cancelled():
             raise RetrievalError("the deadline has passed")
         began = time.perf_counter()
         try:
-            return self._retriever.search(queries, k, **self._options)
+            return self._retriever.search(queries, k, filter=filter, consistency=consistency)
         finally:
             self.seconds += time.perf_counter() - began
 
@@ -91,96 +64,128 @@ def category_filter(categories: Iterable[str]) -> str:
     return f"category in [{quoted}]"
 
 
-def find(
-    retriever: FilteredRetriever,
+def search_candidates(
+    retriever: Retriever,
+    request: CandidatesRequest,
     interests: FloatArray,
-    asked: Asked,
-    rows: IntArray,
+    exclude: Sequence[Set[int]],
     catalogue: Catalogue,
-    wanted: Callable[[], bool] = lambda: True,
-) -> Found:
-    """Candidates of the users ``rows`` [n] of ``asked`` by their ``interests`` [n, K, D].
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ModelCandidates:
+    """Candidates for ``interests`` [n, K, D], without the n sets ``exclude``, as ``request`` says.
 
-    Errors are the retriever's; RetrievalError, too, before a search that is ``wanted`` no more.
+    Of the request only the options count: its users may be others.
+    Errors are the retriever's; RetrievalError, too, before a search that is ``cancelled``.
     """
-    request, searches = asked.request, _Searches(retriever, asked.request, wanted)
+    searches = _CancellableSearch(retriever, cancelled)
     top_k, quota, pool = request.top_k, request.quota, request.top_k
     if request.diversity:
         pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)
         quota = quota and -(-quota * pool // top_k)  # as many for each place of the list
-    exclude = [asked.exclude[row] for row in rows.tolist()]
     nearest = NEAREST if request.nearest else 0
-    candidates, near = find_users(searches, interests, pool, exclude, quota, nearest)
+    candidates, near = find_users(
+        searches,
+        interests,
+        pool,
+        exclude,
+        quota,
+        nearest,
+        filter="" if request.filter is None else category_filter(request.filter.category),
+        consistency=request.consistency,
+    )
     if request.diversity:
         categories = catalogue.category_numbers(candidates.ids)
         candidates = diverse(candidates, categories, request.diversity, top_k, request.quota)
-    return Found(candidates, near, searches.seconds)
+    return ModelCandidates(candidates, near, searches.seconds)
 
 
-class _List(NamedTuple):
-    """One user's."""
+class CandidateList(NamedTuple):
+    """The candidates of one user, best first."""
 
     items: list[int]
     scores: list[float | None]
-    interest: list[int | None]
+    interests: list[int | None]
     source: Source
     nearest: list[list[int]]
 
 
-def answer(
-    asked: Asked, catalogue: Catalogue, rows: IntArray | None = None, found: Found | None = None
+def answer_by_model(
+    batch: UserBatch, catalogue: Catalogue, results: ModelCandidates
 ) -> CandidatesAnswer:
-    """The lists ``found`` for the users ``rows`` [n], popular items for all others.
+    """The model's candidates for the users ``batch.rows`` [n], popular items for all others."""
+    lists = _by_row(batch.rows, results)
+    missing = [row for row in range(len(batch.exclude)) if row not in lists]
+    return _answer(batch, catalogue, lists | _popular(batch, catalogue, missing))
 
-    Who has clicks enough for the model and no list of it is said to have a fallback.
+
+def answer_by_popularity(
+    batch: UserBatch, catalogue: Catalogue, source: Source | None = None
+) -> CandidatesAnswer:
+    """Popular items for all users, by ``source`` if it is one for all.
+
+    Who has clicks enough for the model is said to have a fallback.
     """
-    by_row = {} if rows is None or found is None else _by_row(rows, found)
-    if len(by_row) < len(asked.exclude):
-        by_row |= _popular(asked, catalogue, set(range(len(asked.exclude))) - set(by_row))
-    lists = [by_row[row] for row in range(len(by_row))]
-    request, titles, categories = asked.request, catalogue.titles, catalogue.categories
-    return CandidatesAnswer.model_construct(
-        candidates=[each.items for each in lists],
-        scores=[each.scores for each in lists],
-        interest=[each.interest for each in lists],
-        source=[each.source for each in lists],
-        unknown=asked.unknown,
-        titles=[list(map(titles.get, each.items)) for each in lists] if request.titles else None,
-        categories=(
-            [list(map(categories.get, each.items)) for each in lists] if request.titles else None
-        ),
-        nearest=(
-            [[_named(near, titles) for near in each.nearest] for each in lists]
-            if request.nearest
-            else None
-        ),
-    )
+    lists = _popular(batch, catalogue, range(len(batch.exclude)))
+    if source is not None:
+        lists = {row: one._replace(source=source) for row, one in lists.items()}
+    return _answer(batch, catalogue, lists)
 
 
-def _by_row(rows: IntArray, found: Found) -> dict[int, _List]:
-    counts = (found.candidates.ids != MISSING_ID).sum(axis=1).tolist()
-    parts = [part.tolist() for part in found.candidates]
+def popular_items(top_k: int, exclude: Set[int], items: Sequence[int] | IntArray) -> list[int]:
+    """The first ``top_k`` of ``items``, the most popular first, that are not in ``exclude``."""
+    first = map(int, items[: top_k + len(exclude)])
+    return [item for item in first if item not in exclude][:top_k]
+
+
+def _by_row(rows: IntArray, results: ModelCandidates) -> dict[int, CandidateList]:
+    counts = (results.candidates.ids != MISSING_ID).sum(axis=1).tolist()
+    parts = [part.tolist() for part in results.candidates]
     return {
-        row: _List(items[:count], scores[:count], interests[:count], "model", near)
+        row: CandidateList(items[:count], scores[:count], interests[:count], "model", near)
         for row, items, scores, interests, count, near in zip(
-            rows.tolist(), *parts, counts, found.nearest.tolist(), strict=True
+            rows.tolist(), *parts, counts, results.nearest.tolist(), strict=True
         )
     }
 
 
-def _popular(asked: Asked, catalogue: Catalogue, rows: Iterable[int]) -> dict[int, _List]:
+def _popular(
+    batch: UserBatch, catalogue: Catalogue, rows: Iterable[int]
+) -> dict[int, CandidateList]:
     items: Sequence[int] | IntArray = range(1, catalogue.total + 1)
-    if asked.request.filter is not None:
-        items = catalogue.items_of(asked.request.filter.category)
-    for_the_model, lists = set(asked.rows.tolist()), dict[int, _List]()
+    if batch.request.filter is not None:
+        items = catalogue.items_of(batch.request.filter.category)
+    for_the_model, lists = set(batch.rows.tolist()), dict[int, CandidateList]()
     for row in rows:
-        popular = popular_items(asked.request.top_k, asked.exclude[row], items)
-        source: Source = "short" if asked.lengths[row] else "popular"
+        popular = popular_items(batch.request.top_k, batch.exclude[row], items)
+        source: Source = "short" if batch.lengths[row] else "popular"
         if row in for_the_model:
             source = "fallback"
         nothing = [None] * len(popular)
-        lists[row] = _List(popular, list(nothing), list(nothing), source, [])
+        lists[row] = CandidateList(popular, list(nothing), list(nothing), source, [])
     return lists
+
+
+def _answer(
+    batch: UserBatch, catalogue: Catalogue, by_row: Mapping[int, CandidateList]
+) -> CandidatesAnswer:
+    lists = [by_row[row] for row in range(len(by_row))]
+    request, titles, categories = batch.request, catalogue.titles, catalogue.categories
+    return CandidatesAnswer.model_construct(
+        candidates=[one.items for one in lists],
+        scores=[one.scores for one in lists],
+        interest=[one.interests for one in lists],
+        source=[one.source for one in lists],
+        unknown=batch.unknown,
+        titles=[list(map(titles.get, one.items)) for one in lists] if request.titles else None,
+        categories=(
+            [list(map(categories.get, one.items)) for one in lists] if request.titles else None
+        ),
+        nearest=(
+            [[_named(near, titles) for near in one.nearest] for one in lists]
+            if request.nearest
+            else None
+        ),
+    )
 
 
 def _named(items: Iterable[int], titles: Mapping[int, str]) -> list[NamedItem]:

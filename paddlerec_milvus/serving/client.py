@@ -145,7 +145,7 @@ class Client:
         column, in place of the vector. ``checkpoint`` is the fingerprint of the model that made the
         vectors; where it is given, it must be the one that serves.
         """
-        body = {"items": [_item(each) for each in items], "checkpoint": checkpoint}
+        body = {"items": [_item(item) for item in items], "checkpoint": checkpoint}
         return self._call(ItemsAnswer, "POST", "/items", json=body)
 
     def delete_item(self, item: int) -> int:
@@ -169,7 +169,7 @@ class Client:
         consistency: Consistency | None = None,
     ) -> CandidatesAnswer:
         """Candidates by the history that the service keeps of ``user``: one row."""
-        asked = {
+        options = {
             "top_k": top_k,
             "exclude_history": exclude_history,
             "diversity": diversity,
@@ -177,9 +177,9 @@ class Client:
             "titles": titles,
             "consistency": consistency,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
+        params = {name: value for name, value in options.items() if value is not None}
         path = f"/users/{int(user)}/candidates"
-        return self._call(CandidatesAnswer, "GET", path, params=given)
+        return self._call(CandidatesAnswer, "GET", path, params=params)
 
     def delete_user(self, user: int) -> int:
         """Delete all that is stored of a user; returns the id."""
@@ -220,12 +220,11 @@ class Client:
             ) from error
 
 
-def _item(given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` with its vector as JSON takes it."""
-    item = dict(given)
-    if item.get("vector") is not None:
-        item["vector"] = _numbers(item["vector"])
-    return item
+def _item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """``item`` with its vector as JSON takes it."""
+    if item.get("vector") is None:
+        return dict(item)
+    return {**item, "vector": _numbers(item["vector"])}
 
 
 def _numbers(vector: ArrayLike) -> list[float]:

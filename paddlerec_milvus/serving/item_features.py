@@ -21,9 +21,9 @@ class FeatureValues(NamedTuple):
     columns: tuple[str, ...]
     codes: Mapping[tuple[str, str], int]
 
-    def unknown_column(self, given: Mapping[str, str]) -> str:
-        """What to tell of the first column that is none; empty: all are."""
-        for name in given:
+    def unknown_column(self, row: Mapping[str, str]) -> str:
+        """What is wrong with the first column that does not exist; empty: all do."""
+        for name in row:
             if name not in self.columns:
                 known = ", ".join(self.columns)
                 return f"no such feature{nearest(name, self.columns)}; there are: {known}"

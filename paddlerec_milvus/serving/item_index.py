@@ -7,7 +7,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -17,10 +16,9 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.indexes import index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
-from paddlerec_milvus.serving.tower import Tower
+from paddlerec_milvus.serving.tower import UserTower
 
 CHECKED_K = 50
 
@@ -29,7 +27,7 @@ class BusyError(RetrievalError):
     """Another insert, rollback or delete of this service is under way."""
 
 
-class Version(NamedTuple):
+class IndexVersion(NamedTuple):
     """A version of the collection."""
 
     name: str
@@ -44,7 +42,7 @@ class Version(NamedTuple):
         return int(self.name.rpartition("_v")[2])
 
 
-class Store:
+class ItemIndex:
     """The collection ``milvus.collection`` and its versions.
 
     ``timeout`` seconds for every call; those of an insert or a delete have ``milvus.timeout``. Safe
@@ -54,17 +52,15 @@ class Store:
     def __init__(self, settings: Settings, timeout: float) -> None:
         self._settings = settings
         self._timeout = timeout
-        params = {key: value for key, value in settings.index.items() if key != "type"}
-        self._index = index_from_settings(str(settings.index.get("type", "FLAT")), params)
         self._link: MilvusRetriever | None = None
         self._linking = threading.Lock()
         self._writing = threading.Lock()
 
-    def serving(self) -> Version | None:
+    def serving(self) -> IndexVersion | None:
         """Whose vectors serve now, None: nobody's. RetrievalError: Milvus is away."""
-        return _version(self._linked().serving())
+        return _version(self._linked().versions.serving())
 
-    def pinned(self) -> tuple[MilvusRetriever, Version]:
+    def pinned(self) -> tuple[MilvusRetriever, IndexVersion]:
         """A retriever of its own on the version that serves now, whatever comes after."""
         retriever = self._connect(self._timeout)
         try:
@@ -83,11 +79,11 @@ class Store:
     def count(self) -> int:
         """The exact number of stored vectors, 0 without a collection."""
         link = self._linked()
-        return 0 if link.serving() is None else link.count()
+        return 0 if link.versions.serving() is None else link.count()
 
     def tidy(self) -> list[str]:
         """Drop what killed inserts left; returns its names."""
-        return self._linked().tidy()
+        return self._linked().versions.tidy()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -99,7 +95,7 @@ class Store:
         finally:
             self._writing.release()
 
-    def insert(self, tower: Tower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
+    def insert(self, tower: UserTower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
         """Build a version of the vectors of ``tower`` and let it serve; the one before is kept.
 
         RefusedError, and the old one goes on: on a sample of users the index finds less than
@@ -114,8 +110,8 @@ class Store:
             queries, k = tower.sample(), min(CHECKED_K, len(ids))
             exact = ExactRetriever(vectors, ids, self._settings.retrieval.metric)
             truth = exact.search(queries, k).ids
-            found = fresh.search(queries, k, consistency="Strong").ids
-            share = float(index_recall(found, truth).mean())
+            ids_by_index = fresh.search(queries, k, consistency="Strong").ids
+            share = float(index_recall(ids_by_index, truth).mean())
             if share < least_recall:
                 raise RefusedError(
                     f"the new index finds {share:.3f} of the {k} true neighbours, less than "
@@ -125,37 +121,42 @@ class Store:
 
         properties = {CHECKPOINT: tower.fingerprint}
         with self._opened() as retriever:
-            return retriever.build(
-                vectors, ids, categories, properties=properties, check=check, keep=True
+            return retriever.versions.build(
+                vectors,
+                ids,
+                categories,
+                properties=properties,
+                check=lambda version: check(retriever.at(version)),
+                keep=True,
             )
 
-    def roll_back(self, known: Callable[[str], bool]) -> Version:
+    def roll_back(self, known: Callable[[str], bool]) -> IndexVersion:
         """Let the version before serve again; RefusedError unless its checkpoint is ``known``."""
         with self._opened() as retriever:
-            before = _version(retriever.kept())
+            before = _version(retriever.versions.previous())
             if before is not None and not known(before.checkpoint):
                 raise RefusedError(
                     f"the model of {before.name!r} (checkpoint {before.checkpoint or 'unknown'}) "
                     "is not kept here: its vectors would have no user tower"
                 )
-            retriever.roll_back()
-            return _version(retriever.serving()) or Version("", "", "")
+            retriever.versions.roll_back()
+            return _version(retriever.versions.serving()) or IndexVersion("", "", "")
 
     def checkpoints(self) -> set[str]:
         """Those of the serving version and of the one before."""
         link = self._linked()
-        found = [_version(link.serving()), _version(link.kept())]
-        return {each.checkpoint for each in found if each}
+        versions = [_version(link.versions.serving()), _version(link.versions.previous())]
+        return {version.checkpoint for version in versions if version}
 
     def delete(self) -> int | None:
         """Delete all; returns how many there were, None where a damaged collection cannot tell."""
         stored: int | None = None
         with self._opened() as retriever:
-            if retriever.serving() is None:
+            if retriever.versions.serving() is None:
                 return 0
             with contextlib.suppress(RefusedError):
                 stored = retriever.count()
-            retriever.drop()
+            retriever.versions.drop()
         return stored
 
     def _linked(self) -> MilvusRetriever:
@@ -165,17 +166,7 @@ class Store:
             return self._link
 
     def _connect(self, timeout: float) -> MilvusRetriever:
-        milvus = self._settings.milvus
-        return MilvusRetriever(
-            self._settings.milvus_uri,
-            milvus.collection,
-            token=milvus.token.get_secret_value(),
-            db_name=milvus.db_name,
-            timeout=timeout,
-            metric=self._settings.retrieval.metric,
-            index=self._index,
-            consistency=milvus.consistency,
-        )
+        return retriever_from_settings(self._settings, timeout=timeout)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[MilvusRetriever]:
@@ -183,18 +174,12 @@ class Store:
             yield retriever
 
 
-def _version(found: Description | None) -> Version | None:
-    return None if found is None else _version_of(found)
+def _version(description: Description | None) -> IndexVersion | None:
+    return None if description is None else _version_of(description)
 
 
-def _version_of(found: Description) -> Version:
-    properties = found.properties
-    return Version(found.name, properties.get("made_at", ""), properties.get(CHECKPOINT, ""))
-
-
-def without_secrets(error: Exception, settings: Settings) -> str:
-    """The error's text without the token and without a password in the uri."""
-    text, address = str(error), urlsplit(settings.milvus.uri)
-    for secret in (settings.milvus.token.get_secret_value(), address.password):
-        text = text.replace(secret, "…") if secret else text
-    return text
+def _version_of(description: Description) -> IndexVersion:
+    properties = description.properties
+    return IndexVersion(
+        description.name, properties.get("made_at", ""), properties.get(CHECKPOINT, "")
+    )

@@ -26,7 +26,7 @@ HYPER_PARAMETERS = "hyper_parameters.json"
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
 
-class Found(NamedTuple):
+class TrainedModel(NamedTuple):
     """A model on disk."""
 
     settings: Settings
@@ -49,13 +49,13 @@ class Found(NamedTuple):
             raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-class Kept:
+class ModelRegistry:
     """Copies of models in ``folder``, one folder for each fingerprint."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, found: Found, fingerprint: str) -> None:
+    def save(self, trained: TrainedModel, fingerprint: str) -> None:
         """Put a copy aside, whole or not at all.
 
         CheckpointError: it cannot be written, or is another one by now.
@@ -67,12 +67,12 @@ class Kept:
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            shutil.copyfile(found.checkpoint / PARAMETERS, fresh / PARAMETERS)
-            if found._replace(checkpoint=fresh).fingerprint() != fingerprint:
-                raise CheckpointError(f"{found.checkpoint}: was written meanwhile: try again")
-            values = json.dumps(dict(found.settings.hyper_parameters))
+            shutil.copyfile(trained.checkpoint / PARAMETERS, fresh / PARAMETERS)
+            if trained._replace(checkpoint=fresh).fingerprint() != fingerprint:
+                raise CheckpointError(f"{trained.checkpoint}: was written meanwhile: try again")
+            values = json.dumps(dict(trained.settings.hyper_parameters))
             (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
-            for file in _beside(found.data):
+            for file in _beside(trained.data):
                 shutil.copyfile(file, fresh / file.name)
             fresh.rename(place)
         except OSError as error:
@@ -81,7 +81,7 @@ class Kept:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def get(self, fingerprint: str, settings: Settings) -> Found | None:
+    def get(self, fingerprint: str, settings: Settings) -> TrainedModel | None:
         """The model of a fingerprint with ``settings`` but for its own hyper-parameters."""
         place = self._folder / fingerprint
         try:
@@ -89,11 +89,11 @@ class Kept:
         except (OSError, ValueError):
             return None
         runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
-        kept = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
-        found = Found(kept, place)
-        return found if found.fingerprint() == fingerprint else None
+        saved = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
+        trained = TrainedModel(saved, place)
+        return trained if trained.fingerprint() == fingerprint else None
 
-    def only(self, fingerprints: Collection[str]) -> None:
+    def prune(self, fingerprints: Collection[str]) -> None:
         """Remove all others but the youngest: they may be those of an insert that is under way."""
         for place in self._folder.glob("*/"):
             with contextlib.suppress(OSError):

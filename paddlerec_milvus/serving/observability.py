@@ -1,30 +1,121 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Around every request: an id, a log line, metrics, and an answer even where the code failed."""
+"""Metrics for Prometheus, log lines as JSON, and around every request: an id, a line, a count.
+
+The middleware answers even where the code failed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+import sys
 import time
 import uuid
+from datetime import datetime, timezone
+from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pythonjsonlogger.json import JsonFormatter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from paddlerec_milvus.serving.metrics import Metrics
-
 logger = logging.getLogger(__name__)
 
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REQUEST_ID = "X-Request-ID"
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else could forge log lines
 GONE = 499  # the caller hung up; no standard status says so, nginx' does
 
 
-class Observed:
-    """ASGI middleware."""
+class Metrics:
+    """The metrics of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "serving_requests",
+            "Answered requests",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "serving_request_seconds",
+            "From a request's head to the end of its answer",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "serving_stage_seconds",
+            "What a request for candidates waited for: tower, search, merge",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.users = Counter(
+            "serving_users", "Lists of candidates by their source", ["source"], registry=registry
+        )
+        self.fallbacks = Counter(
+            "serving_fallbacks",
+            "Requests answered with popular items: not_ready, deadline, failure",
+            ["reason"],
+            registry=registry,
+        )
+        self.version = Gauge(
+            "serving_collection_version",
+            "3 while items_v3 answers, 0 while popular items do",
+            registry=registry,
+        )
+        self.breaker = Gauge(
+            "serving_breaker_open", "1 while no search is tried", registry=registry
+        )
+        self.ready = Gauge("serving_ready", "1 while /readyz says so", registry=registry)
+
+
+class JsonLines(JsonFormatter):
+    """Time, level, logger, message, then whatever fields a record brings as ``extra``."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "name": "logger",
+                "exc_info": "traceback",
+            },
+            json_ensure_ascii=False,
+        )
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """The time in UTC as ISO 8601 has it, with milliseconds."""
+        return datetime.fromtimestamp(record.created, timezone.utc).isoformat(
+            timespec="milliseconds"
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """A line's fields in their order: a traceback comes last."""
+        if "traceback" in log_data:
+            log_data["traceback"] = log_data.pop("traceback")
+        return log_data
+
+
+def log_json_lines() -> None:
+    """Send this package's log to stderr; our line for a request takes the place of uvicorn's."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("paddlerec_milvus")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").handlers.clear()
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # Milvus Lite's, a dozen lines
+
+
+class RequestRecorder:
+    """ASGI middleware that every request passes first and every answer last."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -33,11 +124,12 @@ class Observed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, _in_words(scope, send))
+            await self._app(scope, receive, _with_reason(scope, send))
             return
         began, status = time.perf_counter(), 0
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = Headers(scope=scope).get(REQUEST_ID, "")
+        if not _USABLE_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def sending(message: Message) -> None:
@@ -57,7 +149,7 @@ class Observed:
             content = {"detail": "the service ends: what was asked for may be done or not"}
             await JSONResponse(content, 503)(scope, receive, sending)
         except Exception:
-            logger.exception("a request failed", extra={"fields": {"request_id": request_id}})
+            logger.exception("a request failed", extra={"request_id": request_id})
             if status:
                 raise
             content = {"detail": "the service failed; look for this request_id in its log"}
@@ -80,10 +172,10 @@ class Observed:
             "milliseconds": round(1000 * seconds, 3),
             **{f"{stage}_milliseconds": round(1000 * took, 3) for stage, took in stages.items()},
         }
-        logger.info("request", extra={"fields": fields})
+        logger.info("request", extra=fields)
 
 
-def _in_words(scope: Scope, send: Send) -> Send:
+def _with_reason(scope: Scope, send: Send) -> Send:
     """``send`` that tells the user's mistake that ended the start in place of a traceback."""
 
     async def sending(message: Message) -> None:

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The service itself, without HTTP: a model, its vectors in Milvus, and answers by both."""
+"""The service itself, without HTTP: a deployment, its users, and answers by both."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.serving.batching import Answered, Together, load_of, too_much
-from paddlerec_milvus.serving.candidates import answer
-from paddlerec_milvus.serving.deployment import AWAY, Generation, Generations, Model
-from paddlerec_milvus.serving.item_index import without_secrets
-from paddlerec_milvus.serving.metrics import Metrics
-from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.user_batch import Asked, asked_by
-from paddlerec_milvus.serving.user_states import Users
+from paddlerec_milvus.serving.batching import (
+    CandidatesReply,
+    RequestBatcher,
+    is_too_large,
+    load_of,
+)
+from paddlerec_milvus.serving.candidates import answer_by_popularity
+from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
+from paddlerec_milvus.serving.health import AWAY
+from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.observability import Metrics
+from paddlerec_milvus.serving.schemas import CandidatesRequest, Source
+from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
+from paddlerec_milvus.serving.user_batch import UserBatch, user_batch
+from paddlerec_milvus.serving.user_states import UserStates
 from paddlerec_milvus.serving.validation import parse
 
 logger = logging.getLogger(__name__)
@@ -32,59 +37,65 @@ logger = logging.getLogger(__name__)
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
 CALLS = 8  # to Milvus under way at a time, beside searches
-LEAST_PAUSE = 0.1  # seconds between two looks at Milvus
+LEAST_PAUSE = 0.1  # seconds between two probes of Milvus
 
 
 T = TypeVar("T")
 
 
-class Service:
-    """Candidates by the model whose vectors lie in Milvus. UserError: no checkpoint that fits."""
+class CandidateService:
+    """Candidates by what ``deployment`` serves, for users of a request or of ``users``."""
 
-    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        metrics: Metrics,
+        deployment: Deployment,
+        users: UserStates,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.generations = Generations(settings, metrics)
+        self.deployment, self.health = deployment, deployment.health
+        self.users = users
         self._searches = ThreadPoolExecutor(settings.threads, "search")
-        # pools of their own: no call that waits for Milvus may keep a fallback or a look waiting
+        # pools of their own: no call that waits for Milvus may keep a fallback or a probe waiting
         self._lists = ThreadPoolExecutor(settings.threads, "lists")
-        self._looks = ThreadPoolExecutor(1, "look")
+        self._probes = ThreadPoolExecutor(1, "probe")
         self._calls = ThreadPoolExecutor(CALLS, "milvus")
-        self._together = Together(self._searches, settings.threads)
-        self._doubt = asyncio.Event()
-        self.users = Users(settings)
-        self.generations.start()
-        self.look()
+        self._batcher = RequestBatcher(self._searches, settings.threads)
+        self._suspicion = asyncio.Event()
+        deployment.start()
+        self.refresh()
 
     @property
-    def current(self) -> Generation | None:
+    def current(self) -> ServedVersion | None:
         """What answers now; None: popular items do."""
-        return self.generations.current
+        return self.deployment.served if self.health.state.ready else None
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ServingModel:
         """The model that answers, or would if Milvus did."""
-        return self.generations.model
+        return self.deployment.model
 
     async def watch(self) -> None:
-        """Look at Milvus every ``check_seconds``, and as soon as a request has failed."""
+        """Refresh every ``check_seconds``, and as soon as a request has failed."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), self.settings.check_seconds)
-            self._doubt.clear()
-            await asyncio.get_running_loop().run_in_executor(self._looks, self.look)
+                await asyncio.wait_for(self._suspicion.wait(), self.settings.check_seconds)
+            self._suspicion.clear()
+            await asyncio.get_running_loop().run_in_executor(self._probes, self.refresh)
             await asyncio.sleep(LEAST_PAUSE)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Ask Milvus what serves, and follow it."""
         try:
-            self.generations.look()
-            if self.generations.state != AWAY:
+            self.deployment.refresh()
+            if self.health.state != AWAY:
                 self.users.prepare(self.model)
         except Exception:
             logger.exception("the look at Milvus failed")
 
-    async def candidates(self, body: bytes) -> Answered:
+    async def candidates(self, body: bytes) -> CandidatesReply:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
         if len(body) <= SMALL_BODY:
             return await self.candidates_of(parse(body, self.settings))
@@ -95,58 +106,56 @@ class Service:
         self,
         request: CandidatesRequest,
         interests: FloatArray | None = None,
-        generation: Generation | None = None,
+        served: ServedVersion | None = None,
         end: float | None = None,
-    ) -> Answered:
+        popular_source: Source | None = None,
+    ) -> CandidatesReply:
         """The answer to a checked request, by the model until ``end`` (of time.monotonic).
 
-        ``interests`` [B, K, D] are known already, as those of ``generation``.
+        ``interests`` [B, K, D] are known already, as those of ``served``. Where popular items
+        answer, they are said to come from ``popular_source`` if there is one.
         """
         end = time.monotonic() + self.settings.timeout if end is None else end
-        generation = generation or self.current
-        model = generation.model if generation else self.model
+        served = served or self.current
+        model = served.model if served else self.model
         least = self.settings.least_history
-        asking = partial(asked_by, request, model.tower.maxlen, model.catalogue, least)
+        arrays = partial(user_batch, request, model.tower.maxlen, model.catalogue, least)
         small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
-        asked = asking() if small else await self._aside(asking)
-        answered = None
-        if len(asked.rows):
-            answered = await self._by_model(generation, asked, interests, end)
-        if answered is None:
-            answered = await self._aside(lambda: popular(asked, model.catalogue))
-        for source, users in Counter(answered.sources).items():
+        batch = arrays() if small else await self._aside(arrays)
+        reply = await self._by_model(served, batch, interests, end) if len(batch.rows) else None
+        if reply is None:
+            reply = await self._aside(lambda: _popular_reply(batch, model, popular_source))
+        for source, users in Counter(reply.sources).items():
             self.metrics.users.labels(source).inc(users)
-        for stage, seconds in answered.stages.items():
+        for stage, seconds in reply.stages.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
-        return answered
+        return reply
 
     async def _by_model(
         self,
-        generation: Generation | None,
-        asked: Asked,
+        served: ServedVersion | None,
+        batch: UserBatch,
         interests: FloatArray | None,
         end: float,
-    ) -> Answered | None:
+    ) -> CandidatesReply | None:
         """The model's answer; None, counted and logged, if there is none until ``end``."""
-        if generation is None:
+        if served is None:
             self.metrics.fallbacks.labels("not_ready").inc()
             return None
         try:
-            answered = await asyncio.wait_for(
-                self._together.answer(generation, asked, asked.rows, interests),
-                end - time.monotonic(),
-            )
+            answer = self._batcher.answer(served, batch, interests)
+            reply = await asyncio.wait_for(answer, end - time.monotonic())
         except asyncio.TimeoutError:
-            heavy = too_much(*load_of(asked, asked.rows))  # says nothing of Milvus
-            self._fall_back("deadline", "no candidates before the deadline", doubt=not heavy)
+            large = is_too_large(*load_of(batch))  # says nothing of Milvus
+            self._fall_back("deadline", "no candidates before the deadline", suspect=not large)
         except UserError as error:
             self._fall_back("failure", without_secrets(error, self.settings.model))
         except Exception:  # whatever a model folder raises: the caller gets popular items
             logger.exception("candidates failed")
             self._fall_back("failure", "candidates failed")
         else:
-            self.generations.succeeded()
-            return answered
+            self.health.failures = 0
+            return reply
         return None
 
     async def within(self, work: Callable[[], T]) -> T:
@@ -162,22 +171,21 @@ class Service:
         """The result of ``work``, which takes a while and asks nobody, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._lists, work)
 
-    def _fall_back(self, reason: str, message: str, *, doubt: bool = True) -> None:
+    def _fall_back(self, reason: str, message: str, *, suspect: bool = True) -> None:
         self.metrics.fallbacks.labels(reason).inc()
         logger.warning(message)
-        if doubt:
-            self.generations.failed()
-            self._doubt.set()
+        if suspect:
+            self.health.record_failure()
+            self._suspicion.set()
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
-        for pool in (self._searches, self._lists, self._looks, self._calls):
+        for pool in (self._searches, self._lists, self._probes, self._calls):
             pool.shutdown(cancel_futures=True)
         self.users.close()
-        self.generations.close()
+        self.deployment.close()
 
 
-def popular(asked: Asked, catalogue: Catalogue) -> Answered:
-    """Popular items for all."""
-    lists = answer(asked, catalogue)
-    return Answered(lists.model_dump_json().encode(), lists.source, {})
+def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:
+    answer = answer_by_popularity(batch, model.catalogue, source)
+    return CandidatesReply(answer.model_dump_json().encode(), answer.source, {})

@@ -1,11 +1,14 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""What goes over the wire."""
+"""What goes over the wire: requests and answers as pydantic models."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+
+from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
 
 EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
 OPTIONS_EXAMPLE: dict[str, Any] = {
@@ -17,18 +20,35 @@ OPTIONS_EXAMPLE: dict[str, Any] = {
     "nearest": True,
 }
 
-MOST_CATEGORIES = 1_000
-LONGEST_CATEGORY = 256  # the field in Milvus holds as many bytes
+USER_EXAMPLE = 7
+EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
 
-ItemId = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+MOST_CATEGORIES = 1_000
+MOST_ITEMS = 1_000  # in one request
+LARGEST_ITEM = 2**63 - 1
+FLOAT32 = float(np.finfo(np.float32).max)
+
+
+def _short(category: str) -> str:
+    if len(category.encode()) > CATEGORY_BYTES:
+        raise ValueError(f"at most {CATEGORY_BYTES} bytes of UTF-8")
+    return category
+
+
+ItemId = Annotated[int, Field(ge=-(2**63), le=LARGEST_ITEM)]
 # the first wrong id is told: a list of half a million could have as many
 Ids = Annotated[list[ItemId], FailFast()]
 Histories = Annotated[list[Ids], FailFast()]
-Category = Annotated[str, Field(min_length=1, max_length=LONGEST_CATEGORY)]
+Category = Annotated[str, Field(min_length=1, max_length=CATEGORY_BYTES)]
 Categories = Annotated[list[Category], Field(min_length=1, max_length=MOST_CATEGORIES), FailFast()]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Consistency = Literal["Strong", "Bounded"]
 Source = Literal["model", "popular", "short", "fallback"]
+StoredId = Annotated[int, Field(ge=1, le=LARGEST_ITEM)]
+Number = Annotated[float, Field(ge=-FLOAT32, le=FLOAT32, allow_inf_nan=False)]
+Vector = Annotated[list[Number], Field(min_length=1, fail_fast=True)]
+Features = Annotated[dict[str, str], Field(min_length=1)]
+StoredCategory = Annotated[str, AfterValidator(_short)]
 
 
 class Filter(BaseModel):
@@ -76,6 +96,64 @@ class CandidatesRequest(BaseModel):
     consistency: Consistency | None = None
     """Strong: items changed a moment ago are seen, and the search waits for them. By default as the
     service is set, Bounded as a rule."""
+
+
+class Item(BaseModel):
+    """An item by its vector, or by its features."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: StoredId
+    vector: Annotated[Vector | None, Field(description="As the serving model makes them")] = None
+    features: Annotated[
+        Features | None,
+        Field(description="Values by column, for a model that was trained with item features"),
+    ] = None
+    category: Annotated[
+        StoredCategory | None,
+        Field(description="Absent: that of the catalogue, if the item is in it"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Item:
+        if (self.vector is None) == (self.features is None):
+            raise ValueError("an item needs either a vector or features")
+        return self
+
+
+class ItemsRequest(BaseModel):
+    """Items that are new, or whose vectors have changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    items: Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)]
+    checkpoint: Annotated[
+        str | None,
+        Field(description="Fingerprint of the model that made the vectors; checked where given"),
+    ] = None
+
+
+class EventsRequest(BaseModel):
+    """Items that the user has clicked, oldest first."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [EVENTS_EXAMPLE]}
+    )
+
+    items: Annotated[Ids, Field(min_length=1)]
+
+
+class UserCandidatesQuery(BaseModel):
+    """How the candidates of a stored user are wanted: as in a request for candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: Annotated[int, Field(ge=1)] = 50
+    exclude_history: bool = True
+    diversity: Weight = 0.0
+    quota: Annotated[int | None, Field(ge=1)] = None
+    titles: bool = False
+    consistency: Consistency | None = None
 
 
 class NamedItem(BaseModel):
@@ -188,6 +266,12 @@ class UserDeleteAnswer(BaseModel):
     deleted: int
 
 
+def items_example(item: int, dimension: int) -> dict[str, Any]:
+    """A request that stores ``item`` by a vector of ``dimension`` numbers and of length 1."""
+    vector = [round(dimension**-0.5, 6)] * dimension
+    return {"items": [{"id": item, "vector": vector, "category": "books"}]}
+
+
 def request_body(model: type[BaseModel]) -> dict[str, Any]:
     """``model`` as a request's body in OpenAPI, for a handler that reads the body itself."""
     schema = model.model_json_schema()
@@ -195,11 +279,11 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
 
     def inlined(part: Any) -> Any:  # OpenAPI would look for references in another place
         if isinstance(part, list):
-            return [inlined(each) for each in part]
+            return [inlined(element) for element in part]
         if not isinstance(part, dict):
             return part
         if "$ref" in part:
             return inlined(definitions[part["$ref"].rpartition("/")[2]])
-        return {key: inlined(each) for key, each in part.items()}
+        return {key: inlined(value) for key, value in part.items()}
 
     return {"required": True, "content": {"application/json": {"schema": inlined(schema)}}}

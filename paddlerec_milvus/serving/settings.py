@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,38 +17,44 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
-from paddlerec_milvus.serving.keys import Keys
-from paddlerec_milvus.serving.model_registry import Found
+from paddlerec_milvus.serving.auth import Keys
+from paddlerec_milvus.serving.model_registry import TrainedModel
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Source(NamedTuple):
-    """Where a model is looked for, in the words of tools/infer.py."""
+class ModelSource(NamedTuple):
+    """Where a trained model is looked for, in the words of tools/infer.py."""
 
     yaml: str | Path
     options: tuple[str, ...] = ()
     data: Path | None = None
     epoch: str = ""
 
-    def found(self) -> Found:
-        """The model as it is on disk now."""
+    def newest(self) -> TrainedModel:
+        """The model as it is on disk now; CheckpointError: there is none."""
         settings = settings_for(self.yaml, self.options, self.data)
-        checkpoint = checkpoint_of(settings.path("infer_load_path"), self.epoch)
-        return Found(settings, checkpoint)
+        return TrainedModel(settings, checkpoint_of(settings.path("infer_load_path"), self.epoch))
 
 
 class ServiceSettings(BaseModel):
-    """One service: a model, its checkpoint, who may call, and how much at once."""
+    """One service: a model and its Milvus, who may call, and how much at once.
+
+    ``ServiceSettings(model=load_settings("mind/config.yaml"))`` is enough for a service that is
+    started with a retriever and an encoder; :func:`service_settings` finds a checkpoint, too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Source
-    found: Found
-    """The model at the start."""
-    kept: Path | None = None
-    """Where models that serve are kept; None: ``served`` in ``runner.infer_load_path``."""
+    model: Settings
+    """Settings of the model, its index and its Milvus."""
+    source: ModelSource | None = None
+    """Where an insert looks for the model; None: there is no checkpoint."""
+    checkpoint: Path | None = None
+    """The folder of rec.pdparams at the start."""
+    registry: Path | None = None
+    """Where models that serve are stored; None: ``served`` in ``runner.infer_load_path``."""
     keys: Keys = Keys()
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
@@ -70,24 +77,31 @@ class ServiceSettings(BaseModel):
     """Bytes of a request."""
 
     @property
-    def model(self) -> Settings:
-        """Settings of the model at the start."""
-        return self.found.settings
+    def registry_folder(self) -> Path:
+        """Where models that serve are stored."""
+        return self.registry or self.model.path("infer_load_path") / "served"
 
     @property
-    def kept_folder(self) -> Path:
-        """Where models that serve are kept."""
-        return self.kept or self.model.path("infer_load_path") / "served"
+    def trained(self) -> TrainedModel:
+        """The model at the start; CheckpointError: the settings name none."""
+        if self.checkpoint is None:
+            raise CheckpointError(
+                "the settings name no checkpoint: make them with service_settings(), or give "
+                "create_app() a retriever and an encoder"
+            )
+        return TrainedModel(self.model, self.checkpoint)
 
-    def newest(self) -> Found:
+    def newest(self) -> TrainedModel:
         """The model as it is on disk now."""
-        return self.source.found()
+        return self.source.newest() if self.source else self.trained
 
 
+# pydantic-settings would take none of this over: it reads os.environ alone, lets unknown variables
+# pass, and speaks of fields where we speak of variables
 FIELDS = {
-    f"SERVING_{name.upper()}": name
+    "SERVING_KEPT" if name == "registry" else f"SERVING_{name.upper()}": name
     for name in ServiceSettings.model_fields
-    if name not in ("source", "found", "keys")
+    if name not in ("model", "source", "checkpoint", "keys")
 }
 VARIABLES = (
     *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_KEYS"),
@@ -107,51 +121,59 @@ def service_settings(
     ``epoch`` is a number or ``best``; empty: the best, where there is none the last.
     ``others`` are fields of ServiceSettings. Raises SettingsError and CheckpointError.
     """
-    source = Source(yaml, tuple(options), data, epoch)
-    found = source.found()
+    source = ModelSource(yaml, tuple(options), data, epoch)
+    model, checkpoint = source.newest()
     try:
-        return ServiceSettings(source=source, found=found, **others)
+        return ServiceSettings(model=model, source=source, checkpoint=checkpoint, **others)
     except ValidationError as error:
         names = {name: variable for variable, name in FIELDS.items()}
-        wrong = [
-            f"{names.get(str(each['loc'][0]), each['loc'][0])}: {each['input']!r}: {each['msg']}"
-            for each in error.errors()
+        problems = [
+            f"{names.get(str(one['loc'][0]), one['loc'][0])}: {one['input']!r}: {one['msg']}"
+            for one in error.errors()
         ]
-        raise SettingsError("; ".join(wrong)) from None
+        raise SettingsError("; ".join(problems)) from None
 
 
 def checkpoint_of(folder: Path, epoch: str) -> Path:
     """``folder/<epoch>``; without an epoch the best, else the last. CheckpointError: none."""
-    there = {file.parent.name: file.parent for file in folder.glob(f"*/{PREFIX}.pdparams")}
-    numbers = sorted(int(name) for name in there if name.isdecimal())
-    wanted = epoch or (BEST if BEST in there else str(numbers[-1]) if numbers else "")
-    if wanted in there:
-        return there[wanted]
-    if not there:
+    epochs = {file.parent.name: file.parent for file in folder.glob(f"*/{PREFIX}.pdparams")}
+    numbers = sorted(int(name) for name in epochs if name.isdecimal())
+    name = epoch or (BEST if BEST in epochs else str(numbers[-1]) if numbers else "")
+    if name in epochs:
+        return epochs[name]
+    if not epochs:
         raise CheckpointError(
             f"{folder}: holds no checkpoint; train one: python -u tools/trainer.py -m "
             "mind/config.yaml"
         )
     raise CheckpointError(
-        f"SERVING_EPOCH: {epoch!r} is no epoch of {folder}; it holds: {', '.join(sorted(there))}"
+        f"SERVING_EPOCH: {epoch!r} is no epoch of {folder}; it holds: {', '.join(sorted(epochs))}"
     )
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> ServiceSettings:
     """The settings that the variables SERVING_… describe; SettingsError for an unknown one."""
-    given = {key: value for key, value in environment.items() if key.startswith("SERVING_")}
-    for key in given:
+    values = {key: value for key, value in environment.items() if key.startswith("SERVING_")}
+    for key in values:
         if key not in VARIABLES:
             raise SettingsError(
                 f"{key}: no such variable{nearest(key, VARIABLES)}; there are: "
                 f"{', '.join(VARIABLES)}"
             )
-    data = given.get("SERVING_DATA")
+    data = values.get("SERVING_DATA")
     return service_settings(
-        given.get("SERVING_YAML", "mind/config.yaml"),
-        shlex.split(given.get("SERVING_OPTIONS", "")),
+        values.get("SERVING_YAML", "mind/config.yaml"),
+        shlex.split(values.get("SERVING_OPTIONS", "")),
         Path(data).resolve() if data else None,
-        given.get("SERVING_EPOCH", ""),
-        keys=Keys.parse(given.get("SERVING_KEYS", "")),
-        **{name: given[variable] for variable, name in FIELDS.items() if variable in given},
+        values.get("SERVING_EPOCH", ""),
+        keys=Keys.parse(values.get("SERVING_KEYS", "")),
+        **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
     )
+
+
+def without_secrets(error: Exception, settings: Settings) -> str:
+    """The error's text without the token and without a password in the uri."""
+    text, address = str(error), urlsplit(settings.milvus.uri)
+    for secret in (settings.milvus.token.get_secret_value(), address.password):
+        text = text.replace(secret, "…") if secret else text
+    return text

@@ -11,31 +11,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
+from cachetools import LRUCache
 
+from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import IntArray
-from paddlerec_milvus.retrieval.user_store import MOST_CLICKS, UserState, UserStore
-from paddlerec_milvus.serving.async_user_store import StoredUsers
-from paddlerec_milvus.serving.deployment import Model
-from paddlerec_milvus.serving.item_index import without_secrets
-from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.retrieval.user_store import MOST_CLICKS, UserState
+from paddlerec_milvus.serving.async_user_store import AsyncUserStore, UserStorage
+from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REMEMBERED = 100_000  # users, of at most 1,000 clicks: 8 kB
+CACHED_USERS = 100_000  # of at most 1,000 clicks: 8 kB
 RENEWALS = 16  # of stored interests under way, after a new model has come
 
 
-class Appended(NamedTuple):
-    """What an event led to."""
+class AppendedClicks(NamedTuple):
+    """What became of the clicks of an event."""
 
     history: int
     """Clicks that are kept of the user."""
@@ -43,60 +43,58 @@ class Appended(NamedTuple):
     """Ids of the event that are none of the model's: not kept."""
 
 
-class _Remembered(NamedTuple):
+class _CachedState(NamedTuple):
     state: UserState
-    sure: bool
+    confirmed: bool
     """False after a write that failed: it may have been carried out all the same."""
 
 
-class Users:
-    """The users of the service's item collection; connects to Milvus when it is first needed.
+class UserStates:
+    """The users of a service, in the store that ``connect`` opens when it is first needed.
 
     All methods answer within ``settings.timeout`` seconds and raise RetrievalError when Milvus is
     away or refuses. To be used from one event loop.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, connect: Callable[[], UserStorage]) -> None:
         self._timeout, self._settings = settings.timeout, settings.model
-        self._stored = StoredUsers(settings)
+        self._store = AsyncUserStore(settings, connect)
         self._prepared = 0  # the dimension
-        self._told = ""  # why that could not be done
-        self._remembered: OrderedDict[int, _Remembered] = OrderedDict()
+        self._problem = ""  # why that could not be done
+        self._cache: LRUCache[int, _CachedState] = LRUCache(CACHED_USERS)
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._renewing: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def prepare(self, model: Model) -> None:
+    def prepare(self, model: ServingModel) -> None:
         """Make the collection that the first click of all would have to wait for; waits for it."""
         if model.tower.dimension == self._prepared:
             return
         try:
-            self._stored.now(lambda store: self._prepare(store, model))
+            self._store.now(lambda store: self._prepare(store, model))
         except RetrievalError as error:
-            if str(error) != self._told:  # a look comes every other second
+            if str(error) != self._problem:  # a probe comes every other second
                 logger.warning(
                     "clicks cannot be stored yet: %s", without_secrets(error, self._settings)
                 )
-            self._told = str(error)
+            self._problem = str(error)
 
-    async def append(self, user: int, items: Sequence[int], model: Model) -> Appended:
+    async def append(self, user: int, items: Sequence[int], model: ServingModel) -> AppendedClicks:
         """Add clicks on ``items``, oldest first; the interests are made anew by ``model``."""
         end = time.monotonic() + self._timeout
         return await self._in_time(self._append(user, items, model, end))
 
     async def interests_of(
-        self, user: int, model: Model, *, strong: bool = False
+        self, user: int, model: ServingModel, *, strong: bool = False
     ) -> UserState | None:
         """History and interests of ``user`` by ``model``; None: no click is known.
 
         ``strong``: what other processes wrote a moment ago counts, too.
         """
-        kept = None if strong else self._remembered.get(user)
-        if kept is not None:
-            self._remembered.move_to_end(user)
-            if kept.state.checkpoint == model.tower.fingerprint:
-                return kept.state
-        return await self._in_time(self._interests_of(user, model, kept, strong=strong))
+        cached = None if strong else self._cache.get(user)
+        if cached is not None and cached.state.checkpoint == model.tower.fingerprint:
+            return cached.state
+        return await self._in_time(self._interests_of(user, model, cached, strong=strong))
 
     async def forget(self, user: int) -> None:
         """Delete all that is stored of ``user``; one who is not known is no error."""
@@ -104,98 +102,97 @@ class Users:
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connection."""
-        self._stored.close()
+        self._store.close()
 
-    async def _append(self, user: int, items: Sequence[int], model: Model, end: float) -> Appended:
+    async def _append(
+        self, user: int, items: Sequence[int], model: ServingModel, end: float
+    ) -> AppendedClicks:
         known = _known(np.array(items, np.int64), model)
         async with self._lock_of(user):
-            before = await self._sure(user)
+            before = await self._confirmed(user)
             history = np.empty(0, np.int64) if before is None else before.history
             if len(known):
                 history = np.concatenate([history, known])[-MOST_CLICKS:]
                 clicks = len(known) + (before.clicks if before else 0)
-                state = await _made(user, history, clicks, model)
+                state = await _computed(user, history, clicks, model)
                 if model.tower.dimension != self._prepared:
-                    await self._stored.call(lambda store: self._prepare(store, model))
+                    await self._store.call(lambda store: self._prepare(store, model))
                 if time.monotonic() > end:
                     raise self._late()  # the caller was told so, and may try again
                 await self._write(state, before)
-        return Appended(len(history), len(items) - len(known))
+        return AppendedClicks(len(history), len(items) - len(known))
 
     async def _interests_of(
-        self, user: int, model: Model, kept: _Remembered | None, *, strong: bool
+        self, user: int, model: ServingModel, cached: _CachedState | None, *, strong: bool
     ) -> UserState | None:
-        if kept is not None:
-            state: UserState | None = kept.state
+        if cached is not None:
+            state: UserState | None = cached.state
         elif strong:
             state = await self._read_anew(user)
         else:
-            state = await self._stored.call(lambda store: store.read(user, "Bounded"))
+            state = await self._store.call(lambda store: store.read(user, "Bounded"))
         if state is None or state.checkpoint == model.tower.fingerprint:
             return state
         self._renew_later(user, model)
-        return await _made(user, state.history, state.clicks, model)
+        return await _computed(user, state.history, state.clicks, model)
 
     async def _read_anew(self, user: int) -> UserState | None:
         async with self._lock_of(user):
-            self._doubt(user)
-            return await self._sure(user)
+            self._distrust(user)
+            return await self._confirmed(user)
 
     async def _forget(self, user: int) -> None:
         async with self._lock_of(user):
-            self._doubt(user)
-            await self._stored.call(lambda store: store.delete(user))
-            self._remembered.pop(user, None)
+            self._distrust(user)
+            await self._store.call(lambda store: store.delete(user))
+            self._cache.pop(user, None)
 
-    async def _renew(self, user: int, model: Model) -> None:
+    async def _renew(self, user: int, model: ServingModel) -> None:
         """Store the interests that ``model`` makes of the user's history."""
         try:
             async with self._lock_of(user):
-                before = await self._sure(user)
+                before = await self._confirmed(user)
                 if before is not None and before.checkpoint != model.tower.fingerprint:
-                    state = await _made(user, before.history, before.clicks, model)
+                    state = await _computed(user, before.history, before.clicks, model)
                     await self._write(state, before)
         except UserError as error:
             logger.warning("the interests of a user stay another model's: %s", type(error).__name__)
         finally:
             self._renewing.discard(user)
 
-    def _renew_later(self, user: int, model: Model) -> None:
+    def _renew_later(self, user: int, model: ServingModel) -> None:
         """Nobody waits for it, and where too many are under way the user's next list tries."""
         if user not in self._renewing and len(self._renewing) < RENEWALS:
             self._renewing.add(user)
             self._started(self._renew(user, model))
 
-    async def _sure(self, user: int) -> UserState | None:
+    async def _confirmed(self, user: int) -> UserState | None:
         """The last state that was written; the caller holds the user's lock."""
-        kept = self._remembered.get(user)
-        if kept is not None and kept.sure:
-            return kept.state
-        state = await self._stored.read(user)
+        cached = self._cache.get(user)
+        if cached is not None and cached.confirmed:
+            return cached.state
+        state = await self._store.read(user)
         if state is None:
-            self._remembered.pop(user, None)
+            self._cache.pop(user, None)
         else:
             self._remember(state)
         return state
 
     async def _write(self, state: UserState, before: UserState | None) -> None:
         try:
-            await self._stored.call(lambda store: store.write(state, before))
+            await self._store.call(lambda store: store.write(state, before))
         except BaseException:
-            self._doubt(state.user)
+            self._distrust(state.user)
             raise
         self._remember(state)
 
     def _remember(self, state: UserState) -> None:
-        self._remembered[state.user] = _Remembered(state, sure=True)
-        self._remembered.move_to_end(state.user)
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._cache[state.user] = _CachedState(state, confirmed=True)
 
-    def _doubt(self, user: int) -> None:
+    def _distrust(self, user: int) -> None:
         """Read it from Milvus before the next write."""
-        if user in self._remembered:
-            self._remembered[user] = self._remembered[user]._replace(sure=False)
+        if (cached := self._cache.get(user)) is not None:
+            self._cache[user] = cached._replace(confirmed=False)
 
     def _lock_of(self, user: int) -> asyncio.Lock:
         return self._locks.setdefault(user, asyncio.Lock())
@@ -226,24 +223,21 @@ class Users:
         if not task.cancelled():
             task.exception()  # it has been seen, even if the caller is gone
 
-    def _prepare(self, store: UserStore, model: Model) -> None:
+    def _prepare(self, store: UserStorage, model: ServingModel) -> None:
         store.prepare(model.tower.dimension)
         self._prepared = model.tower.dimension
 
 
-def _known(items: IntArray, model: Model) -> IntArray:
+def _known(items: IntArray, model: ServingModel) -> IntArray:
     known: IntArray = items[(items >= 1) & (items <= model.tower.items)]
     return known
 
 
-async def _made(user: int, history: IntArray, clicks: int, model: Model) -> UserState:
+async def _computed(user: int, history: IntArray, clicks: int, model: ServingModel) -> UserState:
     """The state with interests by ``model``; zeros where it knows nothing of the history."""
     tower = model.tower
-    last = _known(history, model)[-tower.maxlen :]
+    padded, lengths = pad_histories([_known(history, model)], tower.maxlen)
     interests = np.zeros((1, tower.dimension), np.float32)
-    if len(last):
-        padded = np.zeros((1, tower.maxlen), np.int64)
-        padded[0, : len(last)] = last
-        lengths = np.array([len(last)], np.int64)
+    if lengths[0]:
         (interests,) = await asyncio.to_thread(tower.interests, padded, lengths)
     return UserState(user, history, clicks, tower.fingerprint, interests)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import ServiceSettings
 
-TOLD = 20  # problems in an answer
+MOST_PROBLEMS = 20  # problems in an answer
 SHOWN = 60  # characters of a wrong value
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -46,7 +46,7 @@ def _validated(body: bytes, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequestError(_told(error, model)) from None
+        raise InvalidRequestError(_problems(error, model)) from None
 
 
 def parse(body: bytes, settings: ServiceSettings) -> CandidatesRequest:
@@ -57,36 +57,36 @@ def parse(body: bytes, settings: ServiceSettings) -> CandidatesRequest:
     return request
 
 
-def _told(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
-    if error.error_count() > TOLD:  # to list them could take more memory than the request
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
+    if error.error_count() > MOST_PROBLEMS:  # to list them could take more memory than the request
         text = f"{error.error_count():,} fields are wrong; known fields: "
         return [problem(("body",), text + ", ".join(model.model_fields))]
     return [
-        problem(("body", *each["loc"]), each["msg"], each["type"], f"{each['input']!r:.{SHOWN}}")
-        for each in error.errors(include_url=False, include_context=False)
+        problem(("body", *one["loc"]), one["msg"], one["type"], f"{one['input']!r:.{SHOWN}}")
+        for one in error.errors(include_url=False, include_context=False)
     ]
 
 
 def _above_limits(request: CandidatesRequest, settings: ServiceSettings) -> list[dict[str, Any]]:
     problems = []
 
-    def check(place: tuple[str | int, ...], what: str, given: int, limit: int) -> None:
-        if given > limit:
+    def check(place: tuple[str | int, ...], what: str, count: int, limit: int) -> None:
+        if count > limit:
             text = f"at most {limit:,} {what}"
-            problems.append(problem(("body", *place), text, "too_large", f"{given:,}"))
+            problems.append(problem(("body", *place), text, "too_large", f"{count:,}"))
 
     check(("top_k",), "candidates", request.top_k, settings.max_top_k)
     check(("hist_item",), "users in a request", len(request.hist_item), settings.max_users)
     check(("exclude",), "ids", len(request.exclude), settings.max_history)
     longest = max(map(len, request.hist_item), default=0)
     if longest > settings.max_history:
-        row = next(r for r, each in enumerate(request.hist_item) if len(each) == longest)
+        row = next(r for r, ids in enumerate(request.hist_item) if len(ids) == longest)
         check(("hist_item", row), "ids of a user", longest, settings.max_history)
     return problems
 
 
 def problem(
-    place: tuple[str | int, ...], message: str, kind: str = "value_error", given: str = ""
+    place: tuple[str | int, ...], message: str, kind: str = "value_error", value: str = ""
 ) -> dict[str, Any]:
     """One entry of a 422's ``detail``, as FastAPI's own are; ``given`` shows the wrong value."""
-    return {"loc": list(place), "msg": message, "type": kind, "given": given}
+    return {"loc": list(place), "msg": message, "type": kind, "given": value}

@@ -6,14 +6,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle.io.dataloader.collate import default_collate_fn
 
-from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.training.checkpoint import random_state, set_random_state
 from paddlerec_milvus.training.processes import ALONE, Processes, common_seed
 
@@ -23,20 +21,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - model folders draw from the global one
     paddle.seed(seed)
-
-
-def data_files(folder: Path, key: str) -> list[Path]:
-    """The files of a data folder, sorted; DataError names the setting that points at it."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{key}: {folder}: no such folder; make the sample with 'python "
-            "datasets/amazonbook/prepare.py --sample --out datasets/sample', or point a run at a "
-            "prepared folder with --data DIR"
-        )
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    if not files:
-        raise DataError(f"{key}: {folder}: is empty")
-    return files
 
 
 def as_tensors(batch: Any) -> Any:

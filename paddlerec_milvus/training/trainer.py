@@ -21,9 +21,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.config import Settings
+from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.training.batches import data_files, open_batches, seed_everything
+from paddlerec_milvus.training.batches import open_batches, seed_everything
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,

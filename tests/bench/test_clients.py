@@ -131,6 +131,7 @@ def test_the_harness_alone_costs_microseconds():
     assert no_op_ms(interests, Load(Flat(), K, requests=100)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_processes_search_a_real_server(server, tmp_path):
     work = synthetic_workload(
@@ -143,13 +144,13 @@ def test_processes_search_a_real_server(server, tmp_path):
     with target.connect() as retriever, Clients(2, file) as clients:
         with pytest.raises(RetrievalError, match="no such collection"):
             clients.open(target)
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         found = retriever.search(work.queries, K)
         assert quality_of(work, exact_of(work, K), found)["index_recall"]["list"]["mean"] == 1
         clients.open(target)
         outcome = clients.run([Load(Flat(), K, requests=20), Load(Flat(), K, requests=30)], 2)
         assert (outcome.requests, outcome.failures) == (50, 0)
         assert outcome.latency()["requests"] == 50
-        retriever.drop()
+        retriever.versions.drop()
         with pytest.raises(RetrievalError):
             clients.open(target)

@@ -51,6 +51,7 @@ def test_by_hand():
     assert index_bytes(DiskAnn(), 1_000_000, 128) == pytest.approx(115.2e6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "factory"),
     [

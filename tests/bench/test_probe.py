@@ -38,6 +38,7 @@ def with_hubs() -> Workload:
     return replace(work, vectors=vectors, interests=np.concatenate([away, work.interests], axis=2))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_it_is_silent_on_normalised_vectors(server, tmp_path):
     with Place(server.uri, tmp_path) as place:

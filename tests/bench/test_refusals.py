@@ -110,6 +110,7 @@ def test_a_search_that_a_quota_refuses_is_no_row(
     assert ["refused" in row for row in rows] == [False] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize(
     "index",
@@ -123,7 +124,7 @@ def test_a_server_searches_each_type_without_parameters(server: Any, index: Inde
     )  # fmt: skip
     problem = RefusedError("no such parameter")
     with Target(server.uri, "bench_refusals", "IP", index, 30.0).connect() as retriever:
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         retriever.open()
         with pytest.raises(RetrievalError, match="Asked again for one vector it answered"):
             check_search_refused(retriever, index, work, 100, problem)
@@ -131,4 +132,4 @@ def test_a_server_searches_each_type_without_parameters(server: Any, index: Inde
             object.__setattr__(index, "reaching_k", "")
             object.__setattr__(index, "ef", 5)
             check_search_refused(retriever, index, work, 100, problem)
-        retriever.drop()
+        retriever.versions.drop()

@@ -53,6 +53,7 @@ def by_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_sweep_on_a_server(server, tmp_path, capsys):
     out = tmp_path / "out"
@@ -129,6 +130,7 @@ def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
     assert "http://127.0.0.1:9 did not answer 'connect'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_studies(server, tmp_path):
     studies = {
@@ -173,6 +175,7 @@ def test_studies(server, tmp_path):
     assert len(by_kind(read_rows(out), "study")) == len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(places, "TIMEOUT_SECONDS", 3.0)
@@ -227,6 +230,7 @@ def test_growth_has_no_negative_part():
     assert line_through(x, np.array([3.0, 5.0, 7.0])) == pytest.approx((1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_server_of_its_own_shows_its_memory_and_is_removed(tmp_path):
     work = synthetic_workload(

@@ -81,6 +81,7 @@ def test_a_checkpoint_without_a_test_set(trained, tmp_path, capsys):
     assert str(empty) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_tuning_ends_with_a_sentence(server, trained, tmp_path, capsys):
     asked = trained.arguments()[:4]

@@ -33,6 +33,7 @@ def tune(monkeypatch):
     return lambda *given: tune_cli.main(["-m", "mind/config.yaml", "--k", str(K), *given])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["lite", pytest.param("server", marks=pytest.mark.server)])
 def test_indexes_stand_side_by_side_and_are_gone_at_the_end(request, tmp_path, where):
     place = "lite" if where == "lite" else request.getfixturevalue("server").uri
@@ -57,6 +58,7 @@ def test_indexes_stand_side_by_side_and_are_gone_at_the_end(request, tmp_path, w
             assert not any(asked.call("has_collection", name) for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_what_the_probe_warns_of_decides_what_is_tried(tune, server, tmp_path, monkeypatch, capsys):
     file = tmp_path / "advice.json"
@@ -69,6 +71,7 @@ def test_what_the_probe_warns_of_decides_what_is_tried(tune, server, tmp_path, m
     assert kinds == {"FLAT", "IVF_FLAT", "HNSW"}
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_lean_graph_that_does_is_all_that_is_built(tune, server, tmp_path, capsys):
     file = tmp_path / "advice.json"

@@ -45,12 +45,13 @@ def tuner_on(uri: str, work: Workload, goal: Goal) -> Tuner:
     def serve(index: Index) -> Iterator[Served]:
         place = Target(uri, f"bench_tuner_{index.type_name}", work.metric, index, 30.0)
         with place.connect() as retriever:
-            times = retriever.build(work.vectors, work.ids)
+            times = retriever.versions.build(work.vectors, work.ids)
             yield Served(retriever, OneClient(retriever, work.interests), times)
 
     return Tuner(work, K, goal, serve, clients=[1], seconds=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_it_ends_at_the_least_nprobe_that_passes(server):
     tuner = tuner_on(server.uri, WORK, Goal(index_recall=0.9))
@@ -72,6 +73,7 @@ def test_it_ends_at_the_least_nprobe_that_passes(server):
         assert found.confidence > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_advice_is_the_fastest_of_what_passes(server):
     advice = tuner_on(server.uri, WORK, Goal(index_recall=0.95)).advise()

@@ -29,7 +29,7 @@ def work() -> Workload:
 def test_a_lite_that_this_process_uses_takes_no_writer(tmp_path: Path, work: Workload) -> None:
     target = Target(str(tmp_path / "bench.db"), "bench", "IP", Flat(), 10.0)
     with target.connect() as retriever:
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         with pytest.raises(RetrievalError, match=r"ended early: .*in use by another process"):
             Writer(target, work, 100).__enter__()
 
@@ -38,7 +38,7 @@ def test_a_lite_that_this_process_uses_takes_no_writer(tmp_path: Path, work: Wor
 def test_a_writer_that_dies_is_said(server: Any, work: Workload) -> None:
     target = Target(server.uri, "bench_writer", "IP", Flat(), 30.0)
     with target.connect() as retriever:
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         with Writer(target, work, 1_000) as writing:
             while writing._written.value == writing._first:
                 pass
@@ -47,7 +47,7 @@ def test_a_writer_that_dies_is_said(server: Any, work: Workload) -> None:
             writing._process.join()
             with pytest.raises(RetrievalError, match="ended early: exit code -9"):
                 writing.rate()
-        retriever.drop()
+        retriever.versions.drop()
 
 
 @pytest.mark.server
@@ -57,7 +57,7 @@ def test_a_writer_that_writes_nothing_is_given_up(
     monkeypatch.setattr(writer, "FIRST_SECONDS", 0.0)
     target = Target(server.uri, "bench_writer", "IP", Flat(), 30.0)
     with target.connect() as retriever:
-        retriever.build(work.vectors, work.ids)
+        retriever.versions.build(work.vectors, work.ids)
         with pytest.raises(RetrievalError, match="no row was written in 0 s"):
             Writer(target, work, 1_000).__enter__()
-        retriever.drop()
+        retriever.versions.drop()

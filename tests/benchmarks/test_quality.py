@@ -102,6 +102,7 @@ def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tm
     assert f"| item-kNN | {100 * on_test:.2f} |" in (tmp_path / "out" / "q.md").read_text()
 
 
+@pytest.mark.slow
 def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path):
     methods = ["--methods", "most_popular", "mind", "--seeds", "2"]
     code, found = run(*methods, "-o", *SMALL)

@@ -20,6 +20,8 @@ from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of, joined, 
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
 
+pytestmark = pytest.mark.slow
+
 
 def outcome(milliseconds: list[int], rate: float = 100.0, failures: int = 0) -> Outcome:
     histogram = new_histogram()

@@ -10,7 +10,7 @@ import pytest
 
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.evaluation.beyond_accuracy import (
-    Catalogue,
+    ItemStatistics,
     category_diversity,
     gini,
     list_report,
@@ -19,7 +19,7 @@ from paddlerec_milvus.evaluation.beyond_accuracy import (
     of_truths,
     popularity_ranks,
 )
-from paddlerec_milvus.evaluation.catalogue import catalogue_of, categories_beside
+from paddlerec_milvus.evaluation.item_statistics import categories_beside, item_statistics_of
 
 
 def ints(*values) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_gini_of_even_and_of_single_exposure():
 
 
 def test_report_of_lists_and_of_none():
-    catalogue = Catalogue(popularity_ranks(ints(0, 4, 3, 2, 1)), "clicks", None)
+    catalogue = ItemStatistics(popularity_ranks(ints(0, 4, 3, 2, 1)), "clicks", None)
     report = list_report(of_lists(ints([1, 2], [1, -1]), 4), catalogue)
     # shown 2, 1, 0, 0 times; ranks 0.125, 0.375: users' means 0.25 and 0.125
     assert report.model_dump() == pytest.approx(
@@ -128,9 +128,9 @@ def test_a_damaged_items_file_costs_only_the_diversity(tmp_path, caplog):
 def test_popularity_is_of_the_log_or_of_the_ids(tmp_path):
     # clicks of 1 … 4: 0, 2, 1, 0; item 7 is outside
     log = ClickLog(ints(1), ints(0, 4), ints(2, 3, 2, 7))
-    clicked = catalogue_of(4, log, tmp_path / "test")
+    clicked = item_statistics_of(4, log, tmp_path / "test")
     assert clicked.popularity_rank[1:] == pytest.approx([0.75, 0.125, 0.375, 0.75])
     assert clicked.popularity_from == "train clicks"
-    by_id = catalogue_of(4, None, tmp_path / "test")
+    by_id = item_statistics_of(4, None, tmp_path / "test")
     assert by_id.popularity_rank[1:] == pytest.approx([0.125, 0.375, 0.625, 0.875])
     assert by_id.size == 4

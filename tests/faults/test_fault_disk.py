@@ -7,7 +7,10 @@ import contextlib
 from collections.abc import Iterator
 
 import psutil
+import pytest
 from forked_service import ForkedService
+
+pytestmark = pytest.mark.slow
 
 SMALL = 64 << 10  # bytes; the vectors of an insert take more
 

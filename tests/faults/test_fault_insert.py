@@ -16,10 +16,10 @@ import httpx
 import pytest
 from forked_service import Folder, ForkedService
 
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 KILLS = 20
 AT_A_TIME = 10  # services, each with a collection of its own
@@ -57,7 +57,7 @@ class Killing:
         """The versions that lie in Milvus."""
         connection = Connection(self._uri)
         try:
-            return set(versions.version_names(connection, self.collection).values())
+            return set(CollectionVersions(connection, self.collection).names().values())
         finally:
             connection.close()
 
@@ -65,10 +65,8 @@ class Killing:
         """The version that serves and the one that is kept."""
         connection = Connection(self._uri)
         try:
-            found = [
-                versions.current(connection, self.collection),
-                versions.kept(connection, self.collection),
-            ]
+            stored = CollectionVersions(connection, self.collection)
+            found = [stored.serving(), stored.previous()]
         finally:
             connection.close()
         return {each.name for each in found if each}

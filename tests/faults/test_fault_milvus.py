@@ -24,7 +24,7 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
 SLACK = 0.5  # that an answer may take beyond the deadline
@@ -58,7 +58,7 @@ class Acknowledged:
         numbers = np.arange(1, 1_201, dtype=np.float32)
         vectors = np.stack([numbers, numbers % 7], axis=1)
         with self._connected() as retriever:
-            retriever.build(vectors[:1_000], np.arange(1, 1_001))
+            retriever.versions.build(vectors[:1_000], np.arange(1, 1_001))
             retriever.upsert(-vectors[:100], np.arange(1, 101))
             retriever.upsert(vectors[1_000:], np.arange(1_001, 1_201))
             retriever.delete(np.arange(201, 401))

@@ -14,7 +14,7 @@ from forked_service import HISTORIES, Folder, ForkedService
 from proxy import Fault, Proxy
 from running_service import until
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
 SLACK = 0.5  # that an answer may take beyond the deadline

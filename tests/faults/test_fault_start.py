@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
 from forked_service import ForkedService
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_services_on_one_milvus_lite(folder, tmp_path):

@@ -10,6 +10,8 @@ from asking import Asking
 from forked_service import HISTORIES, TOP_K, Folder, ForkedService
 from running_service import until
 
+pytestmark = pytest.mark.slow
+
 BODIES = [{"hist_item": [history], "top_k": TOP_K} for history in HISTORIES]
 
 

@@ -213,6 +213,7 @@ class TestSampledSoftmax:
         assert bias < 0.03 * np.abs(slope).mean()
         assert without > 5 * bias
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sampler", SAMPLERS)
     def test_few_negatives_estimate_the_partition_without_bias(self, sampler: str) -> None:
         model, users, labels = self.parts(4, sampler=sampler)

@@ -53,5 +53,5 @@ def make_retriever() -> Iterator[Callable[..., MilvusRetriever]]:
     yield make
     for retriever in made:
         with contextlib.suppress(RetrievalError):  # one test makes a foreign collection
-            retriever.drop()
+            retriever.versions.drop()
         retriever.close()

@@ -24,9 +24,9 @@ class Counting(ExactRetriever):
         super().__init__(VECTORS, IDS)
         self.searches: list[tuple[int, int]] = []
 
-    def search(self, queries, k) -> Neighbours:
+    def search(self, queries, k, **options) -> Neighbours:
         self.searches.append((len(queries), k))
-        return super().search(queries, k)
+        return super().search(queries, k, **options)
 
 
 def by_scores(user: int, left_out: set[int], count: int) -> list[int]:

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.retrieval.diversity import diverse
-from paddlerec_milvus.retrieval.merge import Candidates
 
 
 def pool_of(scores, interests=None, ids=None) -> Candidates:

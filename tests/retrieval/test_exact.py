@@ -79,6 +79,25 @@ def test_unusable_items_are_named(vectors, ids, metric, expected):
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "filter",
+    ["item > 3", "category in [a]", "category in 3", "category == [1]", 'category in ["a"] or 1'],
+)
+def test_a_filter_that_only_milvus_evaluates_is_refused(filter):
+    retriever = ExactRetriever(np.ones((3, 2)), categories=["a", "b", "a"])
+    with pytest.raises(SettingsError, match="more than exact search evaluates") as caught:
+        retriever.search(np.ones((1, 2)), 2, filter=filter)
+    assert filter in str(caught.value)
+
+
+def test_a_retriever_without_categories_has_empty_ones():
+    retriever = ExactRetriever(np.ones((3, 2)), [7, 5, 6])
+    assert retriever.search(np.ones((1, 2)), 3, filter='category == ""').ids.tolist() == [[5, 6, 7]]
+    assert (retriever.search(np.ones((1, 2)), 3, filter='category in ["a"]').ids == -1).all()
+    with pytest.raises(SettingsError, match="3 item vectors, but 2 categories"):
+        ExactRetriever(np.ones((3, 2)), categories=["a", "b"])
+
+
 @pytest.mark.parametrize("k", [0, -1, 16_385])
 def test_k_out_of_range(k):
     with pytest.raises(SettingsError, match="16,384"):

@@ -43,11 +43,12 @@ BUILT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("index", BUILT, ids=lambda index: index.type_name)
 def test_vectors_find_themselves(server, make_retriever, index):
     retriever = make_retriever(server.uri, index=index)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     retriever.open(dimension=16, rows=ROWS)
     found = retriever.search(VECTORS[::10], 10)
     assert (found.ids[:, 0] == IDS[::10]).mean() >= 0.9
@@ -60,7 +61,7 @@ def test_vectors_find_themselves(server, make_retriever, index):
 @pytest.mark.parametrize("index", [IvfSq8(64, 16), HnswSq(), AutoIndex()])
 def test_lite_has_some_of_them(lite_uri, make_retriever, index):
     retriever = make_retriever(lite_uri, index=index)
-    retriever.build(VECTORS[:1_000], IDS[:1_000])
+    retriever.versions.build(VECTORS[:1_000], IDS[:1_000])
     retriever.open(dimension=16, rows=1_000)
     found = retriever.search(VECTORS[:100], 5)
     assert (found.ids[:, 0] == IDS[:100]).mean() >= 0.9
@@ -70,15 +71,15 @@ def test_lite_has_some_of_them(lite_uri, make_retriever, index):
 @pytest.mark.parametrize("index", [IvfPq(), Scann(), DiskAnn()])
 def test_lite_refuses_the_others(lite_uri, make_retriever, index):
     with pytest.raises(RefusedError, match=rf"refused 'create_index': .*{index.type_name}"):
-        make_retriever(lite_uri, index=index).build(VECTORS[:50], IDS[:50])
+        make_retriever(lite_uri, index=index).versions.build(VECTORS[:50], IDS[:50])
 
 
 @pytest.mark.server
 def test_server_refuses_what_it_lacks_and_what_does_not_fit(server, make_retriever):
     with pytest.raises(RefusedError, match="invalid index type: HNSW_SQ"):
-        make_retriever(server.uri, index=HnswSq()).build(VECTORS[:50], IDS[:50])
+        make_retriever(server.uri, index=HnswSq()).versions.build(VECTORS[:50], IDS[:50])
     with pytest.raises(RefusedError, match="dimension: 16, m: 5"):
-        make_retriever(server.uri, index=IvfPq(m=5)).build(VECTORS[:50], IDS[:50])
+        make_retriever(server.uri, index=IvfPq(m=5)).versions.build(VECTORS[:50], IDS[:50])
 
 
 @pytest.mark.server
@@ -86,13 +87,13 @@ def test_index_that_never_gets_ready_is_given_up(server, make_retriever, monkeyp
     monkeypatch.setattr(building, "TRIAL_SECONDS", 5.0)
     retriever = make_retriever(server.uri, index=DiskAnn())
     with pytest.raises(RefusedError, match=r"the DISKANN index of .* was not ready after 5 s"):
-        retriever.build(VECTORS, IDS)
+        retriever.versions.build(VECTORS, IDS)
     assert retriever.collection + "_v1" not in retriever._connection.call("list_collections")
 
 
 def test_filter_lets_only_what_passes_come_back(uri, make_retriever):
     retriever = make_retriever(uri)
-    retriever.build(VECTORS, IDS, CATEGORIES)
+    retriever.versions.build(VECTORS, IDS, CATEGORIES)
     books = IDS % 10 == 0
     found = retriever.search(VECTORS[:20], 20, filter='category == "books"')
     true = ExactRetriever(VECTORS[books], IDS[books]).search(VECTORS[:20], 20)
@@ -104,19 +105,21 @@ def test_filter_lets_only_what_passes_come_back(uri, make_retriever):
         retriever.search(VECTORS[:1], 3, filter="genre == 3")
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_small_and_growing_segments_are_told(server, make_retriever):
     small = make_retriever(server.uri, index=Hnsw())
-    small.build(VECTORS[:500], IDS[:500])
+    small.versions.build(VECTORS[:500], IDS[:500])
     assert small.segments() == [(500, False, True)]
     assert small.parameters_without_effect(VECTORS[:200], 50) == ["ef"]
 
     large = make_retriever(server.uri, index=Hnsw())
-    large.build(VECTORS, IDS)
+    large.versions.build(VECTORS, IDS)
     large.upsert(-VECTORS[:300], IDS[:300])
     assert large.segments() == [(ROWS, True, True), (300, False, False)]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch):
     real, called = Connection.call, []
@@ -146,12 +149,12 @@ def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch)
         MilvusRetriever(server.uri, "first", index=index) as first,
         MilvusRetriever(server.uri, "second", index=index) as second,
     ):
-        times = first.build(VECTORS, IDS)
+        times = first.versions.build(VECTORS, IDS)
         assert "compact" in called
         assert times.compact_seconds > 0
         assert first.segments() == [(ROWS, True, True)]
         called.clear()
-        second.build(VECTORS, IDS)
+        second.versions.build(VECTORS, IDS)
         assert "compact" not in called
         assert sorted(second.segments()) == [(2_000, True, True), (ROWS - 2_000, True, True)]
         true = ExactRetriever(VECTORS, IDS).search(VECTORS[:50], 10)

@@ -137,7 +137,7 @@ def test_numpy_is_all_that_the_exact_half_imports():
     code = """
 import sys
 import paddlerec_milvus.retrieval.base, paddlerec_milvus.retrieval.exact
-import paddlerec_milvus.retrieval.indexes, paddlerec_milvus.retrieval.merge
+import paddlerec_milvus.retrieval.indexes
 import paddlerec_milvus.retrieval.candidates, paddlerec_milvus.retrieval.server
 heavy = {"pymilvus", "paddle", "fastapi", "grpc", "milvus", "milvus_lite"} & set(sys.modules)
 sys.exit(f"imported: {heavy}" if heavy else 0)

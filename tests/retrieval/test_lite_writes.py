@@ -34,7 +34,7 @@ def test_writes_at_the_same_time_outlive_the_connection(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pyarrow.ipc, "new_stream", slowly)
     with opened(uri) as retriever:
-        retriever.build(vectors, [1, 2, 3, 4])
+        retriever.versions.build(vectors, [1, 2, 3, 4])
         begin = threading.Barrier(WRITERS)
 
         def write(number: int) -> None:
@@ -51,7 +51,7 @@ def test_writes_at_the_same_time_outlive_the_connection(tmp_path, monkeypatch):
 def test_a_write_that_waits_too_long_says_so(tmp_path):
     uri = str(tmp_path / "milvus.db")
     with opened(uri, timeout=0.2) as retriever, opened(uri) as other:
-        other.build(np.eye(4, dtype=np.float32), [1, 2, 3, 4])
+        other.versions.build(np.eye(4, dtype=np.float32), [1, 2, 3, 4])
         retriever.open()
         with Connection._lite_writing[uri], pytest.raises(RetrievalError, match=r"busy .* 0\.2 s"):
             retriever.delete([1])

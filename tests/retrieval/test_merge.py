@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.retrieval.candidates import search_users
+from paddlerec_milvus.retrieval.candidates import merge_interests, search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.merge import merge_interests
 
 
 def naive(ids, scores, top_n, excluded):

@@ -17,11 +17,11 @@ from pymilvus import MilvusClient
 
 from paddlerec_milvus.errors import RetrievalError, SettingsError
 from paddlerec_milvus.retrieval import build as building
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import mark
 
 from .conftest import clustered
 
@@ -32,7 +32,7 @@ VECTORS = clustered(200, 8, seed=1)
 @pytest.fixture
 def retriever(uri, make_retriever):
     made = make_retriever(uri)
-    made.build(VECTORS, IDS)
+    made.versions.build(VECTORS, IDS)
     return made
 
 
@@ -64,7 +64,7 @@ def test_search_by_ids_and_exact_counts_after_writes(retriever):
 
 def test_building_again_replaces_all_rows_and_drops_the_old(retriever):
     before = names(retriever)
-    times = retriever.build(VECTORS[:50, :4], IDS[:50] + 1000)
+    times = retriever.versions.build(VECTORS[:50, :4], IDS[:50] + 1000)
     assert times.rows == 50
     assert min(times[:3]) >= 0
     assert retriever.count() == 50
@@ -72,9 +72,9 @@ def test_building_again_replaces_all_rows_and_drops_the_old(retriever):
     assert len(names(retriever)) == 1
     assert names(retriever) != before
     assert (retriever.search(VECTORS[:2, :4], 3).ids > 1000).all()
-    assert retriever.drop()
+    assert retriever.versions.drop()
     assert names(retriever) == []
-    assert not retriever.drop()
+    assert not retriever.versions.drop()
     with pytest.raises(RetrievalError, match="no such collection; build it first"):
         retriever.open()
 
@@ -85,7 +85,7 @@ def test_failed_build_leaves_the_old_one_serving(
     lite_uri, make_retriever, monkeypatch, failure, step
 ):
     retriever = make_retriever(lite_uri)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     before = names(retriever)
     real = Connection.call
 
@@ -96,7 +96,7 @@ def test_failed_build_leaves_the_old_one_serving(
 
     monkeypatch.setattr(Connection, "call", failing)
     with pytest.raises((KeyboardInterrupt, RetrievalError)):
-        retriever.build(VECTORS[:9], IDS[:9])
+        retriever.versions.build(VECTORS[:9], IDS[:9])
     monkeypatch.setattr(Connection, "call", real)
     assert names(retriever) == before
     assert retriever.count() == 200
@@ -105,22 +105,22 @@ def test_failed_build_leaves_the_old_one_serving(
 
 def test_half_inserted_rows_are_noticed(lite_uri, make_retriever, monkeypatch):
     retriever = make_retriever(lite_uri)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     real = Rows.batches
     monkeypatch.setattr(Rows, "batches", lambda self: ([*batch[:-1]] for batch in real(self)))
     monkeypatch.setattr(building, "_indexed", lambda *_: 1.0)
     with pytest.raises(RetrievalError, match="holds 199 rows after the insert, expected 200"):
-        retriever.build(VECTORS, IDS)
+        retriever.versions.build(VECTORS, IDS)
     assert retriever.count() == 200
 
 
 def test_leftovers_of_a_killed_build_are_cleaned(uri, make_retriever):
     retriever = make_retriever(uri)
-    gone = {**versions.mark(retriever.collection), "made_by_process": "999999999"}
-    other = {**versions.mark("other"), "made_by_process": "999999999"}
+    gone = {**mark(retriever.collection), "made_by_process": "999999999"}
+    other = {**mark("other"), "made_by_process": "999999999"}
     retriever._connection.create_collection(retriever.collection + "_v1", 4, gone)
     retriever._connection.create_collection(retriever.collection + "_v7", 4, other)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     # _v7 is somebody else's, so it stays and its number is not used again
     assert names(retriever) == [retriever.collection + "_v7", retriever.collection + "_v8"]
     retriever._connection.call("drop_collection", retriever.collection + "_v7")
@@ -128,17 +128,21 @@ def test_leftovers_of_a_killed_build_are_cleaned(uri, make_retriever):
 
 def test_build_that_is_under_way_elsewhere_is_respected(lite_uri, make_retriever):
     retriever = make_retriever(lite_uri)
-    busy = {**versions.mark(retriever.collection), "made_by_process": str(os.getppid())}
+    busy = {**mark(retriever.collection), "made_by_process": str(os.getppid())}
     retriever._connection.create_collection(retriever.collection + "_v1", 4, busy)
     with pytest.raises(RetrievalError, match=f"process {os.getppid()} on .* is building"):
-        retriever.build(VECTORS, IDS)
+        retriever.versions.build(VECTORS, IDS)
     assert names(retriever) == [retriever.collection + "_v1"]
 
 
 def test_foreign_collection_is_refused_and_left_alone(uri, make_retriever):
     retriever = make_retriever(uri)
     retriever._connection.create_collection(retriever.collection, 4, {})
-    for action in (lambda: retriever.build(VECTORS, IDS), retriever.drop, retriever.open):
+    for action in (
+        lambda: retriever.versions.build(VECTORS, IDS),
+        retriever.versions.drop,
+        retriever.open,
+    ):
         with pytest.raises(RetrievalError) as caught:
             action()
         for part in (retriever.collection, retriever.uri, "item, category, vector", "dimension 4"):
@@ -149,7 +153,7 @@ def test_foreign_collection_is_refused_and_left_alone(uri, make_retriever):
 
 def test_open_says_what_differs(uri, make_retriever):
     first = make_retriever(uri, index=IvfFlat(nlist=16, nprobe=2))
-    first.build(VECTORS, IDS)
+    first.versions.build(VECTORS, IDS)
     first.open(dimension=8, rows=200)
     with pytest.raises(RetrievalError, match="the vectors have 8 dimensions, expected 64"):
         first.open(dimension=64)
@@ -165,6 +169,7 @@ def test_open_says_what_differs(uri, make_retriever):
         first.search(np.ones((1, 9)), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_rows_beyond_the_message_limit_and_long_categories(server, make_retriever):
     # 850 rows of 20,000 floats are 68 MB; the limit is 64
@@ -174,7 +179,7 @@ def test_rows_beyond_the_message_limit_and_long_categories(server, make_retrieve
     assert sum(batches) == 850
     assert max(batches) * (4 * 20_000 + 256 + 32) <= building.BATCH_BYTES
     retriever = make_retriever(server.uri)
-    retriever.build(vectors, rows.ids, rows.categories)
+    retriever.versions.build(vectors, rows.ids, rows.categories)
     assert retriever.count() == 850
 
 
@@ -197,7 +202,7 @@ def test_rows_that_milvus_would_refuse(vectors, ids, categories, expected):
 
 def test_many_queries_are_split(lite_uri, make_retriever, monkeypatch):
     retriever = make_retriever(lite_uri)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     whole = retriever.search(VECTORS[:25], 4)
     monkeypatch.setattr("paddlerec_milvus.retrieval.milvus.QUERIES_PER_CALL", 7)
     np.testing.assert_array_equal(retriever.search(VECTORS[:25], 4).ids, whole.ids)
@@ -275,7 +280,7 @@ def test_lite_serves_one_process_and_is_free_after_close(lite_uri):
         )
 
     with MilvusRetriever(lite_uri, "items") as first, MilvusRetriever(lite_uri, "items") as second:
-        first.build(VECTORS, IDS)
+        first.versions.build(VECTORS, IDS)
         assert second.count() == 200
         refused = other_process()
         assert "is in use by another process" in refused.stdout
@@ -298,7 +303,7 @@ def test_path_in_the_environment_does_not_stop_the_import(tmp_path):
 @pytest.mark.server
 def test_ctrl_c_while_inserting(server, make_retriever):
     retriever = make_retriever(server.uri)
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     code = textwrap.dedent(f"""
         import time
         import numpy as np
@@ -313,7 +318,7 @@ def test_ctrl_c_while_inserting(server, make_retriever):
                     time.sleep(0.05)
         Rows.batches = slow
         retriever = MilvusRetriever({server.uri!r}, {retriever.collection!r})
-        retriever.build(np.ones((900, 4)), range(900))
+        retriever.versions.build(np.ones((900, 4)), range(900))
     """)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -329,7 +334,7 @@ def test_ctrl_c_while_inserting(server, make_retriever):
 
 
 def test_nothing_is_left_of_the_connection(lite_uri, make_retriever):
-    make_retriever(lite_uri).build(VECTORS, IDS)
+    make_retriever(lite_uri).versions.build(VECTORS, IDS)
     client = MilvusClient(lite_uri)  # same process: Lite is shared
     assert client.list_collections()
     client.close()

@@ -11,6 +11,7 @@ from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.candidates import category_filter
 
 from .conftest import clustered
 
@@ -18,6 +19,8 @@ COUNT, DIMENSION = 300, 8
 IDS = np.arange(COUNT) * 3 + 1
 VECTORS = clustered(COUNT, DIMENSION, seed=1)
 QUERIES = clustered(9, DIMENSION, seed=2)
+ODD = ["books", "", 'say "a"', "back\\slash", "two\nlines", "书"]
+CATEGORIES = [ODD[number % len(ODD)] for number in range(COUNT)]
 
 
 @pytest.fixture(
@@ -31,19 +34,19 @@ def build(request, tmp_path_factory):
         if metric in made:
             return made[metric]
         if request.param == "exact":
-            made[metric] = ExactRetriever(VECTORS, IDS, metric)
+            made[metric] = ExactRetriever(VECTORS, IDS, metric, CATEGORIES)
         else:
             uri = str(tmp_path_factory.mktemp("lite") / "milvus.db")
             if request.param == "server":
                 uri = request.getfixturevalue("server").uri
             made[metric] = MilvusRetriever(uri, f"shared_{metric}", metric=metric)
-            made[metric].build(VECTORS, IDS)
+            made[metric].versions.build(VECTORS, IDS, CATEGORIES)
         return made[metric]
 
     yield make
     for retriever in made.values():
         if isinstance(retriever, MilvusRetriever):
-            retriever.drop()
+            retriever.versions.drop()
             retriever.close()
 
 
@@ -78,6 +81,27 @@ def test_contract_of_search(build):
         retriever.search(np.full((1, 8), np.nan), 3)
 
 
+@pytest.mark.parametrize("metric", ["IP", "COSINE", "L2"])
+@pytest.mark.parametrize("names", [[name] for name in ODD] + [["books", "书"], ["none"]])
+def test_a_filter_by_category_leaves_the_others_out(build, metric, names):
+    passing = np.isin(CATEGORIES, names)
+    found = build(metric).search(QUERIES, 60, filter=category_filter(names), consistency="Strong")
+    true = ExactRetriever(VECTORS[passing], IDS[passing], metric).search(QUERIES, 60)
+    np.testing.assert_array_equal(found.ids, true.ids)
+    np.testing.assert_allclose(found.scores, true.scores, atol=1e-5)
+
+
+def test_a_filter_by_item(build):
+    retriever, inside = build(), IDS[:50].tolist()
+    found = retriever.search(QUERIES, COUNT, filter=f"item not in {inside}").ids
+    assert (np.sort(found[:, : COUNT - 50], axis=1) == IDS[50:]).all()
+    assert (found[:, COUNT - 50 :] == -1).all()
+    found = retriever.search(QUERIES, 50, filter=f"item in {inside}").ids
+    assert (np.sort(found, axis=1) == IDS[:50]).all()
+    found = retriever.search(QUERIES, 60, filter='category == "books"').ids
+    assert (np.sort(found[:, :50], axis=1) == IDS[:: len(ODD)]).all()
+
+
 def test_users_get_the_same_candidates(build):
     interests = clustered(5 * 4, DIMENSION, seed=3).reshape(5, 4, DIMENSION)
     history = [IDS[:40], [], IDS[10:30], [10**12], IDS[::2]]
@@ -95,12 +119,13 @@ def many():
     return clustered(ROWS, 32, seed=4), np.arange(1, ROWS + 1), clustered(200, 32, seed=5)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("index", [Flat(), IvfFlat(nlist=64, nprobe=64)], ids=["flat", "ivf"])
 def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, index):
     vectors, ids, queries = many
     retriever = make_retriever(server.uri, index=index)
-    retriever.build(vectors, ids)
+    retriever.versions.build(vectors, ids)
     assert retriever.is_exact
     found, true = retriever.search(queries, 50), ExactRetriever(vectors, ids).search(queries, 50)
     # rounding may swap neighbours whose scores are equal to six digits; ties aside they are equal
@@ -121,11 +146,12 @@ def test_exact_indexes_of_the_server_equal_numpy(server, make_retriever, many, i
             retriever.index = IvfFlat(nlist=32, nprobe=1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_hnsw_on_the_server_has_index_recall_of_98_per_cent(server, make_retriever, many):
     vectors, ids, queries = many
     retriever = make_retriever(server.uri, index=Hnsw(M=16, ef_construction=200, ef=128))
-    retriever.build(vectors, ids)
+    retriever.versions.build(vectors, ids)
     assert not retriever.is_exact
     found, true = retriever.search(queries, 50), ExactRetriever(vectors, ids).search(queries, 50)
     shares = [
@@ -138,7 +164,7 @@ def test_hnsw_on_the_server_has_index_recall_of_98_per_cent(server, make_retriev
 
 def test_lite_ignores_search_parameters_and_that_is_said(lite_uri, make_retriever):
     retriever = make_retriever(lite_uri, index=IvfFlat(nlist=16, nprobe=4))
-    retriever.build(VECTORS, IDS)
+    retriever.versions.build(VECTORS, IDS)
     effect = retriever.parameters_without_effect(QUERIES, 50)
     few = retriever.search_with(IvfFlat(16, 1), QUERIES, 50)
     all_cells = retriever.search_with(IvfFlat(16, 16), QUERIES, 50)

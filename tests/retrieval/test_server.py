@@ -52,6 +52,7 @@ def test_listens_on_loopback_alone(server):
     assert server.port in {address.port for address in ports}
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
     with LocalMilvus(tmp_path, authorization=True) as first:
@@ -59,7 +60,7 @@ def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
             with pytest.raises(RetrievalError, match=r"refused the token.*milvus.token"):
                 MilvusRetriever(first.uri, "items", token=token)
         with MilvusRetriever(first.uri, "items", token="root:Milvus", index=Hnsw()) as retriever:
-            retriever.build(VECTORS, IDS)
+            retriever.versions.build(VECTORS, IDS)
         supervisor = first.process_id
         assert supervisor is not None
         process = milvus_under(supervisor)
@@ -80,6 +81,7 @@ def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
         assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_ends_with_its_parent(number, tmp_path):
@@ -113,6 +115,7 @@ def test_ends_with_its_supervisor():
         wait_until_gone(process)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_command_line_runs_until_ctrl_c():
     command = [sys.executable, "-m", "paddlerec_milvus.retrieval.server", "--port", "0"]
@@ -124,7 +127,7 @@ def test_command_line_runs_until_ctrl_c():
         uri = second.strip().removeprefix("export MILVUS_URI=")
         assert f"Milvus is running at {uri}" in first
         with MilvusRetriever(uri, "items") as retriever:
-            retriever.build(VECTORS, IDS)
+            retriever.versions.build(VECTORS, IDS)
             assert retriever.count() == 4
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=60)

@@ -110,6 +110,7 @@ def test_a_user_can_be_forgotten(open_store):
     assert store.count() == 1
 
 
+@pytest.mark.slow
 def test_a_model_of_another_dimension_loses_no_history_and_may_go_again(open_store):
     """8 → 6 → 8 dimensions, by the same store and by one that is opened in between."""
     store = open_store()

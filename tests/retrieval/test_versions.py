@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import mark
 
 from .conftest import clustered
 
@@ -20,41 +20,45 @@ VECTORS = clustered(200, 8, seed=1)
 
 
 def names(retriever: MilvusRetriever) -> list[str]:
-    found = versions.version_names(retriever._connection, retriever.collection)
+    found = retriever.versions.names()
     return [found[number].rpartition("_")[2] for number in sorted(found)]
 
 
 def build(retriever: MilvusRetriever, first_id: int) -> None:
-    retriever.build(VECTORS, IDS + first_id, properties={"model": str(first_id)}, keep=True)
+    retriever.versions.build(
+        VECTORS, IDS + first_id, properties={"model": str(first_id)}, keep=True
+    )
 
 
 def nearest(retriever: MilvusRetriever) -> int:
     return int(retriever.search(VECTORS[:1], 1, consistency="Strong").ids[0, 0])
 
 
+@pytest.mark.slow
 def test_the_version_before_is_kept_and_comes_back(uri, make_retriever):
     retriever = make_retriever(uri)
     with pytest.raises(RetrievalError, match="keeps no version"):
-        retriever.roll_back()
+        retriever.versions.roll_back()
     for number in (0, 1_000, 2_000):
         build(retriever, number)
     assert names(retriever) == ["v2", "v3"]
     assert nearest(retriever) == 2_001
-    assert retriever.roll_back() == f"{retriever.collection}_v2"
+    assert retriever.versions.roll_back() == f"{retriever.collection}_v2"
     assert nearest(retriever) == 1_001
-    assert retriever.serving().properties["model"] == "1000"
-    assert retriever.kept().properties["model"] == "2000"
-    assert retriever.roll_back() == f"{retriever.collection}_v3"
+    assert retriever.versions.serving().properties["model"] == "1000"
+    assert retriever.versions.previous().properties["model"] == "2000"
+    assert retriever.versions.roll_back() == f"{retriever.collection}_v3"
     assert nearest(retriever) == 2_001
 
-    retriever.build(VECTORS, IDS)  # without keep, one version is all there is
+    retriever.versions.build(VECTORS, IDS)  # without keep, one version is all there is
     assert len(names(retriever)) == 1
-    assert retriever.kept() is None
+    assert retriever.versions.previous() is None
     build(retriever, 5)
-    assert retriever.drop()
+    assert retriever.versions.drop()
     assert names(retriever) == []
 
 
+@pytest.mark.slow
 def test_a_pinned_retriever_stays_on_its_version(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
@@ -71,46 +75,49 @@ def test_a_pinned_retriever_stays_on_its_version(uri, make_retriever):
             nearest(pinned)
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_changes_nothing(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
     build(retriever, 1_000)
     seen = []
 
-    def check(fresh: MilvusRetriever) -> None:
-        seen.append(nearest(fresh))
+    def check(version: str) -> None:
+        seen.append(nearest(retriever.at(version)))
         raise RefusedError("too little")
 
     with pytest.raises(RefusedError, match="too little"):
-        retriever.build(VECTORS, IDS + 2_000, check=check, keep=True)
+        retriever.versions.build(VECTORS, IDS + 2_000, check=check, keep=True)
     assert seen == [2_001]
     assert nearest(retriever) == 1_001
-    assert retriever.roll_back().endswith("_v1")
+    assert retriever.versions.roll_back().endswith("_v1")
     assert nearest(retriever) == 1
 
 
+@pytest.mark.slow
 def test_tidying_leaves_what_serves_is_kept_or_is_under_way(uri, make_retriever):
     retriever = make_retriever(uri)
     build(retriever, 0)
     build(retriever, 1_000)
-    mark = versions.mark(retriever.collection)
+    marked = mark(retriever.collection)
     for number, process in ((3, "999999999"), (4, str(os.getppid()))):
         name = f"{retriever.collection}_v{number}"
-        properties = {**mark, "made_by_process": process}
+        properties = {**marked, "made_by_process": process}
         retriever._connection.create_collection(name, 4, properties)
-    assert retriever.tidy() == [f"{retriever.collection}_v3"]
+    assert retriever.versions.tidy() == [f"{retriever.collection}_v3"]
     assert names(retriever) == ["v1", "v2", "v4"]
     retriever._connection.call("drop_collection", f"{retriever.collection}_v4")
 
 
+@pytest.mark.slow
 def test_another_index_on_what_is_stored(uri, make_retriever):
     vectors = clustered(3_000, 16, seed=2)
     first = make_retriever(uri, index=Flat())
     with pytest.raises(RetrievalError, match="no such collection"):
-        first.reindex()
-    first.build(vectors, np.arange(3_000) + 1)
+        first.versions.reindex()
+    first.versions.build(vectors, np.arange(3_000) + 1)
     with MilvusRetriever(uri, first.collection, index=Hnsw(M=8, ef=64)) as second:
-        times = second.reindex()
+        times = second.versions.reindex()
         assert times.rows == 3_000
         assert times.insert_seconds == 0
         second.open(rows=3_000)

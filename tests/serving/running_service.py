@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from paddlerec_milvus.serving.app import create_app
-from paddlerec_milvus.serving.recommender import Service
+from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
 
 
@@ -36,7 +36,7 @@ def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceS
             "epoch": "0",
             "check_seconds": 0.2,
             "timeout": 10.0,
-            "kept": folder / "kept",
+            "registry": folder / "kept",
             **others,
         },
     )
@@ -49,8 +49,8 @@ class Running:
     http: httpx.Client
 
     @property
-    def service(self) -> Service:
-        service: Service = self.app.state.service
+    def service(self) -> CandidateService:
+        service: CandidateService = self.app.state.service
         return service
 
     def candidates(self, *histories: list[int], **options: Any) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_an_alias_of_the_services_name(service, connection):
     check_left_alone(connection, other)
 
 
+@pytest.mark.slow
 def test_collections_named_as_versions_are(service, connection):
     """The insert takes the next free name."""
     name = name_of(service)
@@ -110,6 +111,7 @@ def test_collections_named_as_versions_are(service, connection):
     check_left_alone(connection, f"{name}_v1")
 
 
+@pytest.mark.slow
 def test_a_collection_where_users_would_be(settings, connection):
     """Clicks are refused, candidates are not."""
     name = f"{settings.model.milvus.collection}_users_128"

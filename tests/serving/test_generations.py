@@ -11,12 +11,12 @@ import pytest
 from running_service import Running, running, until
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval import versions
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
 from paddlerec_milvus.serving import tower
-from paddlerec_milvus.serving.deployment import FAILING, FAILURES, OTHER
-from paddlerec_milvus.serving.item_index import Store
+from paddlerec_milvus.serving.health import FAILING, FAILURES, OTHER
+from paddlerec_milvus.serving.item_index import ItemIndex
 from paddlerec_milvus.serving.model_registry import PARAMETERS
 
 HISTORIES = [[3], [7, 9], [11, 12, 13]]
@@ -89,12 +89,12 @@ def test_the_last_two_are_kept(growing):
             train(epoch)
             assert service.http.post("/insert").status_code == 200
         connection = Connection(settings.model.milvus_uri)
-        assert versions.version_names(connection, "mind_items") == {
+        assert CollectionVersions(connection, "mind_items").names() == {
             3: "mind_items_v3",
             4: "mind_items_v4",
         }
         connection.close()
-        assert len(list(settings.kept_folder.iterdir())) == 2
+        assert len(list(settings.registry_folder.iterdir())) == 2
         assert service.http.post("/delete").json() == {"deleted": 300}
         assert service.http.get("/count").json() == {"count": 0}
 
@@ -127,7 +127,7 @@ def test_what_a_killed_insert_left_goes_at_the_next_start(make_settings):
         service.http.post("/insert")
         old = lists(service)
     connection = Connection(settings.model.milvus_uri)
-    connection.create_collection("mind_items_v2", 128, versions.mark("mind_items"))
+    connection.create_collection("mind_items_v2", 128, mark("mind_items"))
     with running(settings) as service:
         assert lists(service) == old
         assert not connection.call("has_collection", "mind_items_v2")
@@ -142,8 +142,8 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
         tried.append(1)
         raise RetrievalError("away")
 
-    monkeypatch.setattr(empty.service, "look", lambda: None)
-    empty.service._looks.submit(lambda: None).result()  # after a look that is under way
+    monkeypatch.setattr(empty.service, "refresh", lambda: None)
+    empty.service._probes.submit(lambda: None).result()  # after a look that is under way
     monkeypatch.setattr(MilvusRetriever, "search", fail)
     for _ in range(FAILURES + 5):
         assert empty.candidates([3])["source"] == ["fallback"]
@@ -164,9 +164,9 @@ def test_a_rollback_in_the_middle_of_a_look_is_followed_whole(growing, monkeypat
         train("1")
         service.http.post("/insert")
         service.http.post("/rollback")
-        other = Store(settings.model, 10)
+        other = ItemIndex(settings.model, 10)
         other.roll_back(lambda mark: True)
-        serving, seen = Store.serving, []
+        serving, seen = ItemIndex.serving, []
 
         def then_switched(store):
             seen.append(serving(store))
@@ -174,8 +174,8 @@ def test_a_rollback_in_the_middle_of_a_look_is_followed_whole(growing, monkeypat
                 other.roll_back(lambda mark: True)
             return seen[-1]
 
-        monkeypatch.setattr(Store, "serving", then_switched)
-        service.service.look()
+        monkeypatch.setattr(ItemIndex, "serving", then_switched)
+        service.service.refresh()
         assert seen[0].number == 2
         assert lists(service) == old
         assert version(service) == 1
@@ -211,7 +211,7 @@ def test_a_kept_model_that_cannot_be_used_is_said_to_be_missing(growing):
     settings, train = growing
     with running(settings) as service:
         checkpoint = service.http.post("/insert").json()["checkpoint"]
-    (settings.kept_folder / checkpoint / PARAMETERS).unlink()
+    (settings.registry_folder / checkpoint / PARAMETERS).unlink()
     train("1")
     with running(settings) as service:
         assert service.ready() == (503, OTHER.reason)

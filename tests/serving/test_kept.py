@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.serving.model_registry import PARAMETERS, YOUNG, Kept
-from paddlerec_milvus.serving.tower import Tower
+from paddlerec_milvus.serving.model_registry import PARAMETERS, YOUNG, ModelRegistry
+from paddlerec_milvus.serving.tower import CheckpointTower
 
 
 @pytest.fixture
@@ -22,30 +22,30 @@ def written(trained, tmp_path, make_settings):
     def train() -> None:
         shutil.copyfile(trained.checkpoints / "1" / PARAMETERS, folder / "0" / PARAMETERS)
 
-    return make_settings(f"runner.infer_load_path={folder}").found, train
+    return make_settings(f"runner.infer_load_path={folder}").trained, train
 
 
 def test_a_copy_is_what_it_is_called(written, tmp_path):
     found, train = written
-    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
+    registry, fingerprint = ModelRegistry(tmp_path / "kept"), found.fingerprint()
     train()
     with pytest.raises(CheckpointError, match="was written meanwhile: try again"):
-        kept.keep(found, fingerprint)
-    assert kept.get(fingerprint, found.settings) is None
+        registry.save(found, fingerprint)
+    assert registry.get(fingerprint, found.settings) is None
     assert list((tmp_path / "kept").iterdir()) == []
-    kept.keep(found, found.fingerprint())
-    copy = kept.get(found.fingerprint(), found.settings)
+    registry.save(found, found.fingerprint())
+    copy = registry.get(found.fingerprint(), found.settings)
     assert copy is not None
     assert copy.fingerprint() == found.fingerprint()
 
 
 def test_a_damaged_copy_is_none(written, tmp_path):
     found, _ = written
-    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
-    kept.keep(found, fingerprint)
+    registry, fingerprint = ModelRegistry(tmp_path / "kept"), found.fingerprint()
+    registry.save(found, fingerprint)
     with (tmp_path / "kept" / fingerprint / PARAMETERS).open("ab") as file:
         file.write(b"more")
-    assert kept.get(fingerprint, found.settings) is None
+    assert registry.get(fingerprint, found.settings) is None
 
 
 def test_a_tower_is_the_file_that_was_read(written, monkeypatch):
@@ -63,20 +63,20 @@ def test_a_tower_is_the_file_that_was_read(written, monkeypatch):
 
     monkeypatch.setattr(module, "_load", after_training)
     with pytest.raises(CheckpointError, match="was written while it was read: try again"):
-        Tower(found, threading.Lock())
+        CheckpointTower(found, threading.Lock())
 
 
 def test_the_young_stay(written, tmp_path):
     """Another process may be inserting one."""
     found, _ = written
-    kept, fingerprint = Kept(tmp_path / "kept"), found.fingerprint()
-    kept.keep(found, fingerprint)
-    kept.only([])
-    assert kept.get(fingerprint, found.settings) is not None
+    registry, fingerprint = ModelRegistry(tmp_path / "kept"), found.fingerprint()
+    registry.save(found, fingerprint)
+    registry.prune([])
+    assert registry.get(fingerprint, found.settings) is not None
     place = tmp_path / "kept" / fingerprint
     long_ago = place.stat().st_mtime - 2 * YOUNG
     os.utime(place, (long_ago, long_ago))
-    kept.only([fingerprint])
-    assert kept.get(fingerprint, found.settings) is not None
-    kept.only([])
-    assert kept.get(fingerprint, found.settings) is None
+    registry.prune([fingerprint])
+    assert registry.get(fingerprint, found.settings) is not None
+    registry.prune([])
+    assert registry.get(fingerprint, found.settings) is None

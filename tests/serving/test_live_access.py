@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from running_service import running, settings_of
 
-from paddlerec_milvus.serving.keys import Keys
+from paddlerec_milvus.serving.auth import Keys
 
 KEYS = Keys.parse("read:abc,write:def,admin:ghi")
 CALLS = [

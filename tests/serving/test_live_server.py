@@ -41,6 +41,7 @@ def shop(settings) -> Iterator[Running]:
         started.http.post("/delete")
 
 
+@pytest.mark.slow
 def test_the_count_is_exact_after_ten_thousand_changes(shop):
     """Inserts, upserts and deletes at random; beside them a dict of what must be there."""
     random = np.random.default_rng(6)
@@ -74,6 +75,7 @@ def test_the_count_is_exact_after_ten_thousand_changes(shop):
     assert sorted(everything[everything > 0].tolist()) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_users_of_a_server_are_those_of_lite(settings, service):
     """Clicks are used at once, without waiting for a Strong search, and outlive the service."""
     histories = {user: [user, 2 * user, 3 * user + 7] for user in range(1, 11)}
@@ -98,7 +100,7 @@ def test_users_of_a_server_are_those_of_lite(settings, service):
 def test_an_item_that_is_put_is_found_by_a_strong_search(shop):
     new, params = 2**62, {"consistency": "Strong", "top_k": 5}
     shop.http.post("/users/3/events", json={"items": [7]})
-    vector = shop.service.users._remembered[3].state.interests[0].tolist()
+    vector = shop.service.users._cache[3].state.interests[0].tolist()
     for _ in range(5):
         answer = shop.http.post("/items", json={"items": [{"id": new, "vector": vector}]})
         assert answer.status_code == 200, answer.text

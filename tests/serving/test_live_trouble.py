@@ -87,7 +87,7 @@ def test_a_remembered_user_is_served_while_users_cannot_be_read(shop, failing):
 
 def test_a_model_that_fails_costs_its_candidates_alone(shop, monkeypatch):
     click(shop, 5, *HISTORY)
-    tower = type(shop.service.model.tower)
+    tower = shop.service.model.tower
     monkeypatch.setattr(tower, "interests", lambda *arguments: 1 / 0)
     monkeypatch.setattr(shop.service.model.tower, "fingerprint", "another")
     assert wanted(shop, 5, top_k=3)["source"] == ["fallback"]
@@ -137,6 +137,7 @@ def test_a_model_of_another_dimension_loses_no_history(trained, make_settings, t
         assert stored(service, 5).history.tolist() == [*HISTORY, 20]
 
 
+@pytest.mark.slow
 def test_a_switch_of_the_model_mixes_nothing(trained, make_settings, tmp_path):
     """Every list is the old model's or the new one's, though interests were stored by the old."""
     served = tmp_path / "out" / "0"

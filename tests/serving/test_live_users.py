@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from cachetools import LRUCache
 from live_calls import HISTORY, click, same_but_scores, stored, wanted
 from running_service import Running, running, until
 
@@ -118,7 +119,7 @@ def test_stored_interests_of_the_checkpoint_are_used(make_settings, monkeypatch)
         click(service, 5, *HISTORY)
         before = wanted(service, 5)
     with running(make_settings()) as service:
-        tower = type(service.service.model.tower)
+        tower = service.service.model.tower
         monkeypatch.setattr(tower, "interests", lambda *arguments: pytest.fail("asked again"))
         assert wanted(service, 5) == before
 
@@ -206,7 +207,7 @@ def test_an_option_that_is_none_is_refused(service, name, value):
 
 
 def test_users_that_are_not_remembered_any_more_are_read(shop, monkeypatch):
-    monkeypatch.setattr("paddlerec_milvus.serving.user_states.REMEMBERED", 2)
+    monkeypatch.setattr(shop.service.users, "_cache", LRUCache(2))
     for user in range(5):
         click(shop, user, 3, 10 + user)
     for user in range(5):
@@ -219,7 +220,7 @@ def test_many_users_who_are_not_remembered_are_read_in_few_calls(shop, monkeypat
     users = range(100)
     for user in users:
         click(shop, user, 3)
-    shop.service.users._remembered.clear()
+    shop.service.users._cache.clear()
     read_all, sizes, release = UserStore.read_all, list[int](), threading.Event()
 
     def slowly(store: UserStore, asked: list[int], consistency: str = "Strong") -> Any:
@@ -230,7 +231,7 @@ def test_many_users_who_are_not_remembered_are_read_in_few_calls(shop, monkeypat
     monkeypatch.setattr(UserStore, "read_all", slowly)
     with ThreadPoolExecutor(len(users)) as callers:
         answers = callers.map(lambda user: click(shop, user, 7), users)
-        until(lambda: len(shop.service.users._stored._asked) + sum(sizes) == len(users))
+        until(lambda: len(shop.service.users._store._pending) + sum(sizes) == len(users))
         release.set()
         assert [answer["history"] for answer in answers] == [2] * len(users)
     assert len(sizes) < 10

@@ -16,7 +16,7 @@ from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.server import LocalMilvus
 from paddlerec_milvus.serving.settings import ServiceSettings
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 ROOT_TOKEN = "root:Milvus"
 PASSWORD = "a-S3cret-word"
@@ -94,7 +94,7 @@ def test_an_insert_without_the_right_to_create(guarded, filled, make_settings, c
         assert service.ready()[0] == 200
         assert service.candidates([3, 7], [5]) == expected
     assert filled.candidates([3, 7], [5]) == expected
-    assert filled.service.generations.store.serving() == version
+    assert filled.service.deployment.index.serving() == version
     assert PASSWORD not in caplog.text
 
 

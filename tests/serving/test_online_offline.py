@@ -17,6 +17,8 @@ from paddlerec_milvus.evaluation.predict import Search, Stopwatch
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
 from paddlerec_milvus.training.cli import main as train
 
+pytestmark = pytest.mark.slow
+
 USERS, ITEMS, TOP_N = 1_000, 3_000, 50
 
 
@@ -40,7 +42,7 @@ def settings(catalogue, tmp_path, uri, *options) -> ServiceSettings:
         catalogue / "data",
         "0",
         timeout=10.0,
-        kept=tmp_path / "kept",
+        registry=tmp_path / "kept",
     )
 
 

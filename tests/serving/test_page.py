@@ -11,6 +11,8 @@ from page_view import View, chromium, viewing
 from playwright.sync_api import Browser, Locator, expect
 from running_service import Running, until
 
+pytestmark = pytest.mark.slow
+
 FIRST = ("Category 2, item 1", "Category 2, item 2", "Category 1, item 1")
 
 

@@ -12,7 +12,7 @@ import pytest
 from running_service import Running, running
 
 import paddlerec_milvus.serving
-from paddlerec_milvus.serving.keys import Keys
+from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.routers.page import FILES
 
 FOLDER = Path(paddlerec_milvus.serving.__file__).parent / "page"

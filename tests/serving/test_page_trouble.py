@@ -10,7 +10,9 @@ from page_view import View, chromium, viewing
 from playwright.sync_api import Browser, Route, expect
 from running_service import Running, running, until
 
-from paddlerec_milvus.serving.keys import Keys
+from paddlerec_milvus.serving.auth import Keys
+
+pytestmark = pytest.mark.slow
 
 PICK = "Category 2, item 1"
 KEY = "a-key-to-read-with"

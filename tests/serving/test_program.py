@@ -24,6 +24,8 @@ from support import ROOT
 from paddlerec_milvus.retrieval.server_files import free_ports
 from paddlerec_milvus.serving.__main__ import GRACE_SECONDS, MORE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 START_SECONDS = 90.0
 
 
@@ -139,7 +141,7 @@ def test_a_port_that_another_takes_during_the_start(environment, tmp_path):
 FAULTY = """
 from fastapi import FastAPI
 from paddlerec_milvus.serving.__main__ import _listening, _run, _Server
-from paddlerec_milvus.serving.logs import log_json_lines
+from paddlerec_milvus.serving.observability import log_json_lines
 
 async def lifespan(app):
     raise RuntimeError("broken")

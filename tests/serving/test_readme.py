@@ -13,6 +13,8 @@ import pytest
 from running_service import Running, running
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 ADDRESS = "http://127.0.0.1:8000"
 
 

@@ -9,7 +9,7 @@ import pytest
 from running_service import running
 
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.serving.keys import Keys, Role
+from paddlerec_milvus.serving.auth import Keys, Role
 
 KEYS = Keys.parse("read:abc, write:def,admin:ghi:jkl")
 WRITING = [("POST", "/insert"), ("POST", "/delete"), ("DELETE", "/delete")]

@@ -13,8 +13,9 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.serving.candidates import popular_items
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.user_batch import asked_by, popular_items
+from paddlerec_milvus.serving.user_batch import user_batch
 from paddlerec_milvus.zoo import ModelFolder
 
 ITEMS = 300
@@ -112,10 +113,10 @@ def test_popular_items_are_the_first_that_may_come(top_k, exclude, items, expect
 
 def test_what_all_users_exclude_is_held_once():
     request = CandidatesRequest(hist_item=[[1, 2], [3]], exclude=[2, 9])
-    first, second = asked_by(request, 20, Catalogue(ITEMS)).exclude
+    first, second = user_batch(request, 20, Catalogue(ITEMS)).exclude
     assert (set(first), len(first), set(second)) == ({1, 2, 9}, 3, {2, 3, 9})
     assert first & {1, 3, 9} == {1, 9}
-    assert first._always is second._always
+    assert first._shared is second._shared
 
 
 def test_titles_come_beside_the_ids_when_asked_for(service, trained):
@@ -138,6 +139,7 @@ def test_examples_of_the_documentation_work(service):
     }
 
 
+@pytest.mark.slow
 def test_requests_leave_nothing_behind(service):
     # what pytest keeps of their log are no lists; what paddle.to_tensor leaks is one each time
     def lists_after(requests: int) -> int:

@@ -158,6 +158,7 @@ EXTREMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", EXTREMES, ids=range(len(EXTREMES)))
 def test_an_extreme_value_anywhere_is_refused_or_answered(program, value):
     names = ("hist_item", "top_k", "exclude", "exclude_history", "filter", "diversity", "quota")

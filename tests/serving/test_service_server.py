@@ -15,7 +15,7 @@ from running_service import Running, running, until
 
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
 HNSW = ("index.type=HNSW", "index.ef=128")

@@ -18,6 +18,8 @@ from support import ROOT
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
 from paddlerec_milvus.serving.settings import checkpoint_of, settings_from_environment
 
+pytestmark = pytest.mark.slow
+
 
 def checkpoints(folder: Path, *names: str) -> Path:
     for name in names:
@@ -45,7 +47,7 @@ def test_the_environment_is_read(environment, trained):
     )
     assert settings.timeout == 0.5
     assert settings.max_users == 7
-    assert settings.found.checkpoint == trained.checkpoints / "best"
+    assert settings.checkpoint == trained.checkpoints / "best"
     assert settings.model.hyper_parameters["item_count"] == 301
     assert "abc" not in repr(settings)
 

@@ -16,9 +16,10 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.deployment import OTHER, UNUSABLE
+from paddlerec_milvus.retrieval.versions import CollectionVersions
+from paddlerec_milvus.serving.health import OTHER, UNUSABLE
 from paddlerec_milvus.serving.item_index import CHECKPOINT
-from paddlerec_milvus.serving.logs import JsonLines
+from paddlerec_milvus.serving.observability import JsonLines
 
 POPULAR = [1, 2, 4, 5]  # without the history [3]
 
@@ -48,7 +49,7 @@ def test_ready_means_that_the_vectors_are_there(empty):
 def test_a_collection_dropped_under_the_service_costs_the_model_and_no_answer(empty):
     empty.http.post("/insert")
     with MilvusRetriever(empty.service.settings.model.milvus_uri, "mind_items") as other:
-        other.drop()
+        other.versions.drop()
     assert fallback_of(empty) == POPULAR
     until(lambda: empty.ready() == (503, "no item vectors are stored: POST /insert"))
     empty.http.post("/insert")
@@ -69,7 +70,7 @@ def test_an_insert_of_another_process_is_followed(empty, make_settings):
 
 def test_vectors_of_a_model_that_is_not_here_are_not_searched(empty, make_settings, tmp_path):
     empty.http.post("/insert")
-    with running(make_settings(epoch="1", kept=tmp_path / "elsewhere")) as newer:
+    with running(make_settings(epoch="1", registry=tmp_path / "elsewhere")) as newer:
         assert newer.ready() == (503, OTHER.reason)
         assert fallback_of(newer) == POPULAR
         newer.http.post("/insert")
@@ -88,7 +89,7 @@ def test_other_vectors_are_told(empty, change):
     properties = {} if change == "unmarked" else {CHECKPOINT: tower.fingerprint}
     uri = empty.service.settings.model.milvus_uri
     with MilvusRetriever(uri, "mind_items", metric=metric, index=Flat()) as other:
-        other.build(vectors, np.arange(1, len(vectors) + 1), properties=properties)
+        other.versions.build(vectors, np.arange(1, len(vectors) + 1), properties=properties)
     reason = OTHER if change == "unmarked" else UNUSABLE
     until(lambda: empty.ready() == (503, reason.reason))
     assert fallback_of(empty) == POPULAR
@@ -123,7 +124,7 @@ def test_a_search_that_fails_gives_popular_items(empty, monkeypatch):
     def fail(*arguments, **options):
         raise RetrievalError("the token s3cret was refused")
 
-    monkeypatch.setattr(empty.service, "look", lambda: None)  # its own search would fail, too
+    monkeypatch.setattr(empty.service, "refresh", lambda: None)  # its own search would fail, too
     monkeypatch.setattr(MilvusRetriever, "search", fail)
     assert fallback_of(empty) == POPULAR
     monkeypatch.setattr(MilvusRetriever, "search", lambda *arguments, **options: 1 / 0)
@@ -160,14 +161,14 @@ def test_no_request_waits_longer_than_the_deadline(make_settings, monkeypatch):
 
 def test_one_insert_or_delete_at_a_time(empty, monkeypatch):
     began, release = threading.Event(), threading.Event()
-    build = MilvusRetriever.build
+    build = CollectionVersions.build
 
     def slowly(*arguments, **options):
         began.set()
         release.wait(20)
         return build(*arguments, **options)
 
-    monkeypatch.setattr(MilvusRetriever, "build", slowly)
+    monkeypatch.setattr(CollectionVersions, "build", slowly)
     first = threading.Thread(target=empty.http.post, args=("/insert",))
     first.start()
     began.wait(20)
@@ -187,8 +188,8 @@ def test_a_request_has_an_id_a_line_and_counts(empty, caplog):
     answer = empty.http.post("/candidates?x=s3cret", json={"hist_item": [[3]]}, headers=headers)
     assert answer.headers["x-request-id"] == "a-1"
     assert answer.headers["server-timing"].startswith("tower;dur=")
-    until(lambda: "a-1" in str([getattr(r, "fields", "") for r in caplog.records]))
-    (record,) = (r for r in caplog.records if getattr(r, "fields", {}).get("request_id") == "a-1")
+    until(lambda: "a-1" in str([getattr(r, "request_id", "") for r in caplog.records]))
+    (record,) = (r for r in caplog.records if getattr(r, "request_id", "") == "a-1")
     line = json.loads(JsonLines().format(record))
     assert line["status"] == 200
     assert line["path"] == "/candidates"

@@ -16,11 +16,11 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving import batching as together
-from paddlerec_milvus.serving.batching import MOST_USERS, Answered, Together
-from paddlerec_milvus.serving.candidates import find
+from paddlerec_milvus.serving import batching
+from paddlerec_milvus.serving.batching import MOST_USERS, CandidatesReply, RequestBatcher
+from paddlerec_milvus.serving.candidates import search_candidates
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.user_batch import asked_by
+from paddlerec_milvus.serving.user_batch import user_batch
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
 
@@ -99,15 +99,15 @@ def test_large_requests_go_one_after_the_other(monkeypatch):
         most.append(len(under_way))
         threading.Event().wait(0.02)
         under_way.remove(requests)
-        return [Answered(b"", (), {})] * len(requests)
+        return [CandidatesReply(b"", (), {})] * len(requests)
 
-    monkeypatch.setattr(together, "_answers", answers)
+    monkeypatch.setattr(batching, "_replies", answers)
     request = CandidatesRequest(hist_item=[[1]] * (MOST_USERS + 1))
-    asked, generation = asked_by(request, 20, Catalogue(9)), SimpleNamespace(version=1)
+    asked, generation = user_batch(request, 20, Catalogue(9)), SimpleNamespace(version=1)
 
     async def ask(pool):
-        asking = Together(pool, 2)
-        await asyncio.gather(*[asking.answer(generation, asked, asked.rows) for _ in range(5)])
+        asking = RequestBatcher(pool, 2)
+        await asyncio.gather(*[asking.answer(generation, asked) for _ in range(5)])
 
     with ThreadPoolExecutor(2) as pool:
         asyncio.run(ask(pool))
@@ -141,21 +141,23 @@ def test_what_nobody_waits_for_any_more_is_not_searched_on():
     searched = []
 
     class Counted(ExactRetriever):
-        def search(self, queries, k):
+        def search(self, queries, k, **options):
             searched.append(k)
-            return super().search(queries, k)
+            return super().search(queries, k, **options)
 
     vectors = np.ones((5_000, 4), np.float32)
     exact, interests = Counted(vectors, np.arange(1, 5_001)), np.ones((1, 1, 4), np.float32)
     catalogue = Catalogue(5_000)
     request = CandidatesRequest(hist_item=[[1]], exclude=list(range(1, 1_001)))
-    asked, rows = asked_by(request, 20, catalogue), np.array([0])
-    found = find(exact, interests, asked, rows, catalogue)
+    exclude = user_batch(request, 20, catalogue).exclude
+    found = search_candidates(exact, request, interests, exclude, catalogue)
     assert found.candidates.ids[0].tolist() == list(range(1_001, 1_051))
     assert len(searched) > 1
     few = len(searched) + 1
     with pytest.raises(RetrievalError, match="deadline has passed"):
-        find(exact, interests, asked, rows, catalogue, wanted=lambda: len(searched) < few)
+        search_candidates(
+            exact, request, interests, exclude, catalogue, lambda: len(searched) >= few
+        )
     assert len(searched) == few
 
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 from running_service import Running, running, settings_of
 
-from paddlerec_milvus.serving.keys import Keys
-from paddlerec_milvus.serving.live_schemas import items_example
+from paddlerec_milvus.serving.auth import Keys
+from paddlerec_milvus.serving.schemas import items_example
 
 KEYS = Keys.parse("read:abc,write:def,admin:ghi")
 READING = {("POST", "/candidates"), ("POST", "/count")}  # all other POSTs write
@@ -90,7 +90,7 @@ def test_no_call_writes_without_its_key(guarded, given, status):
     before = everything(guarded)
     for call in writing_calls(guarded.app):
         assert ask(guarded, call, given).status_code == status, call
-    guarded.service.look()  # follows the alias, had it been switched
+    guarded.service.refresh()  # follows the alias, had it been switched
     assert everything(guarded) == before
 
 
@@ -98,7 +98,7 @@ def test_a_write_key_is_no_admins(guarded):
     before = everything(guarded)
     for call in ADMINS:
         assert ask(guarded, call, "def").status_code == 403, call
-    guarded.service.look()
+    guarded.service.refresh()
     assert everything(guarded) == before
 
 

@@ -26,6 +26,8 @@ from paddlerec_milvus.training.batches import open_batches, rows_of
 from paddlerec_milvus.training.processes import ALONE, Processes, common_seed, join
 from paddlerec_milvus.zoo import ModelFolder
 
+pytestmark = pytest.mark.slow
+
 SPY = """
 
 import json, os

@@ -138,6 +138,7 @@ class TestSameBits:
         parts = run(model, tmp_path / "parts", "runner.epochs=3", "runner.last_epoch=0")
         assert checkpoint_bits(parts / "2") == checkpoint_bits(whole / "2")
 
+    @pytest.mark.slow
     def test_in_processes_of_their_own(self, generic: Path, tmp_path: Path) -> None:
         # the folder itself sends Ctrl-C, so the step is known
         source = generic.parent / "dygraph_model.py"

@@ -16,10 +16,13 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 
 from paddlerec_milvus.data.catalogue import Catalogue
-from paddlerec_milvus.serving.auth import needs
-from paddlerec_milvus.serving.keys import Role
-from paddlerec_milvus.serving.live_schemas import USER_EXAMPLE, items_example
-from paddlerec_milvus.serving.schemas import TitledItem, TitlesAnswer
+from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.schemas import (
+    USER_EXAMPLE,
+    TitledItem,
+    TitlesAnswer,
+    items_example,
+)
 
 
 @contextlib.asynccontextmanager
@@ -76,9 +79,9 @@ async def titles(
     """Items by words of their titles; without a word the most popular ones."""
     catalogue: Catalogue = request.app.state.service.model.catalogue
     if ids:
-        found = [item for item in ids if 1 <= item <= catalogue.total]
+        items = [item for item in ids if 1 <= item <= catalogue.total]
     else:
-        found = await asyncio.to_thread(catalogue.search_titles, q, limit)
+        items = await asyncio.to_thread(catalogue.search_titles, q, limit)
     return TitlesAnswer(
         items=[
             TitledItem(
@@ -86,7 +89,7 @@ async def titles(
                 title=catalogue.titles.get(item),
                 category=catalogue.categories.get(item),
             )
-            for item in found
+            for item in items
         ]
     )
 
@@ -139,7 +142,7 @@ def _answer(request: Request, package: str, name: str, policy: str) -> Response:
     """The file; 304 without it for a browser that has it."""
     content, etag = _file(package, name)
     headers = {**HEADERS, "Content-Security-Policy": policy, "ETag": etag}
-    given = request.headers.get("if-none-match", "").split(",")
-    if {"*", etag} & {tag.strip().removeprefix("W/") for tag in given}:
+    etags = request.headers.get("if-none-match", "").split(",")
+    if {"*", etag} & {tag.strip().removeprefix("W/") for tag in etags}:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=MEDIA_TYPES[PurePath(name).suffix])

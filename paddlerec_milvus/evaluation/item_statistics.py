@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.data.prepared import ITEMS, read_categories
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.evaluation.beyond_accuracy import Catalogue, IntArray, popularity_ranks
+from paddlerec_milvus.evaluation.beyond_accuracy import IntArray, ItemStatistics, popularity_ranks
 
 logger = logging.getLogger(__name__)
 
 
-def catalogue_of(size: int, log: ClickLog | None, test_data: Path) -> Catalogue:
+def item_statistics_of(size: int, log: ClickLog | None, test_data: Path) -> ItemStatistics:
     """Items 1 … ``size``: their popularity and their categories.
 
     Popularity is the number of clicks in ``log``; without one, ids stand for it, which fall by
@@ -26,7 +27,7 @@ def catalogue_of(size: int, log: ClickLog | None, test_data: Path) -> Catalogue:
         clicks, source = np.arange(size, -1, -1), "ids, which fall by popularity"
     else:
         clicks, source = np.bincount(log.items, minlength=size + 1)[: size + 1], "train clicks"
-    return Catalogue(popularity_ranks(clicks), source, categories_beside(test_data, size))
+    return ItemStatistics(popularity_ranks(clicks), source, categories_beside(test_data, size))
 
 
 def categories_beside(test_data: Path, size: int) -> IntArray | None:
@@ -42,9 +43,5 @@ def categories_beside(test_data: Path, size: int) -> IntArray | None:
     except DataError as error:
         logger.warning("no diversity by category: %s", error)
         return None
-    known = {item: name for item, name in named.items() if 1 <= item <= size}
-    if not known:
-        return None
-    numbers = np.full(size + 1, -1, np.int64)
-    numbers[list(known)] = np.unique(list(known.values()), return_inverse=True)[1]
-    return numbers
+    numbers = Catalogue(size, categories=named).category_numbers(np.arange(size + 1))
+    return numbers if numbers.max() >= 0 else None

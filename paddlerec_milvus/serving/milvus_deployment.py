@@ -1,0 +1,168 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The deployment whose item vectors lie in Milvus.
+
+What serves is what Milvus' alias points at, so all processes of a service, and one that was killed
+and started again, come to the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+
+from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
+from paddlerec_milvus.retrieval.build import BuildTimes
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.serving.connections import RetiredConnections
+from paddlerec_milvus.serving.deployment import ServedVersion
+from paddlerec_milvus.serving.health import (
+    ABSENT,
+    AWAY,
+    FOREIGN,
+    OTHER,
+    READY,
+    UNUSABLE,
+    Health,
+    State,
+)
+from paddlerec_milvus.serving.item_index import IndexVersion, ItemIndex
+from paddlerec_milvus.serving.model_cache import ModelCache, ServingModel, freeze_memory
+from paddlerec_milvus.serving.observability import Metrics
+from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
+
+logger = logging.getLogger(__name__)
+
+
+class MilvusDeployment:
+    """The models of a service and the one that answers. UserError: no checkpoint that fits."""
+
+    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self.collection = settings.model.milvus.collection
+        self.health = Health(metrics)
+        self.index = ItemIndex(settings.model, settings.timeout)
+        self._models = ModelCache(settings)
+        self._refreshing = threading.Lock()
+        self._retired = RetiredConnections(settings.timeout + 1)
+        self._retriever: MilvusRetriever | None = None
+        self.served: ServedVersion | None = None
+        self.model = self._models.load(settings.trained)
+
+    def start(self) -> None:
+        """Drop what killed inserts left, see what serves, and insert where the settings say so."""
+        try:
+            for name in self.index.tidy():
+                logger.info("dropped %s, left by an insert that did not end", name)
+        except UserError as error:
+            logger.warning("nothing was tidied: %s", without_secrets(error, self._settings.model))
+        self.refresh()
+        if self._settings.insert_missing and self.health.state in (ABSENT, OTHER):
+            self.insert()
+
+    def refresh(self) -> None:
+        """Ask Milvus what serves, and follow it; a search proves that it can be searched."""
+        with self._refreshing:
+            state, details = self._probe()
+            self.health.change(state, details)
+            served = self.served if state.ready else None
+            self._metrics.version.set(served.version.number if served else 0)
+            self._retired.close_expired()
+
+    def _probe(self) -> tuple[State, str]:
+        """The state, and what Milvus said that is for the log alone."""
+        try:
+            version = self.index.serving()
+            if version is None:
+                return self._without(ABSENT)
+            while self.served is None or self.served.version != version:
+                model = self._models.get(version.checkpoint)
+                if model is None:
+                    return self._without(OTHER, f"checkpoint {version.checkpoint or 'unknown'}")
+                version = self._follow(model, version)
+            self._search_once()
+        except ForeignError:
+            return self._without(FOREIGN)
+        except RefusedError as error:
+            return self._without(UNUSABLE, without_secrets(error, self._settings.model))
+        except UserError as error:
+            self.index.disconnect()
+            return self._without(AWAY, without_secrets(error, self._settings.model))
+        return READY, ""
+
+    def _without(self, state: State, details: str = "") -> tuple[State, str]:
+        self._retire()
+        return state, details
+
+    def _follow(self, model: ServingModel, version: IndexVersion) -> IndexVersion:
+        """Let ``model`` answer by ``version`` if that still serves; returns what does."""
+        retriever, now = self.index.pinned()
+        if now != version:
+            retriever.close()
+            return now
+        if retriever.dimension != model.tower.dimension:
+            retriever.close()
+            raise RefusedError(
+                f"{version.name!r} has {retriever.dimension} dimensions, its model "
+                f"{model.tower.dimension}"
+            )
+        before, self._retriever = self._retriever, retriever
+        self.model, self.served = model, ServedVersion(model, retriever, version)
+        if before is not None:
+            self._retired.add(before)
+        logger.info("%s serves, checkpoint %s", version.name, version.checkpoint)
+        self._prune()
+        freeze_memory()
+        return version
+
+    def _search_once(self) -> None:
+        if self._retriever is not None:
+            self._retriever.open()  # loads what a server that was started again has not
+            self._retriever.search(np.ones((1, self._retriever.dimension), np.float32), 1)
+
+    def _retire(self) -> None:
+        retriever, self._retriever, self.served = self._retriever, None, None
+        if retriever is not None:
+            self._retired.add(retriever)
+
+    def insert(self) -> tuple[ServingModel, BuildTimes]:
+        """Put the vectors of the checkpoint that is on disk now into Milvus, and serve them."""
+        with self.index.alone():
+            model = self._models.load_and_save(self._settings.newest())
+            times = self.index.insert(model.tower, model.catalogue, self._settings.least_recall)
+            self.refresh()
+        return model, times
+
+    def roll_back(self) -> IndexVersion:
+        """Serve the version before again."""
+        with self.index.alone():
+            version = self.index.roll_back(lambda mark: self._models.get(mark) is not None)
+            self.refresh()
+        return version
+
+    def delete(self) -> int | None:
+        """Delete all stored item vectors."""
+        with self.index.alone():
+            deleted = self.index.delete()
+            self.refresh()
+        return deleted
+
+    def count(self) -> int:
+        """The exact number of stored item vectors."""
+        return self.index.count()
+
+    def _prune(self) -> None:
+        """Models that neither serve nor are there for a rollback need no place."""
+        try:
+            used = self.index.checkpoints() | {self.model.tower.fingerprint}
+        except RetrievalError:
+            return
+        self._models.prune(used)
+
+    def close(self) -> None:
+        """Close the connections; what is stored stays."""
+        with self._refreshing:
+            self._retire()
+            self._retired.close_all()
+            self.index.disconnect()

@@ -1,0 +1,86 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Models in memory by their fingerprint: loaded from disk when Milvus first holds their vectors."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Collection
+from typing import NamedTuple
+
+from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
+from paddlerec_milvus.serving.model_registry import ModelRegistry, TrainedModel
+from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
+
+logger = logging.getLogger(__name__)
+
+
+class ServingModel(NamedTuple):
+    """A model that can answer: its user tower and its items."""
+
+    tower: UserTower
+    catalogue: Catalogue
+    features: FeatureValues | None = None
+    """By which items can be given; None: its prepared folder has none."""
+
+
+class ModelCache:
+    """The models that serve, or did before, each loaded once and copied to the registry."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings.model
+        self._registry = ModelRegistry(settings.registry_folder)
+        self._loading = threading.Lock()
+        self._models: dict[str, ServingModel] = {}
+        self._unusable = set[str]()
+
+    def load(self, trained: TrainedModel) -> ServingModel:
+        """The model of a checkpoint. UserError: it is missing or does not fit."""
+        fingerprint = trained.fingerprint()
+        if fingerprint not in self._models:
+            tower = CheckpointTower(trained, self._loading)
+            fingerprint = tower.fingerprint
+            catalogue = read_catalogue(trained.data, tower.items)
+            features = read_feature_values(trained.data)
+            self._models[fingerprint] = ServingModel(tower, catalogue, features)
+        return self._models[fingerprint]
+
+    def get(self, fingerprint: str) -> ServingModel | None:
+        """The model of a fingerprint, from the registry at need; None: it cannot be had."""
+        if fingerprint in self._models:
+            return self._models[fingerprint]
+        if not fingerprint or fingerprint in self._unusable:
+            return None
+        try:
+            trained = self._registry.get(fingerprint, self._settings)
+            return None if trained is None else self.load(trained)
+        except UserError as error:  # say, the model folder's code has changed since
+            logger.warning("the model %s that was kept cannot be used: %s", fingerprint, error)
+            self._unusable.add(fingerprint)
+            return None
+
+    def load_and_save(self, trained: TrainedModel) -> ServingModel:
+        """:meth:`load`, and a copy in the registry that training does not write over."""
+        model = self.load(trained)
+        self._registry.save(trained, model.tower.fingerprint)
+        return model
+
+    def prune(self, fingerprints: Collection[str]) -> None:
+        """Forget all other models, here and in the registry."""
+        self._registry.prune(fingerprints)
+        self._models = {key: model for key, model in self._models.items() if key in fingerprints}
+
+
+def freeze_memory() -> None:
+    """Let the garbage collector leave out what is here now.
+
+    A model and the libraries are some 200,000 objects; to look through them holds up all requests
+    for longer than most of them take.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,33 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Candidates for the histories of a request."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.recommender import CandidateService
+from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
+from paddlerec_milvus.serving.validation import body_of
+
+router = APIRouter()
+
+
+@router.post(
+    "/candidates",
+    dependencies=[Depends(needs(Role.READ))],
+    response_model=CandidatesAnswer,
+    openapi_extra={"requestBody": request_body(CandidatesRequest)},
+)
+async def candidates(request: Request) -> Response:
+    """A row of candidates for each history, best first.
+
+    Users without a known item get popular ones, and so do all when Milvus is away: ``source`` says
+    so.
+    """
+    service: CandidateService = request.app.state.service
+    reply = await service.candidates(await body_of(request, service.settings.max_body))
+    request.state.stages = reply.stages
+    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
+    headers = {"Server-Timing": timing} if timing else None
+    return Response(reply.content, media_type="application/json", headers=headers)

@@ -1,0 +1,172 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The service in the test's process: an encoder of numpy and an exact retriever, no server."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from running_service import Running
+
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.errors import ModelError
+from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.serving.app import create_app
+from paddlerec_milvus.serving.settings import ServiceSettings
+
+ITEMS, DIMENSION, MAXLEN = 40, 8, 5
+CATEGORIES = {item: ("books", "games", "music")[item % 3] for item in range(1, ITEMS + 1)}
+TITLES = {item: f"Title {item} of {CATEGORIES[item]}" for item in range(1, ITEMS + 1)}
+
+
+class TinyEncoder:
+    """Two interests: the mean of the clicks' vectors, and the last click's."""
+
+    fingerprint, unit = "tiny", True
+    items, dimension, maxlen = ITEMS, DIMENSION, MAXLEN
+
+    def __init__(self) -> None:
+        vectors = np.random.default_rng(7).normal(size=(ITEMS + 1, DIMENSION))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[0] = 0
+        self._vectors = vectors.astype(np.float32)
+
+    def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
+        clicks = self._vectors[histories]
+        mean = clicks.sum(axis=1) / lengths[:, None].astype(np.float32)
+        last = clicks[np.arange(len(clicks)), lengths - 1]
+        return np.stack([mean, last], axis=1).astype(np.float32)
+
+    def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
+        raise ModelError("tiny: makes no vectors of features")
+
+    def item_vectors(self) -> FloatArray:
+        return self._vectors
+
+    def sample(self) -> FloatArray:
+        return self._vectors[1:9]
+
+
+class SmallIndex:
+    """Items in memory, searched exactly; the filter of categories and single changes are known."""
+
+    is_exact = True
+
+    def __init__(self, vectors: FloatArray) -> None:
+        """``vectors`` [items + 1, D] as an encoder gives them."""
+        self.vectors_by_id = dict(enumerate(vectors[1:], 1))
+        self.categories = dict(CATEGORIES)
+        self.searches: list[tuple[int, int]] = []
+        """Queries and k of each search."""
+
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        self.searches.append((len(queries), k))
+        ids = sorted(self.vectors_by_id)
+        if filter:
+            names = ast.literal_eval(filter.removeprefix("category in "))
+            ids = [item for item in ids if self.categories.get(item) in names]
+        vectors = np.array([self.vectors_by_id[item] for item in ids], np.float32)
+        return ExactRetriever(vectors.reshape(-1, DIMENSION), ids).search(queries, k)
+
+    def upsert(
+        self, vectors: FloatArray, ids: list[int], categories: list[str] | None = None
+    ) -> int:
+        self.vectors_by_id |= dict(zip(ids, np.asarray(vectors, np.float32), strict=True))
+        self.categories |= dict(zip(ids, categories or [""] * len(ids), strict=True))
+        return len(ids)
+
+    def delete(self, ids: list[int]) -> None:
+        for item in ids:
+            self.vectors_by_id.pop(item, None)
+
+    def vectors(self, ids: list[int]) -> FloatArray:
+        return np.array([self.vectors_by_id[item] for item in ids], np.float32)
+
+    def count(self) -> int:
+        return len(self.vectors_by_id)
+
+
+class LoopTransport(httpx.BaseTransport):
+    """Calls an application on the event loop of another thread, from as many as there are."""
+
+    def __init__(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asgi = httpx.ASGITransport(
+            app, raise_app_exceptions=False, client=("127.0.0.1", 50_000)
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result(60)
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        with_body = httpx.Request(
+            request.method, request.url, headers=request.headers, content=request.read()
+        )
+        answer = await self._asgi.handle_async_request(with_body)
+        content = await answer.aread()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+
+def tiny_settings(**settings: Any) -> ServiceSettings:
+    """Those of a service without a checkpoint."""
+    return ServiceSettings(
+        model=load_settings("mind/config.yaml"), **{"check_seconds": 0.2, "timeout": 10, **settings}
+    )
+
+
+@contextlib.contextmanager
+def in_process(app: FastAPI) -> Iterator[Running]:
+    """``app`` from its start to its end, on an event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    with contextlib.ExitStack() as ends:
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        ends.callback(_ended, loop, thread)
+        context = app.router.lifespan_context(app)
+        _run(loop, context.__aenter__)
+        ends.callback(_run, loop, lambda: context.__aexit__(None, None, None))
+        url = "http://127.0.0.1"
+        http = httpx.Client(transport=LoopTransport(app, loop), base_url=url, timeout=30)
+        yield Running(app, url, ends.enter_context(http))
+
+
+@contextlib.contextmanager
+def in_process_app(
+    retriever: Any = None,
+    encoder: Any = None,
+    catalogue: Catalogue | None = None,
+    user_store: Any = None,
+    **settings: Any,
+) -> Iterator[Running]:
+    """A service of 40 items, by :class:`TinyEncoder` and :class:`SmallIndex` unless given."""
+    encoder = encoder or TinyEncoder()
+    app = create_app(
+        tiny_settings(**settings),
+        retriever or SmallIndex(encoder.item_vectors()),
+        encoder,
+        catalogue=catalogue or Catalogue(ITEMS, TITLES, CATEGORIES),
+        user_store=user_store,
+    )
+    with in_process(app) as service:
+        yield service
+
+
+def _run(loop: asyncio.AbstractEventLoop, start: Callable[[], Any]) -> None:
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+
+
+def _ended(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
