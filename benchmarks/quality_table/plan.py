@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,15 @@ from quality_table import mind
 from quality_table.baselines import METHODS, Method, combinations
 from quality_table.data import DataSet
 from quality_table.expected import Expected, known_params
-from quality_table.pieces import Piece, run_pieces
-from quality_table.relevance import METRICS, RECALL
+from quality_table.pieces import Piece, measurements_in, run_pieces, trials_in
+from quality_table.results import (
+    Estimate,
+    LogQuality,
+    Measurement,
+    MethodQuality,
+    PieceResult,
+    ValidTrial,
+)
 
 RESAMPLES, BOOTSTRAP_SEED = 10_000, 1
 
@@ -31,7 +38,7 @@ def mind_piece(data: DataSet, name: str, yaml: Path, options: Sequence[str], max
 
 @dataclass(frozen=True)
 class Plan:
-    """What the command line asked for."""
+    """What to measure on which data."""
 
     data: Sequence[DataSet]
     methods: Sequence[str]
@@ -86,7 +93,23 @@ def trials_of(method: Method) -> int:
     return len(method.trainings()) * len(combinations(method.after))
 
 
-def run_plan(plan: Plan, work: Path, jobs: int) -> dict[str, dict[str, Any]]:
+class Choice(NamedTuple):
+    """Parameters of a method, and how they were chosen; None where there was no choice."""
+
+    params: dict[str, Any]
+    how: str | None = None
+    trials: list[ValidTrial] | None = None
+
+
+class MeasuredMethod(NamedTuple):
+    """A method with its parameters, and a measurement for each seed."""
+
+    title: str
+    choice: Choice
+    measurements: list[Measurement]
+
+
+def run_plan(plan: Plan, work: Path, jobs: int) -> dict[str, LogQuality]:
     """Results of each data set, by its name."""
     pairs = [
         (data, name)
@@ -94,96 +117,106 @@ def run_plan(plan: Plan, work: Path, jobs: int) -> dict[str, dict[str, Any]]:
         for name in METHODS
         if name in plan.methods and name not in plan.refused(data)
     ]
-    minds = {data.name: plan.minds(data) for data in plan.data}
+    minds = {(data.name, ""): plan.minds(data) for data in plan.data}
     trials = {(data.name, name): plan.trials(data, name) for data, name in pairs}
     tried = _by_key(trials | minds, work, jobs)
-    chosen = {
-        (data.name, name): _chosen(plan, data, name, tried[data.name, name]) for data, name in pairs
+    choices = {
+        (data.name, name): _choice(plan, data, name, trials_in(tried[data.name, name]))
+        for data, name in pairs
     }
     measures = {
         (data.name, name): [
-            Piece(data, name, "measure", chosen[data.name, name]["params"], seed, plan.maxlen)
+            Piece(data, name, "measure", choices[data.name, name].params, seed, plan.maxlen)
             for seed in range(1, (plan.seeds if METHODS[name].seeded else 1) + 1)
         ]
         for data, name in pairs
     }
     measured = _by_key(measures, work, jobs)
-    results = {}
+    summaries = {}
     for data in plan.data:
-        found = {
-            name: (METHODS[name].title, chosen[where, name], results_of)
-            for (where, name), results_of in measured.items()
-            if where == data.name
+        methods = {
+            name: MeasuredMethod(METHODS[name].title, choices[log, name], measurements_in(results))
+            for (log, name), results in measured.items()
+            if log == data.name
         }
-        for piece, result in zip(minds[data.name], tried[data.name], strict=True):
-            about = {"params": piece.params}
-            title = mind.TITLES[piece.method]
-            found.setdefault(piece.method, (title, about, []))[2].append(result)
-        results[data.name] = _summary(data, found) | {"not_measured": plan.refused(data)}
-    return results
+        results = measurements_in(tried[data.name, ""])
+        for piece, result in zip(minds[data.name, ""], results, strict=True):
+            mind_method = MeasuredMethod(mind.TITLES[piece.method], Choice(piece.params), [])
+            methods.setdefault(piece.method, mind_method).measurements.append(result)
+        summaries[data.name] = _summary(data, methods, plan.refused(data))
+    return summaries
 
 
-def _by_key(pieces: dict[Any, list[Piece]], work: Path, jobs: int) -> dict[Any, list[Any]]:
-    found = iter(run_pieces([piece for each in pieces.values() for piece in each], work, jobs))
-    return {key: [next(found) for _ in each] for key, each in pieces.items()}
+def _by_key(
+    pieces: dict[tuple[str, str], list[Piece]], work: Path, jobs: int
+) -> dict[tuple[str, str], list[PieceResult]]:
+    """Results by data set and method, all done as one lot; MIND's under no method."""
+    results = iter(run_pieces([piece for lot in pieces.values() for piece in lot], work, jobs))
+    return {key: [next(results) for _ in lot] for key, lot in pieces.items()}
 
 
-def _chosen(plan: Plan, data: DataSet, name: str, tried: list[Any]) -> dict[str, Any]:
+def _choice(plan: Plan, data: DataSet, name: str, trials: list[ValidTrial]) -> Choice:
     """The parameters with the best recall on valid; of equals the first of the grid."""
     if not METHODS[name].grid:
-        return {"params": {}}
-    trials = [trial for each in tried for trial in each]
+        return Choice({})
     if not trials:
-        count = trials_of(METHODS[name])
-        return {"params": plan.known(data, name), "chosen": f"best of {count} on valid, recorded"}
-    best = max(trials, key=lambda trial: trial["valid"][RECALL])
-    return {"params": best["params"], "chosen": f"best of {len(trials)} on valid", "trials": trials}
+        params = plan.known(data, name)
+        assert params is not None  # else there were trials
+        return Choice(params, f"best of {trials_of(METHODS[name])} on valid, recorded")
+    best = max(trials, key=lambda trial: trial.valid.recall)
+    return Choice(best.params, f"best of {len(trials)} on valid", trials)
 
 
-def _summary(data: DataSet, found: dict[str, tuple[str, dict[str, Any], list[Any]]]) -> Any:
+def _summary(
+    data: DataSet, methods: dict[str, MeasuredMethod], refused: dict[str, str]
+) -> LogQuality:
     """Rows of the table, and MIND against the baseline that is best on *test*: the strictest."""
-    rows, recalls = {}, {}
-    for name, (title, about, results) in found.items():
-        users = {m: np.array([result["test"][m] for result in results]) for m in METRICS}  # [S, U]
-        recalls[name] = users[RECALL].mean(axis=0)
-        rows[name] = {
-            "title": title,
-            **{m: _estimate(values) for m, values in users.items()},
-            f"valid {RECALL}": float(np.mean([result["valid"][RECALL] for result in results])),
-            "seeds": len(results),
-            "seconds": float(np.mean([result["seconds"] for result in results])),
-            **about,
-            **_checkpoints(results),
-        }
     log = data.log()
-    summary = {
-        "fingerprint": data.fingerprint,
-        "items": data.item_count - 1,
-        "train_users": len(log.user_ids),
-        "train_clicks": len(log.items),
-        "test_users": len(next(iter(recalls.values()), [])),
-        "methods": rows,
-    }
-    baselines = [name for name in rows if name in METHODS]
-    if baselines and "mind" in rows:
-        best = max(baselines, key=lambda name: rows[name][RECALL]["mean"])
-        found_difference = paired_bootstrap(
-            recalls["mind"], recalls[best], RESAMPLES, seed=BOOTSTRAP_SEED
-        )
-        summary |= {"best_baseline": best, "mind_minus_best": asdict(found_difference)}
-    return summary
+    recalls = {
+        name: np.mean([result.test.recall for result in method.measurements], axis=0)
+        for name, method in methods.items()
+    }  # [U], means over seeds
+    baselines = [name for name in methods if name in METHODS]
+    best, gain = None, None
+    if baselines and "mind" in methods:
+        best = max(baselines, key=lambda name: recalls[name].mean())
+        gain = paired_bootstrap(recalls["mind"], recalls[best], RESAMPLES, seed=BOOTSTRAP_SEED)
+    return LogQuality(
+        fingerprint=data.fingerprint,
+        items=data.item_count - 1,
+        train_users=len(log.user_ids),
+        train_clicks=len(log.items),
+        test_users=len(next(iter(recalls.values()), [])),
+        methods={name: _row(method) for name, method in methods.items()},
+        best_baseline=best,
+        mind_minus_best=gain,
+        not_measured=refused,
+    )
 
 
-def _estimate(values: np.ndarray) -> dict[str, float | None]:
-    """Mean of [S, U], its standard error over seeds (None of one) and over users."""
-    one = len(values) < 2
-    return {
-        "mean": float(values.mean()),
-        "se_seeds": None if one else standard_error(values.mean(axis=1)),
-        "se_users": standard_error(values.mean(axis=0)),
-    }
+def _row(method: MeasuredMethod) -> MethodQuality:
+    results = method.measurements
+    checkpoints = [result.checkpoint for result in results if result.checkpoint is not None]
+    return MethodQuality(
+        title=method.title,
+        recall=_estimate([result.test.recall for result in results]),
+        ndcg=_estimate([result.test.ndcg for result in results]),
+        hitrate=_estimate([result.test.hitrate for result in results]),
+        valid_recall=float(np.mean([result.valid.recall for result in results])),
+        seeds=len(results),
+        seconds=float(np.mean([result.seconds for result in results])),
+        params=method.choice.params,
+        chosen=method.choice.how,
+        trials=method.choice.trials,
+        checkpoints=checkpoints or None,
+    )
 
 
-def _checkpoints(results: list[Any]) -> dict[str, Any]:
-    known = [result["checkpoint"] for result in results if "checkpoint" in result]
-    return {"checkpoints": known} if known else {}
+def _estimate(by_seed: list[list[float]]) -> Estimate:
+    """Mean of ``by_seed`` [S, U], its standard error over seeds (None of one) and over users."""
+    values = np.array(by_seed)
+    return Estimate(
+        mean=float(values.mean()),
+        se_seeds=standard_error(values.mean(axis=1)) if len(values) > 1 else None,
+        se_users=standard_error(values.mean(axis=0)),
+    )
