@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import (
     MISSING_ID,
@@ -27,6 +26,7 @@ from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
 from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
+from paddlerec_milvus.settings import Settings
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
