@@ -14,9 +14,9 @@ from pathlib import Path
 
 from quality_table import mind
 from quality_table.data import open_data
-from quality_table.pieces import run_pieces
-from quality_table.relevance import RECALL
-from quality_table.results import mind_piece
+from quality_table.pieces import measurements_in, run_pieces
+from quality_table.plan import mind_piece
+from quality_table.results import RECALL
 from tabulate import tabulate
 
 from paddlerec_milvus.command import run
@@ -55,25 +55,25 @@ VARIANTS = {
 
 def main() -> int:
     """Train and print; exit code 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--work", type=Path, default=Path("output_quality"), help="kept for reruns")
     parser.add_argument("-o", "--opt", nargs="*", default=[], help="settings of every row")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
     def work() -> None:
-        folder = given.work.resolve()
-        data = [open_data(each, folder) for each in given.data]
-        maxlen = load_settings(mind.OURS, given.opt).hyper_parameters["maxlen"]
+        folder = arguments.work.resolve()
+        logs = [open_data(pair, folder) for pair in arguments.data]
+        maxlen = load_settings(mind.OURS, arguments.opt).hyper_parameters["maxlen"]
         pieces = [
-            mind_piece(each, "mind", mind.OURS, [*given.opt, *options_of(changed)], maxlen)
+            mind_piece(log, "mind", mind.OURS, [*arguments.opt, *options_of(changed)], maxlen)
             for changed in VARIANTS.values()
-            for each in data
+            for log in logs
         ]
-        found = iter(run_pieces(pieces, folder, given.jobs))
-        rows = [[title, *(100 * next(found)["valid"][RECALL] for _ in data)] for title in VARIANTS]
-        header = ["", *(f"{each.name} valid {RECALL}" for each in data)]
+        results = iter(measurements_in(run_pieces(pieces, folder, arguments.jobs)))
+        rows = [[title, *(100 * next(results).valid.recall for _ in logs)] for title in VARIANTS]
+        header = ["", *(f"{log.name} valid {RECALL}" for log in logs)]
         print(tabulate(rows, headers=header, floatfmt=".2f", tablefmt="github"))
 
     return run(work)

@@ -25,12 +25,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 from tqdm import tqdm
+from trial_results import TrialResult, TrialsReport
 
 from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
 from paddlerec_milvus.bench.loads import clients_for
@@ -56,61 +56,6 @@ CLOSE = 0.9  # of the best rate of the grid: such a setting may be the best one 
 
 Serve = Callable[[Index], AbstractContextManager[Served]]
 Row = dict[str, Any]
-
-
-COLUMNS = {
-    "on_others": "on others",
-    "users_per_second": "users/s",
-    "grid_best": "grid's best",
-    "grid_best_users_per_second": "its users/s",
-    "relative_rate": "of its rate",
-}
-
-
-class TrialResult(BaseModel):
-    """A trial's setting beside the best of the grid's, by the names of ``COLUMNS`` in the file."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=lambda name: COLUMNS.get(name, name),
-        populate_by_name=True,
-    )
-
-    target: float
-    """The index_recall to meet."""
-    seed: int
-    """Of the users that it was tuned on."""
-    setting: str
-    on_others: float
-    """Its index_recall on the other users."""
-    met: bool
-    """Whether that meets the target."""
-    users_per_second: float
-    grid_best: str
-    grid_best_users_per_second: float
-    relative_rate: float
-    """The first rate over the second; infinite where no setting of the grid meets the target."""
-    seconds: float
-    """What the trial cost, with each build that it needs."""
-
-
-class TrialsReport(BaseModel):
-    """All trials, and what they were measured on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal[1]
-    data: dict[str, Any]
-    machine: dict[str, Any]
-    versions: dict[str, str]
-    trials: list[TrialResult]
-    users_per_second: dict[str, float]
-    """Of every setting that was timed at the end."""
-    grid_seconds: float
-    """What the grid cost when it was measured."""
-    paces: dict[str, float]
-    """What a build takes now, as a multiple of what it took the grid."""
 
 
 @dataclass

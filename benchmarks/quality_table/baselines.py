@@ -12,7 +12,8 @@ from typing import Any
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.evaluation.baselines import ALS, BPR, EASE, Baseline, ItemKNN, MostPopular
 from quality_table.data import DataSet
-from quality_table.relevance import TOP_N, Relevance, means, relevance_of
+from quality_table.relevance import means, relevance_of
+from quality_table.results import TOP_N, Measurement, ValidTrial
 
 CODE = "1"  # raised when a baseline changes: what was kept in work folders is measured again
 
@@ -25,11 +26,12 @@ class Method:
 
     title: str
     build: Callable[..., Baseline]
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    after: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    grid: dict[str, Sequence[Any]] = field(default_factory=dict)
+    after: dict[str, Sequence[Any]] = field(default_factory=dict)
     seeded: bool = False
 
     def trainings(self) -> list[Params]:
+        """The parameters of each training of the grid."""
         return combinations(self.grid)
 
 
@@ -61,16 +63,17 @@ METHODS = {
 
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> list[Params]:
+    """Every choice of one value for each parameter of ``grid``, the last one changing first."""
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def tune(data: DataSet, name: str, params: Params, maxlen: int) -> list[dict[str, Any]]:
-    """One training, tried on the valid users: recall of each way to use it."""
+def tune(data: DataSet, name: str, params: Params, maxlen: int) -> list[ValidTrial]:
+    """One training, and each way to use it tried on the valid users."""
     method, users = METHODS[name], data.users("valid")
     trials = []
     for used, baseline in _ways(method, data.log(), data.item_count, params):
-        found = baseline.recommend(users, maxlen, TOP_N)
-        trials.append({"params": params | used, "valid": means(relevance_of(found, users))})
+        valid = means(relevance_of(baseline.recommend(users, maxlen, TOP_N), users))
+        trials.append(ValidTrial(params=params | used, valid=valid))
     return trials
 
 
@@ -89,7 +92,7 @@ def _ways(
         yield used, bpr
 
 
-def measure(data: DataSet, name: str, params: Params, seed: int, maxlen: int) -> dict[str, Any]:
+def measure(data: DataSet, name: str, params: Params, seed: int, maxlen: int) -> Measurement:
     """One training, measured on the valid and the test users."""
     method, log = METHODS[name], data.log()
     began = time.perf_counter()
@@ -97,8 +100,8 @@ def measure(data: DataSet, name: str, params: Params, seed: int, maxlen: int) ->
         log, data.item_count, **params, **({"seed": seed} if method.seeded else {})
     )
     seconds = time.perf_counter() - began
-    splits: dict[str, Relevance] = {}
-    for split in ("valid", "test"):
-        users = data.users(split)
-        splits[split] = relevance_of(baseline.recommend(users, maxlen, TOP_N), users)
-    return {"seconds": seconds, "valid": means(splits["valid"]), "test": splits["test"]}
+    valid, test = (
+        relevance_of(baseline.recommend(users, maxlen, TOP_N), users)
+        for users in (data.users("valid"), data.users("test"))
+    )
+    return Measurement(seconds=seconds, valid=means(valid), test=test)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.config import load_settings
@@ -23,9 +22,9 @@ from quality_table.baselines import METHODS
 from quality_table.data import open_data
 from quality_table.expected import FILE, differences, read_expected
 from quality_table.pieces import say
-from quality_table.relevance import TOP_N
+from quality_table.plan import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
 from quality_table.render import draw, markdown
-from quality_table.results import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
+from quality_table.results import TOP_N, Bootstrap, LogQuality, QualityReport
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [*METHODS, *mind.TITLES]
@@ -77,35 +76,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(_report(arguments, plan, results), arguments.out)
         if arguments.check:
             for data in plan.data:
-                off.extend(differences(plan.expected, data, results[data.name]["methods"]))
+                off.extend(differences(plan.expected, data, results[data.name].methods))
             say("\n".join(f"off: {line}" for line in off) or f"all as {FILE.name} has it")
 
     return run(work) or int(bool(off))
 
 
-def _plan(given: argparse.Namespace) -> Plan:
-    for name in given.methods:
+def _plan(arguments: argparse.Namespace) -> Plan:
+    for name in arguments.methods:
         if name not in NAMES:
             hint = nearest(name, NAMES)
             raise SettingsError(f"--methods {name}: no such method{hint}; of {', '.join(NAMES)}")
     for name in ("seeds", "jobs", "paddlerec_batches"):
-        if getattr(given, name) < 1:
-            raise SettingsError(f"--{name} {getattr(given, name)}: expected 1 or more")
-    if given.paddlerec and not (given.paddlerec / "models/recall/mind/config.yaml").exists():
-        raise SettingsError(f"--paddlerec {given.paddlerec}: no checkout of PaddleRec")
-    settings = load_settings(mind.OURS, given.opt)  # a misspelt -o ends here, before any work
-    data = [open_data(each, given.work.resolve()) for each in given.data]
-    if len({each.name for each in data}) < len(data):
-        raise SettingsError(f"--data {' '.join(given.data)}: each needs a name of its own")
+        if getattr(arguments, name) < 1:
+            raise SettingsError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    checkout = arguments.paddlerec
+    if checkout and not (checkout / "models/recall/mind/config.yaml").exists():
+        raise SettingsError(f"--paddlerec {checkout}: no checkout of PaddleRec")
+    settings = load_settings(mind.OURS, arguments.opt)  # a misspelt -o ends here, before any work
+    data = [open_data(pair, arguments.work.resolve()) for pair in arguments.data]
+    if len({log.name for log in data}) < len(data):
+        raise SettingsError(f"--data {' '.join(arguments.data)}: each needs a name of its own")
     return Plan(
         data=data,
-        methods=given.methods,
-        seeds=given.seeds,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
         maxlen=settings.hyper_parameters["maxlen"],
-        options=given.opt,
-        paddlerec=given.paddlerec and given.paddlerec.resolve(),
-        paddlerec_batches=given.paddlerec_batches,
-        retune=given.retune,
+        options=arguments.opt,
+        paddlerec=checkout and checkout.resolve(),
+        paddlerec_batches=arguments.paddlerec_batches,
+        retune=arguments.retune,
         expected=read_expected(),
     )
 
@@ -127,28 +127,32 @@ def _check_place(out: Path) -> None:
         raise SettingsError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
-def _report(given: argparse.Namespace, plan: Plan, results: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "command": shlex.join(["python", "benchmarks/quality.py", *given.argv]),
-        "top_n": TOP_N,
-        "maxlen": plan.maxlen,
-        "seeds": list(range(1, plan.seeds + 1)),
-        "jobs": given.jobs,
-        "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED, "level": 0.95},
-        "grids": {
-            method.title: {**method.grid, **method.after}
+def _report(
+    arguments: argparse.Namespace, plan: Plan, results: dict[str, LogQuality]
+) -> QualityReport:
+    return QualityReport(
+        format=1,
+        command=shlex.join(["python", "benchmarks/quality.py", *arguments.argv]),
+        top_n=TOP_N,
+        maxlen=plan.maxlen,
+        seeds=list(range(1, plan.seeds + 1)),
+        jobs=arguments.jobs,
+        bootstrap=Bootstrap(resamples=RESAMPLES, seed=BOOTSTRAP_SEED, level=0.95),
+        grids={
+            method.title: {key: list(at) for key, at in (method.grid | method.after).items()}
             for name, method in METHODS.items()
             if name in plan.methods
         },
-        "data": results,
-        "machine": machine(),
-        "versions": versions() | {name: version(name) for name in ("scipy", "implicit")},
-    }
+        data=results,
+        machine=machine(),
+        versions=versions() | {name: version(name) for name in ("scipy", "implicit")},
+    )
 
 
-def _write(report: dict[str, Any], out: Path) -> None:
+def _write(report: QualityReport, out: Path) -> None:
     files, text = _files(out), markdown(report)
-    for kind, content in (("md", text), ("json", json.dumps(report, indent=1) + "\n")):
+    as_json = json.dumps(report.model_dump(by_alias=True), indent=1) + "\n"
+    for kind, content in (("md", text), ("json", as_json)):
         with replacing(files[kind]) as fresh:
             fresh.write_text(content, encoding="utf-8")
     draw(report, files["png"])

@@ -30,18 +30,20 @@ class DataSet:
     fingerprint: str
 
     def log(self) -> ClickLog:
+        """The clicks of the train users."""
         return read_click_log(open_prepared(self.folder).train_dir)
 
     def users(self, split: str) -> HeldOutUsers:
+        """The users of ``valid`` or ``test``, a part of their clicks held out."""
         prepared = open_prepared(self.folder)
         return read_held_out({"valid": prepared.valid_dir, "test": prepared.test_dir}[split])
 
 
-def open_data(given: str, work: Path) -> DataSet:
+def open_data(pair: str, work: Path) -> DataSet:
     """``NAME=DIR``: a prepared folder, or one with a raw log, which is prepared in ``work``."""
-    name, _, place = given.partition("=")
+    name, _, place = pair.partition("=")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not place:
-        raise SettingsError(f"--data {given}: expected NAME=DIR, e.g. sports=datasets/sports")
+        raise SettingsError(f"--data {pair}: expected NAME=DIR, e.g. sports=datasets/sports")
     folder = Path(place).resolve()
     if not (folder / META).exists() and (folder / RAW).exists():
         folder = _prepared(folder, work / "data" / name)

@@ -9,17 +9,38 @@ from typing import Any
 import yaml
 
 from quality_table.data import DataSet
-from quality_table.relevance import RECALL
+from quality_table.results import RECALL, MethodQuality, QualityResult
 
 FILE = Path(__file__).resolve().parents[1] / "expected" / "quality.yaml"
 
-Expected = dict[str, dict[str, Any]]  # method → value in per cent, tolerance, parameters, trials
+
+class ExpectedValue(QualityResult):
+    """What an earlier run measured of a method."""
+
+    recall: float
+    """In per cent."""
+    tolerance: float
+    """By how much a rerun may be off, in points of a per cent."""
+    parameters: dict[str, Any] | None = None
+    """The best of ``trials``; None where there was no choice."""
+    trials: int | None = None
+
+
+Expected = dict[str, ExpectedValue]  # by method
+
+
+class ExpectedLog(QualityResult):
+    """What is expected of one click log."""
+
+    fingerprint: str
+    methods: Expected
 
 
 def read_expected(file: Path = FILE) -> dict[str, Expected]:
     """What is expected of each data set, by its fingerprint."""
-    known = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return {each["fingerprint"]: each["methods"] for each in known.values()}
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    logs = [ExpectedLog.model_validate(log) for log in content.values()]
+    return {log.fingerprint: log.methods for log in logs}
 
 
 def known_params(
@@ -29,12 +50,12 @@ def known_params(
 
     What was found over another grid is not taken for what this one would find.
     """
-    known = expected.get(data.fingerprint, {}).get(method, {})
-    return known["parameters"] if known.get("trials") == trials else None
+    known = expected.get(data.fingerprint, {}).get(method)
+    return known.parameters if known is not None and known.trials == trials else None
 
 
 def differences(
-    expected: dict[str, Expected], data: DataSet, rows: dict[str, dict[str, Any]]
+    expected: dict[str, Expected], data: DataSet, rows: dict[str, MethodQuality]
 ) -> list[str]:
     """One line for each method of ``rows`` that is off, and for data that nothing is known of."""
     if data.fingerprint not in expected:
@@ -45,10 +66,10 @@ def differences(
     for method, known in expected[data.fingerprint].items():
         if method not in rows:
             continue
-        value, tolerance = 100 * rows[method][RECALL]["mean"], known["tolerance"]
-        if abs(value - known[RECALL]) > tolerance:
+        value = 100 * rows[method].recall.mean
+        if abs(value - known.recall) > known.tolerance:
             off.append(
-                f"{data.name}, {rows[method]['title']}: {RECALL} is {value:.3f}, expected "
-                f"{known[RECALL]} ± {tolerance}"
+                f"{data.name}, {rows[method].title}: {RECALL} is {value:.3f}, expected "
+                f"{known.recall} ± {known.tolerance}"
             )
     return off

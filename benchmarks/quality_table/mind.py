@@ -20,7 +20,8 @@ from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.settings import Settings
 from quality_table.data import DataSet
-from quality_table.relevance import TOP_N, means, relevance_of
+from quality_table.relevance import means, relevance_of
+from quality_table.results import TOP_N, Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ROOT / "models" / "recall" / "mind" / "config.yaml"
@@ -43,20 +44,20 @@ def paddlerec_options(batches: int) -> list[str]:
 
 def measure(
     data: DataSet, yaml: Path, options: Sequence[str], seed: int, folder: Path
-) -> dict[str, Any]:
+) -> Measurement:
     """Train into ``folder`` and measure its best epoch on valid and test; the folder is removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     places = [f"runner.model_save_path={folder / 'model'}", f"runner.seed={seed}"]
-    given = [*options, *places]
-    seconds = _train(["-m", str(yaml), "--data", str(data.folder), "-o", *given], folder / "log")
-    settings = load_settings(yaml, [f"hyper_parameters.item_count={data.item_count}", *given])
+    options = [*options, *places]
+    seconds = _train(["-m", str(yaml), "--data", str(data.folder), "-o", *options], folder / "log")
+    settings = load_settings(yaml, [f"hyper_parameters.item_count={data.item_count}", *options])
     checkpoint, about = _best(folder / "model")
     users = {split: data.users(split) for split in ("valid", "test")}
     lists = lists_of(settings, checkpoint, users)
     shutil.rmtree(folder)
     valid, test = (relevance_of(lists[split], users[split]) for split in users)
-    return {"seconds": seconds, "checkpoint": about, "valid": means(valid), "test": test}
+    return Measurement(seconds=seconds, checkpoint=about, valid=means(valid), test=test)
 
 
 def _train(arguments: list[str], log: Path) -> float:
@@ -78,7 +79,7 @@ def _best(folder: Path) -> tuple[Path, dict[str, Any]]:
     best = folder / BEST
     if best.exists():
         return best, json.loads((best / BEST_FILE).read_text())
-    epochs = sorted(int(each.name) for each in folder.iterdir() if each.name.isdigit())
+    epochs = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
     return folder / str(epochs[-1]), {"epoch": epochs[-1], "chosen": "the last"}
 
 
@@ -95,6 +96,6 @@ def lists_of(
     search = Search.exactly(encoder.item_vectors(), settings.retrieval.metric, TOP_N)
     lists = {}
     for split, users in splits.items():
-        asked = Queries.of(users, encoder.maxlen, exclude_history=False)
-        lists[split], _ = candidates_of(encoder, search, asked, USERS, Stopwatch())
+        queries = Queries.of(users, encoder.maxlen, exclude_history=False)
+        lists[split], _ = candidates_of(encoder, search, queries, USERS, Stopwatch())
     return lists

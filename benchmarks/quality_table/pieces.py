@@ -21,7 +21,8 @@ import psutil
 
 from quality_table import baselines, mind
 from quality_table.data import DataSet
-from quality_table.relevance import RECALL, TOP_N, means
+from quality_table.relevance import means
+from quality_table.results import PIECE_RESULT, RECALL, TOP_N, Measurement, PieceResult, ValidTrial
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -52,8 +53,8 @@ class Piece:
         return " ".join([self.data.name, self.stage, self.method, *words, *seed])
 
 
-def work_on(piece: Piece, work: Path) -> Any:
-    """Do one piece; its result is JSON."""
+def work_on(piece: Piece, work: Path) -> PieceResult:
+    """Do one piece: trials of a ``tune``, a measurement of a ``measure``."""
     if piece.stage == "tune":
         return baselines.tune(piece.data, piece.method, piece.params, piece.maxlen)
     if piece.method in baselines.METHODS:
@@ -62,25 +63,28 @@ def work_on(piece: Piece, work: Path) -> Any:
     return mind.measure(piece.data, Path(piece.yaml), piece.params["options"], piece.seed, folder)
 
 
-def _kept(piece: Piece, work: Path) -> tuple[Any, float]:
+def _stored(piece: Piece, work: Path) -> tuple[PieceResult, float]:
+    """Do one piece and store its result; also the seconds that it took."""
     began = time.perf_counter()
     result = work_on(piece, work)
     file = work / "pieces" / f"{piece.name}.json"
     fresh = file.with_suffix(".new")
     about = asdict(piece) | {"data": piece.data.fingerprint, "yaml": None}
-    fresh.write_text(json.dumps({"piece": about, "result": result}))
+    stored = {"piece": about, "result": PIECE_RESULT.dump_python(result, by_alias=True)}
+    fresh.write_text(json.dumps(stored))
     fresh.replace(file)
     return result, time.perf_counter() - began
 
 
-def run_pieces(pieces: Sequence[Piece], work: Path, jobs: int) -> list[Any]:
+def run_pieces(pieces: Sequence[Piece], work: Path, jobs: int) -> list[PieceResult]:
     """Their results, in order; what the work folder holds already is read from there."""
     (work / "pieces").mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {}
+    results: dict[str, PieceResult] = {}
     for piece in pieces:
         file = work / "pieces" / f"{piece.name}.json"
         if file.exists():
-            results[piece.name] = json.loads(file.read_text())["result"]
+            stored = json.loads(file.read_text())["result"]
+            results[piece.name] = PIECE_RESULT.validate_python(stored)
     left = {piece.name: piece for piece in pieces if piece.name not in results}
     if results:
         say(f"{len(results)} of {len(results) + len(left)} are in {work / 'pieces'}")
@@ -89,20 +93,30 @@ def run_pieces(pieces: Sequence[Piece], work: Path, jobs: int) -> list[Any]:
     return [results[piece.name] for piece in pieces]
 
 
-def _run(pieces: Sequence[Piece], work: Path, jobs: int) -> dict[str, Any]:
+def trials_in(results: Sequence[PieceResult]) -> list[ValidTrial]:
+    """All trials of ``results``, in order."""
+    return [trial for trials in results if isinstance(trials, list) for trial in trials]
+
+
+def measurements_in(results: Sequence[PieceResult]) -> list[Measurement]:
+    """The measurements among ``results``, in order."""
+    return [result for result in results if isinstance(result, Measurement)]
+
+
+def _run(pieces: Sequence[Piece], work: Path, jobs: int) -> dict[str, PieceResult]:
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # before a process loads numpy
     results = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(jobs, len(pieces)), mp_context=context, initializer=_worker
     ) as pool:
-        futures = {pool.submit(_kept, piece, work): piece for piece in pieces}
+        futures = {pool.submit(_stored, piece, work): piece for piece in pieces}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 piece = futures[future]
                 results[piece.name], seconds = future.result()
-                found = _found(results[piece.name])
-                say(f"[{done}/{len(pieces)}] {piece}: {found} ({seconds:.0f} s)")
+                recall = _recall(results[piece.name])
+                say(f"[{done}/{len(pieces)}] {piece}: {recall} ({seconds:.0f} s)")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -124,11 +138,12 @@ def _worker() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def _found(result: Any) -> str:
+def _recall(result: PieceResult) -> str:
     if isinstance(result, list):
-        return f"valid {RECALL} {100 * max(trial['valid'][RECALL] for trial in result):.2f}"
-    return f"test {RECALL} {100 * means(result['test'])[RECALL]:.2f}"
+        return f"valid {RECALL} {100 * max(trial.valid.recall for trial in result):.2f}"
+    return f"test {RECALL} {100 * means(result.test).recall:.2f}"
 
 
 def say(text: str) -> None:
+    """Print a line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)

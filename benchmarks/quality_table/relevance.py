@@ -8,19 +8,21 @@ import numpy.typing as npt
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.evaluation.metrics import find_hits, hitrate, ndcg, recall
-
-TOP_N = 50
-METRICS = {f"{metric.__name__}@{TOP_N}": metric for metric in (recall, ndcg, hitrate)}
-RECALL = f"recall@{TOP_N}"
-
-Relevance = dict[str, list[float]]  # metric → a value for each user
+from quality_table.results import RelevanceByUser, RelevanceMeans
 
 
-def relevance_of(found: npt.NDArray[np.int64], users: HeldOutUsers) -> Relevance:
-    """Of the lists ``found`` [U, TOP_N]."""
-    hits = find_hits(found, users.truth_indptr, users.truths)
-    return {name: metric(hits).tolist() for name, metric in METRICS.items()}
+def relevance_of(lists: npt.NDArray[np.int64], users: HeldOutUsers) -> RelevanceByUser:
+    """Relevance of ``lists`` [U, TOP_N] to ``users``."""
+    hits = find_hits(lists, users.truth_indptr, users.truths)
+    return RelevanceByUser(
+        recall=recall(hits).tolist(), ndcg=ndcg(hits).tolist(), hitrate=hitrate(hits).tolist()
+    )
 
 
-def means(values: Relevance) -> dict[str, float]:
-    return {name: float(np.mean(each)) for name, each in values.items()}
+def means(values: RelevanceByUser) -> RelevanceMeans:
+    """Means over users."""
+    return RelevanceMeans(
+        recall=float(np.mean(values.recall)),
+        ndcg=float(np.mean(values.ndcg)),
+        hitrate=float(np.mean(values.hitrate)),
+    )

@@ -6,7 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from quality_table.relevance import METRICS, RECALL, TOP_N
+from paddlerec_milvus.evaluation.statistics import Difference
+from quality_table.results import (
+    METRICS,
+    RECALL,
+    TOP_N,
+    Estimate,
+    LogQuality,
+    QualityReport,
+)
 
 DEFINITIONS = f"""\
 Over all test users, per cent, lists of {TOP_N}, the mean over users last; the items of the history
@@ -17,42 +25,43 @@ tuned on the valid users by {RECALL}, then measured on the test users; "s" is th
 on one thread, of MIND with the trainer's start and its evaluation of each epoch."""
 
 
-def markdown(report: dict[str, Any]) -> str:
-    lines = ["# Relevance: MIND and tuned baselines", "", f"    {report['command']}", ""]
-    lines += [DEFINITIONS, f"History: the last {report['maxlen']} clicks.", ""]
-    for name, result in report["data"].items():
+def markdown(report: QualityReport) -> str:
+    """A section for each click log, then how it was measured."""
+    lines = ["# Relevance: MIND and tuned baselines", "", f"    {report.command}", ""]
+    lines += [DEFINITIONS, f"History: the last {report.maxlen} clicks.", ""]
+    for name, result in report.data.items():
         lines += _section(name, result)
     lines += ["## How", ""]
     lines += [f"- {line}" for line in _notes(report)]
     return "\n".join(lines) + "\n"
 
 
-def _section(name: str, result: dict[str, Any]) -> list[str]:
-    counts = [f"{result[key]:,} {key.replace('_', ' ')}" for key in ("items", "test_users")]
-    lines = [f"## {name}: {', '.join(counts)}", ""]
+def _section(name: str, result: LogQuality) -> list[str]:
+    lines = [f"## {name}: {result.items:,} items, {result.test_users:,} test users", ""]
     lines.append(f"| | {' | '.join(METRICS)} | ± users | valid {RECALL} | seeds | s | parameters |")
     lines.append("| --- |" + " ---: |" * (len(METRICS) + 4) + " --- |")
-    for row in result["methods"].values():
+    for row in result.methods.values():
         cells = [
-            row["title"],
-            *(_value(row[metric]) for metric in METRICS),
-            f"{100 * row[RECALL]['se_users']:.2f}",
-            f"{100 * row[f'valid {RECALL}']:.2f}",
-            str(row["seeds"]),
-            f"{row['seconds']:.1f}",
-            _params(row["params"]),
+            row.title,
+            *(_value(estimate) for estimate in (row.recall, row.ndcg, row.hitrate)),
+            f"{100 * row.recall.se_users:.2f}",
+            f"{100 * row.valid_recall:.2f}",
+            str(row.seeds),
+            f"{row.seconds:.1f}",
+            _params(row.params),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    if "mind_minus_best" in result:
-        lines += [_difference(result), ""]
-    lines += [f"Not measured: {why}.\n" for why in result["not_measured"].values()]
+    if result.best_baseline is not None and result.mind_minus_best is not None:
+        title = result.methods[result.best_baseline].title
+        lines += [_difference(title, result.mind_minus_best), ""]
+    lines += [f"Not measured: {why}.\n" for why in result.not_measured.values()]
     return lines
 
 
-def _value(estimate: dict[str, Any]) -> str:
-    seeds = estimate["se_seeds"]
-    return f"{100 * estimate['mean']:.2f}" + ("" if seeds is None else f" ± {100 * seeds:.2f}")
+def _value(estimate: Estimate) -> str:
+    seeds = estimate.se_seeds
+    return f"{100 * estimate.mean:.2f}" + ("" if seeds is None else f" ± {100 * seeds:.2f}")
 
 
 def _params(params: dict[str, Any]) -> str:
@@ -61,31 +70,29 @@ def _params(params: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in params.items())
 
 
-def _difference(result: dict[str, Any]) -> str:
-    found = result["mind_minus_best"]
-    best = result["methods"][result["best_baseline"]]["title"]
+def _difference(best: str, gain: Difference) -> str:
     return (
-        f"MIND - {best}, the best baseline on these test users: {100 * found['mean']:+.2f} points "
-        f"of {RECALL}, 95 % interval {100 * found['low']:+.2f} to {100 * found['high']:+.2f}; "
-        f"relative **{100 * found['relative']:+.1f} %**."
+        f"MIND - {best}, the best baseline on these test users: {100 * gain.mean:+.2f} points "
+        f"of {RECALL}, 95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f}; "
+        f"relative **{100 * gain.relative:+.1f} %**."
     )
 
 
-def _notes(report: dict[str, Any]) -> list[str]:
-    machine, versions = report["machine"], report["versions"]
-    grids = [f"{name}: {_grid(grid)}" for name, grid in report["grids"].items() if grid]
+def _notes(report: QualityReport) -> list[str]:
+    bootstrap = report.bootstrap
+    grids = [f"{name}: {_grid(grid)}" for name, grid in report.grids.items() if grid]
     return [
         "Difference: of the users' recall, mean over seeds; paired bootstrap over users, "
-        f"{report['bootstrap']['resamples']:,} resamples, seed {report['bootstrap']['seed']}.",
+        f"{bootstrap.resamples:,} resamples, seed {bootstrap.seed}.",
         f"Grids. {'. '.join(grids)}. Parameters are the best of these on valid: of this run, "
         "or of an earlier one on the same data and grid (benchmarks/expected/quality.yaml).",
         "Held-out users: item-kNN and EASE sum the rows of the history's items; ALS solves its "
         "least squares for the user; BPR takes scale times the mean of the items' vectors.",
         "MIND: all interests of a user, exact search, merged by the best score; the best epoch on "
         "valid. PaddleRec's: its own folder and yaml, the last step of the given budget, one seed.",
-        f"Machine: {', '.join(f'{key} {value}' for key, value in machine.items())}; "
-        f"{report['jobs']} pieces at a time.",
-        f"Versions: {', '.join(f'{key} {value}' for key, value in versions.items())}.",
+        f"Machine: {', '.join(f'{key} {value}' for key, value in report.machine.items())}; "
+        f"{report.jobs} pieces at a time.",
+        f"Versions: {', '.join(f'{key} {value}' for key, value in report.versions.items())}.",
     ]
 
 
@@ -93,34 +100,32 @@ def _grid(grid: dict[str, list[Any]]) -> str:
     return " × ".join(f"{key} {{{', '.join(map(str, values))}}}" for key, values in grid.items())
 
 
-def draw(report: dict[str, Any], file: Path) -> None:
+def draw(report: QualityReport, file: Path) -> None:
     """A panel for each data set: recall with the standard error over users; MIND is hatched."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    results = report["data"]
+    results = report.data
     figure, axes = plt.subplots(
         1, len(results), figsize=(1 + 3.4 * len(results), 3.6), layout="constrained", squeeze=False
     )
     for axis, (name, result) in zip(axes[0], results.items(), strict=True):
-        rows = result["methods"]
-        ours = [key.startswith("mind") for key in rows]
+        rows = list(result.methods.values())
+        ours = [name.startswith("mind") for name in result.methods]
         bars = axis.bar(
             range(len(rows)),
-            [100 * row[RECALL]["mean"] for row in rows.values()],
-            yerr=[100 * row[RECALL]["se_users"] for row in rows.values()],
-            color=["white" if each else "0.7" for each in ours],
-            hatch=["//" if each else "" for each in ours],
+            [100 * row.recall.mean for row in rows],
+            yerr=[100 * row.recall.se_users for row in rows],
+            color=["white" if mind else "0.7" for mind in ours],
+            hatch=["//" if mind else "" for mind in ours],
             edgecolor="black",
             capsize=3,
         )
         axis.bar_label(bars, fmt="%.1f", padding=2)
-        axis.set_xticks(
-            range(len(rows)), [row["title"] for row in rows.values()], rotation=30, ha="right"
-        )
-        axis.set_title(f"{name}, {result['test_users']:,} test users")
+        axis.set_xticks(range(len(rows)), [row.title for row in rows], rotation=30, ha="right")
+        axis.set_title(f"{name}, {result.test_users:,} test users")
         axis.margins(y=0.15)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel(f"{RECALL}, %, ± standard error over users")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from fastapi import FastAPI, Request
@@ -28,7 +28,7 @@ from paddlerec_milvus.serving.observability import Metrics, RequestRecorder
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.routers import candidates, health, items, page, users
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
-from paddlerec_milvus.serving.tower import UserTower
+from paddlerec_milvus.serving.tower import UserTower, import_paddle
 from paddlerec_milvus.serving.user_states import UserStates
 from paddlerec_milvus.serving.validation import InvalidRequestError
 
@@ -55,39 +55,20 @@ def create_app(
             "encoder's items: give both, or none to use the checkpoint and Milvus of the settings"
         )
     metrics = Metrics()
-
-    def service() -> CandidateService:
-        deployment: Deployment
-        if retriever is not None and encoder is not None:
-            deployment = FixedDeployment(retriever, encoder, catalogue, metrics)
-            store = user_store or InMemoryUserStore()
-            users = UserStates(settings, lambda: store)
-        else:
-            deployment = MilvusDeployment(settings, metrics)
-            users = UserStates(settings, partial(milvus_users, settings))
-        return CandidateService(settings, metrics, deployment, users)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            app.state.service = await asyncio.to_thread(service)
-        except UserError as error:
-            app.state.refused = without_secrets(error, settings.model)
-            raise
-        watching = asyncio.create_task(app.state.service.watch())
-        try:
-            yield
-        finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
-            await asyncio.to_thread(app.state.service.close)
-
+    deployment: Callable[[], Deployment]
+    if retriever is None or encoder is None:
+        import_paddle()
+        deployment = partial(MilvusDeployment, settings, metrics)
+        start = partial(_started, settings, metrics, deployment, partial(milvus_users, settings))
+    else:
+        deployment = partial(FixedDeployment, retriever, encoder, catalogue, metrics)
+        store = user_store or InMemoryUserStore()
+        start = partial(_started, settings, metrics, deployment, lambda: store)
     app = FastAPI(
         title="paddlerec-milvus: candidates",
         description=DESCRIPTION,
         version=__version__,
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, settings, start),
         docs_url=None,  # page.py has its own, without files from elsewhere
         redoc_url=None,
     )
@@ -100,6 +81,36 @@ def create_app(
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(UserError, _failed)
     return app
+
+
+def _started(
+    settings: ServiceSettings,
+    metrics: Metrics,
+    deployment: Callable[[], Deployment],
+    connect: Callable[[], UserStorage],
+) -> CandidateService:
+    states = UserStates(settings, connect)
+    return CandidateService(settings, metrics, deployment(), states)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(
+    settings: ServiceSettings, start: Callable[[], CandidateService], app: FastAPI
+) -> AsyncIterator[None]:
+    try:
+        service = await asyncio.to_thread(start)
+    except UserError as error:
+        app.state.refused = without_secrets(error, settings.model)
+        raise
+    app.state.service = service
+    watching = asyncio.create_task(service.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await asyncio.to_thread(service.close)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -8,6 +8,7 @@ requests has a lock of its own, and goes on while another checkpoint is loaded.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -101,6 +102,11 @@ class CheckpointTower:
         histories[:, 0] = clicks
         interests = self.interests(histories, np.ones(len(clicks), np.int64))
         return interests.reshape(-1, self.dimension)
+
+
+def import_paddle() -> None:
+    """Before a server starts: paddle takes the signals over when it is imported."""
+    importlib.import_module("paddlerec_milvus.encoder")
 
 
 def _load(trained: TrainedModel) -> Encoder:

@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from quality_table import baselines, cli, expected, results
+from pydantic import ValidationError
+from quality_table import baselines, cli, expected, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.pieces import Piece, run_pieces
-from quality_table.relevance import METRICS
+from quality_table.plan import Choice, MeasuredMethod
+from quality_table.render import markdown
+from quality_table.results import (
+    METRICS,
+    Measurement,
+    QualityReport,
+    RelevanceByUser,
+    RelevanceMeans,
+    ValidTrial,
+)
 from support import ROOT, python, write_log
 
 from paddlerec_milvus.data.cli import main as prepare
@@ -154,10 +164,10 @@ def test_data_of_which_nothing_is_known_is_off(data):
 def test_every_expected_value_has_what_the_check_and_a_rerun_need():
     for methods in expected.read_expected().values():
         for name, known in methods.items():
-            assert {"recall@50", "tolerance"} <= known.keys()
+            assert known.tolerance > 0
             assert (
-                ("parameters" in known)
-                == ("trials" in known)
+                (known.parameters is not None)
+                == (known.trials is not None)
                 == (name in METHODS and bool(METHODS[name].grid))
             )
 
@@ -166,9 +176,13 @@ def test_what_is_done_is_kept_and_what_decides_a_result_makes_another_piece(data
     pieces = [piece(data), piece(data, params={"shrink": 0, "alpha": 0.5, "neighbours": 3})]
     first = run_pieces(pieces, tmp_path, jobs=1)
     kept = tmp_path / "pieces" / f"{pieces[0].name}.json"
-    kept.write_text(json.dumps({"result": ["kept"]}))
+    stored = {"params": {"shrink": 1}, "valid": dict.fromkeys(METRICS, 0.5)}
+    kept.write_text(json.dumps({"result": [stored]}))
     (tmp_path / "pieces" / f"{pieces[1].name}.json").unlink()
-    assert run_pieces(pieces, tmp_path, jobs=1) == [["kept"], first[1]]
+    assert run_pieces(pieces, tmp_path, jobs=1) == [
+        [ValidTrial.model_validate(stored)],
+        first[1],
+    ]
     other = [
         piece(data, method="ease"),
         piece(data, stage="measure"),
@@ -194,16 +208,17 @@ def test_bpr_is_tried_after_several_epochs_of_one_training(data):
 
 def test_summary_by_hand(data):
     # two seeds, two users: recall 1 and 0, then 0.5 and 0.5; the baseline 0.25 and 0.25
-    def result(*values: float) -> dict[str, Any]:
-        each = {metric: list(values) for metric in METRICS}
-        return {"seconds": 2.0, "valid": dict.fromkeys(METRICS, 0.5), "test": each}
+    def result(*values: float) -> Measurement:
+        users = RelevanceByUser(recall=list(values), ndcg=list(values), hitrate=list(values))
+        valid = RelevanceMeans(recall=0.5, ndcg=0.5, hitrate=0.5)
+        return Measurement(seconds=2.0, valid=valid, test=users)
 
     found = {
-        "ease": ("EASE", {"params": {}}, [result(0.25, 0.25)]),
-        "als": ("ALS", {"params": {}}, [result(0.5, 0.0), result(0.0, 0.0)]),
-        "mind": ("MIND", {"params": {}}, [result(1.0, 0.0), result(0.5, 0.5)]),
+        "ease": MeasuredMethod("EASE", Choice({}), [result(0.25, 0.25)]),
+        "als": MeasuredMethod("ALS", Choice({}), [result(0.5, 0.0), result(0.0, 0.0)]),
+        "mind": MeasuredMethod("MIND", Choice({}), [result(1.0, 0.0), result(0.5, 0.5)]),
     }
-    summary = results._summary(data, found)
+    summary = plan._summary(data, found, {}).model_dump(by_alias=True)
     # seeds have the means 0.5 and 0.5; users 0.75 and 0.25: s² = 0.125, / 2 users, root 0.25
     assert summary["methods"]["mind"]["recall@50"] == {
         "mean": 0.5,
@@ -218,8 +233,23 @@ def test_summary_by_hand(data):
     assert (summary["mind_minus_best"]["low"], summary["mind_minus_best"]["high"]) == (0.0, 0.5)
 
 
+KEPT = ROOT / "benchmarks" / "results" / "quality.json"
+
+
+def test_the_kept_results_are_what_is_written_today():
+    report = QualityReport.model_validate_json(KEPT.read_text(encoding="utf-8"))
+    content = json.loads(KEPT.read_text(encoding="utf-8"))
+    assert report.model_dump(by_alias=True) == content
+    assert report.data["s3rec_beauty"].methods["mind"].recall.mean == pytest.approx(
+        0.19868, abs=1e-5
+    )
+    assert markdown(report) == KEPT.with_suffix(".md").read_text(encoding="utf-8")
+    with pytest.raises(ValidationError):
+        QualityReport.model_validate(content | {"sedes": [1]})
+
+
 def test_ease_beyond_its_size_is_a_note_and_no_row(data, run, monkeypatch):
-    monkeypatch.setattr(results, "check_size", lambda items: check_size(items, largest=100))
+    monkeypatch.setattr(plan, "check_size", lambda items: check_size(items, largest=100))
     _, found = run("--methods", "most_popular", "ease")
     assert list(found["methods"]) == ["most_popular"]
     assert "201 items need" in found["not_measured"]["ease"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tune_trials
 from support import ROOT
+from trial_results import TrialsReport
 from tune_trials import (
     Shelf,
     Trial,
-    TrialsReport,
     contenders,
     cost_of_grid,
     index_of,

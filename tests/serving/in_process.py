@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from fastapi import FastAPI
 from running_service import Running
 
 from paddlerec_milvus.config import load_settings
@@ -125,6 +126,22 @@ def tiny_settings(**settings: Any) -> ServiceSettings:
 
 
 @contextlib.contextmanager
+def in_process(app: FastAPI) -> Iterator[Running]:
+    """``app`` from its start to its end, on an event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    with contextlib.ExitStack() as ends:
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        ends.callback(_ended, loop, thread)
+        context = app.router.lifespan_context(app)
+        _run(loop, context.__aenter__)
+        ends.callback(_run, loop, lambda: context.__aexit__(None, None, None))
+        url = "http://127.0.0.1"
+        http = httpx.Client(transport=LoopTransport(app, loop), base_url=url, timeout=30)
+        yield Running(app, url, ends.enter_context(http))
+
+
+@contextlib.contextmanager
 def in_process_app(
     retriever: Any = None,
     encoder: Any = None,
@@ -141,17 +158,8 @@ def in_process_app(
         catalogue=catalogue or Catalogue(ITEMS, TITLES, CATEGORIES),
         user_store=user_store,
     )
-    loop, ends = asyncio.new_event_loop(), contextlib.ExitStack()
-    with ends:
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        ends.callback(_ended, loop, thread)
-        context = app.router.lifespan_context(app)
-        _run(loop, context.__aenter__)
-        ends.callback(_run, loop, lambda: context.__aexit__(None, None, None))
-        url = "http://127.0.0.1"
-        http = httpx.Client(transport=LoopTransport(app, loop), base_url=url, timeout=30)
-        yield Running(app, url, ends.enter_context(http))
+    with in_process(app) as service:
+        yield service
 
 
 def _run(loop: asyncio.AbstractEventLoop, start: Callable[[], Any]) -> None:
