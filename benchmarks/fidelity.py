@@ -27,7 +27,7 @@ from tabulate import tabulate
 
 from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run
@@ -147,7 +147,9 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
     if work.metric != "IP" or not np.allclose(np.linalg.norm(work.vectors, axis=1), 1, atol=1e-3):
         raise SettingsError("the comparison needs normalised vectors and metric IP")
     with ExitStack() as stack:
-        place = stack.enter_context(Place("local", Path(stack.enter_context(TemporaryDirectory()))))
+        place = stack.enter_context(
+            BenchServer("local", Path(stack.enter_context(TemporaryDirectory())))
+        )
         target = place.target(work.metric, index)
         retriever = stack.enter_context(target.connect())
         retriever.versions.build(work.vectors, work.ids)

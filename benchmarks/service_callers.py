@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from paddlerec_milvus.bench.client_pool import START_SECONDS, Load, Outcome, joined, run_load
+from paddlerec_milvus.bench.client_pool import START_SECONDS, Load, LoadResult, joined, run_load
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
 
@@ -205,7 +205,7 @@ class Callers:
         for process in self._processes:
             process.wait()
 
-    def run(self, way: str, loads: Sequence[Load]) -> Outcome:
+    def run(self, way: str, loads: Sequence[Load]) -> LoadResult:
         """A process for each of ``loads``, started together; timetables are shifted, no bursts."""
         start = time.perf_counter() + START_SECONDS
         orders = []

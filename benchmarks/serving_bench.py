@@ -21,7 +21,7 @@ import numpy as np
 from service_callers import ByPymilvus, ByService, Callers, Way, post
 from service_process import ServiceProcess
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of
+from paddlerec_milvus.bench.client_pool import Load, LoadResult, calls_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, settings_for
 from paddlerec_milvus.evaluation.report import machine, versions
@@ -61,7 +61,7 @@ class Bench:
             for number in range(connections)
         ]
 
-    def many(self, callers: Callers, way: str, connections: int, **how: Any) -> Outcome:
+    def many(self, callers: Callers, way: str, connections: int, **how: Any) -> LoadResult:
         """What ``connections`` callers saw together."""
         return callers.run(way, self.loads(connections, **how))
 
@@ -94,7 +94,7 @@ def provenance(given: argparse.Namespace, bench: Bench) -> dict[str, Any]:
 @contextmanager
 def served(given: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
     """The checkpoint's items in a Milvus, the service on them, and requests of test users."""
-    from paddlerec_milvus.bench.trained import trained_workload  # paddle is slow to load
+    from paddlerec_milvus.bench.workload import trained_workload  # paddle is slow to load
 
     options = [f"index.{each}" for each in INDEX] + given.opt
     options.append(f"milvus.collection={COLLECTION}")

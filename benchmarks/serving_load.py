@@ -24,14 +24,14 @@ from service_callers import Callers, Wire
 from serving_bench import Bench, bench_parser, provenance, say, served
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome, joined, run_load
+from paddlerec_milvus.bench.client_pool import Load, LoadResult, joined, run_load
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import write_json
 
 SHARES = (0.25, 0.5, 0.7)  # of the throughput, for the open loop
 WARM_UP = 0.05  # of a round's requests
-Rounds = dict[tuple[str, str], list[Outcome]]
-Figure = Callable[[Outcome], float]
+Rounds = dict[tuple[str, str], list[LoadResult]]
+Figure = Callable[[LoadResult], float]
 
 
 def main() -> int:
@@ -92,7 +92,7 @@ def measured(
     connected = {name: way.connect() for name, way in bench.ways.items()}
     heads: list[bytes] = []
 
-    def alone(name: str, requests: int) -> Outcome:
+    def alone(name: str, requests: int) -> LoadResult:
         call, asked = connected[name]
 
         def kept(request: Any) -> None:
@@ -103,10 +103,10 @@ def measured(
         run_load(call, asked, Load(bench.index, 1, max(1, int(WARM_UP * requests))))
         return run_load(kept, asked, Load(bench.index, 1, requests))
 
-    def many(name: str) -> Outcome:
+    def many(name: str) -> LoadResult:
         return bench.many(callers, name, given.connections, seconds=given.seconds)
 
-    steps: dict[tuple[str, str], Callable[[], Outcome]] = {
+    steps: dict[tuple[str, str], Callable[[], LoadResult]] = {
         ("raw", "one"): lambda: alone("raw", given.requests),
         ("service", "one"): lambda: alone("service", given.requests),
         ("service", "excluding"): lambda: alone("service, excluding", given.requests),
@@ -129,7 +129,7 @@ def measured(
     return rounds, heads
 
 
-def _in_words(outcome: Outcome) -> str:
+def _in_words(outcome: LoadResult) -> str:
     at = outcome.latency()
     text = f"{outcome.rate:,.1f} requests/s, p50 {at['p50']:.2f} ms, p99 {at['p99']:.2f} ms"
     if outcome.failures:

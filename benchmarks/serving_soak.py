@@ -23,7 +23,7 @@ from service_callers import Callers
 from serving_bench import Bench, bench_parser, provenance, say, served
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.client_pool import Outcome, joined
+from paddlerec_milvus.bench.client_pool import LoadResult, joined
 from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import write_json
 
@@ -40,7 +40,7 @@ class Window(NamedTuple):
     """Seconds since the load began."""
     rss_mib: float
     cpu_seconds: float
-    outcome: Outcome
+    outcome: LoadResult
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.library_baseline import FloorIndex, engines
+from paddlerec_milvus.bench.library_baseline import LibraryIndex, engines
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
@@ -88,7 +88,7 @@ def test_engine_alone(
     if engine not in engines():
         pytest.skip(f"{engine} is not installed")
     index = INDEXES[kind]
-    built = FloorIndex(engine, index, workload.vectors, workload.ids, workload.metric, 1)
+    built = LibraryIndex(engine, index, workload.vectors, workload.ids, workload.metric, 1)
     benchmark.extra_info["index"] = repr(index)
     measure(benchmark, lambda queries: built.search(queries, K, index), workload, users)
 

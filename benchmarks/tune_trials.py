@@ -32,13 +32,13 @@ from tabulate import tabulate
 from tqdm import tqdm
 from trial_results import TrialResult, TrialsReport
 
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
-from paddlerec_milvus.bench.loads import clients_for
+from paddlerec_milvus.bench.client_pool import clients_for
+from paddlerec_milvus.bench.format import setting
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.race import Timing, race
-from paddlerec_milvus.bench.report.format import setting
 from paddlerec_milvus.bench.results_file import read_rows
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
 from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for
@@ -138,7 +138,7 @@ def tried(trial: Trial, tuner: Tuner, shelf: Shelf, indexes: Sequence[Index], ex
     trial.index = best.index
     rest, retriever = work.take(others), shelf.build(best.index).retriever
     neighbours = retriever.search_with(best.index, rest.queries, tuner.k)
-    by_user = found_by_user(rest, of_users(exact, others, work.interests.shape[1]), neighbours)
+    by_user = quality_by_user(rest, of_users(exact, others, work.interests.shape[1]), neighbours)
     trial.on_others = float(by_user["index_recall"].mean())
 
 
@@ -213,7 +213,7 @@ def _trials(arguments: argparse.Namespace) -> None:
     rivals = {target: contenders(grid, target) for target in TARGETS}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        with Place(sweep.server, scratch) as place:
+        with BenchServer(sweep.server, scratch) as place:
             began = time.perf_counter()
             indexes = candidates_for(len(work.ids), graphs=not probe(work, k, place).warning)
             before = time.perf_counter() - began

@@ -8,23 +8,23 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
+from paddlerec_milvus.bench.format import setting
 from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.report import compare, write_report
-from paddlerec_milvus.bench.report.format import setting
-from paddlerec_milvus.bench.results_file import Rows, read_rows
+from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
 from paddlerec_milvus.bench.studies import run_studies
 from paddlerec_milvus.bench.study_checks import check_studies, check_studies_fit
 from paddlerec_milvus.bench.sweep_config import (
-    Sweep,
+    SweepConfig,
     builds_of,
     check_fits,
     load_workload,
     read_sweep,
 )
-from paddlerec_milvus.bench.sweep_runner import Run
+from paddlerec_milvus.bench.sweep_runner import SweepRunner
+from paddlerec_milvus.bench.workload import WorkloadInfo
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
@@ -73,43 +73,43 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 2 for a user's mistake, 130 for Ctrl-C."""
-    given = _parser().parse_args(argv)
-    return run(lambda: _main(given))
+    arguments = _parser().parse_args(argv)
+    return run(lambda: _main(arguments))
 
 
-def _main(given: argparse.Namespace) -> None:
-    if given.compare:
-        first, second = map(read_rows, given.compare)
+def _main(arguments: argparse.Namespace) -> None:
+    if arguments.compare:
+        first, second = map(read_rows, arguments.compare)
         print(compare(first, second))
-    elif given.report:
-        _written(write_report(read_rows(given.report), given.report))
-    elif given.sweep is None:
+    elif arguments.report:
+        _written(write_report(read_rows(arguments.report), arguments.report))
+    elif arguments.sweep is None:
         raise SettingsError("give a sweep (-s YAML), --report DIR or --compare A B; see --help")
     else:
-        changed = {name: getattr(given, name) for name in ("server", "k", "seed")}
+        changed = {name: getattr(arguments, name) for name in ("server", "k", "seed")}
         changed = {name: value for name, value in changed.items() if value is not None}
-        sweep = read_sweep(given.sweep, rates=given.rate, **changed)
-        _sweep(given, sweep, given.out or Path("output_bench") / sweep.name)
+        sweep = read_sweep(arguments.sweep, rates=arguments.rate, **changed)
+        _sweep(arguments, sweep, arguments.out or Path("output_bench") / sweep.name)
 
 
-def _sweep(given: argparse.Namespace, sweep: Sweep, out: Path) -> None:
+def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> None:
     builds_of(sweep)  # a misspelt parameter ends here, before any vector is read
     check_studies(sweep)
     workload = load_workload(sweep)
     check_fits(sweep, workload)
     check_studies_fit(sweep, len(workload.ids))
-    if given.plan:
-        print(_plan(sweep, workload.described()))
-    elif given.export == "vectordbbench":
+    if arguments.plan:
+        print(_plan(sweep, workload.info))
+    elif arguments.export == "vectordbbench":
         _written(export_vectordbbench(workload, sweep.k, out))
-    elif given.export:
+    elif arguments.export:
         _written([export_ann_benchmarks(workload, sweep.k, out / f"{sweep.name}.hdf5")])
     else:
         try:
-            with Rows(out) as rows:
-                bench = Run(sweep, workload, rows)
-                with replacing(out / "sweep.yaml") as fresh:  # the run's own may be given, too
-                    shutil.copyfile(given.sweep, fresh)
+            with ResultsFile(out) as rows:
+                bench = SweepRunner(sweep, workload, rows)
+                with replacing(out / "sweep.yaml") as fresh:  # the run's own may be arguments, too
+                    shutil.copyfile(arguments.sweep, fresh)
                 bench()
                 run_studies(bench)
         except KeyboardInterrupt:
@@ -119,18 +119,18 @@ def _sweep(given: argparse.Namespace, sweep: Sweep, out: Path) -> None:
         _written(write_report(read_rows(out), out))
 
 
-def _plan(sweep: Sweep, data: dict[str, Any]) -> str:
+def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:
     """What would be measured."""
     builds = builds_of(sweep)
     points = sum(len(build.searches) for build in builds)
     lines = [
-        f"{data['name']}: {data['items']:,} items x {data['dimension']}, {data['users']:,} users "
-        f"with {data['interests']} interests, {data['metric']}; longest over median vector "
-        f"{data['norm_skew']:.2f}",
+        f"{data.name}: {data.items:,} items x {data.dimension}, {data.users:,} users "
+        f"with {data.interests} interests, {data.metric}; longest over median vector "
+        f"{data.norm_skew:.2f}",
         f"{len(builds)} builds, {points} search settings, k {sweep.k}, server {sweep.server}",
     ]
     for build in builds:
-        size = estimate_mib(build.index, data["items"], data["dimension"])
+        size = estimate_mib(build.index, data.items, data.dimension)
         searches = f"{len(build.searches)} settings"
         lines.append(f"  {setting(build.index.label)}: {searches}, about {size:,.0f} MiB")
     return "\n".join(lines)

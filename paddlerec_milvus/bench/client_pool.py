@@ -12,16 +12,20 @@ import math
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from paddlerec_milvus.bench.results import LatencySummary
+from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.indexes import Index
@@ -36,7 +40,6 @@ REQUEST_SECONDS = 30.0  # deadline of one
 START_SECONDS = 0.05  # for the go to reach every client
 LONGEST_SECONDS = 120.0
 ROUNDING = 1e-9  # of a number of requests
-SHOWN = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Load:
     """User that it starts with, so that clients do not all ask for the same."""
 
 
-class Outcome(NamedTuple):
+class LoadResult(NamedTuple):
     """What one or several clients saw."""
 
     requests: int
@@ -92,15 +95,25 @@ class Outcome(NamedTuple):
     histogram: bytes
     """Of all answered requests, in microseconds, as HdrHistogram encodes it."""
 
-    def latency(self) -> dict[str, Any]:
+    def latency(self) -> LatencySummary:
         """Requests, failures and percentiles in milliseconds."""
         histogram = new_histogram()
         histogram.decode_and_add(self.histogram)
-        at = {name: histogram.get_value_at_percentile(share) for name, share in SHOWN.items()}
-        at |= {"mean": histogram.get_mean_value(), "max": histogram.get_max_value()}
-        counts = {"requests": self.requests, "failures": self.failures}
-        times = {name: float(value) / 1000 for name, value in at.items()}
-        return counts | times | {"histogram": self.histogram.decode()}
+
+        def below(share: float) -> float:
+            return float(histogram.get_value_at_percentile(share)) / 1000
+
+        return LatencySummary(
+            requests=self.requests,
+            failures=self.failures,
+            p50=below(50),
+            p95=below(95),
+            p99=below(99),
+            p99_9=below(99.9),
+            mean=float(histogram.get_mean_value()) / 1000,
+            max=float(histogram.get_max_value()) / 1000,
+            histogram=self.histogram.decode(),
+        )
 
 
 def new_histogram() -> Any:
@@ -124,7 +137,7 @@ def calls_of(interests: FloatArray, load: Load) -> list[FloatArray]:
 
 def run_load(
     search: Callable[[T], object], asked: Sequence[T], load: Load, start: float | None = None
-) -> Outcome:
+) -> LoadResult:
     """``search`` each of ``asked``, again and again, from ``start`` (of perf_counter; now) on."""
     histogram, clock = new_histogram(), time.perf_counter
     start = clock() if start is None else start
@@ -153,7 +166,7 @@ def run_load(
             done, last = done + 1, answered
         number += 1
     rate = done / (last - start) if done else 0.0
-    return Outcome(done, failures, first, rate, histogram.encode())
+    return LoadResult(done, failures, first, rate, histogram.encode())
 
 
 def planned_requests(load: Load) -> int:
@@ -175,12 +188,12 @@ def starts(loads: Sequence[Load], first: float) -> list[float]:
     ]
 
 
-def joined(outcomes: Sequence[Outcome]) -> Outcome:
+def joined(outcomes: Sequence[LoadResult]) -> LoadResult:
     """What they saw together."""
     histogram = new_histogram()
     for each in outcomes:
         histogram.decode_and_add(each.histogram)
-    return Outcome(
+    return LoadResult(
         sum(each.requests for each in outcomes),
         sum(each.failures for each in outcomes),
         next((each.first_failure for each in outcomes if each.first_failure), ""),
@@ -189,7 +202,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-class Clients:
+class ClientPool:
     """Processes that search, started once and used again; a context manager.
 
     ``interests`` is an npy file of [U, K, D] float32 that all of them read.
@@ -205,7 +218,7 @@ class Clients:
             self._processes.append(process)
             self._pipes.append(here)
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> ClientPool:
         kept = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"  # read when a process loads numpy
         try:
@@ -228,7 +241,7 @@ class Clients:
         """Connect all of them to ``target``."""
         self._ask([("open", target)] * len(self._pipes))
 
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
         """One client for each of ``loads``: ``warm_up`` requests each, then all start together.
 
         Those with a timetable start one after another within its first step, see :func:`starts`.
@@ -283,8 +296,64 @@ def _serve(pipe: Pipe, interests: str) -> None:
             pipe.send(f"a client process of the benchmark failed:\n{traceback.format_exc()}")
 
 
-def _searched(retriever: MilvusRetriever, users: FloatArray, load: Load, start: float) -> Outcome:
+def _searched(
+    retriever: MilvusRetriever, users: FloatArray, load: Load, start: float
+) -> LoadResult:
     asked = calls_of(users, load)
     return run_load(
         lambda queries: retriever.search_with(load.index, queries, load.k), asked, load, start
     )
+
+
+class LoadRunner(Protocol):
+    """Runs loads: processes, or for Milvus Lite this one."""
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
+        """One client for each of ``loads``, started together."""
+        ...
+
+
+class InProcessClient:
+    """The only client that Milvus Lite can have: this process."""
+
+    def __init__(self, retriever: MilvusRetriever, interests: FloatArray) -> None:
+        self._retriever, self._interests = retriever, interests
+
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
+        """The one load."""
+        (load,) = loads
+
+        def search(queries: FloatArray) -> object:
+            return self._retriever.search_with(load.index, queries, load.k)
+
+        asked = calls_of(self._interests, load)
+        if warm_up:
+            run_load(search, asked, Load(load.index, load.k, warm_up))
+        return run_load(search, asked, load)
+
+
+@contextmanager
+def clients_for(server: str, workload: Workload, count: int) -> Iterator[ClientPool | None]:
+    """``count`` client processes with the interests of ``workload``; None for Milvus Lite."""
+    if server == "lite":
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="paddlerec-milvus-bench-") as folder:
+        file = Path(folder) / "interests.npy"
+        np.save(file, workload.interests)
+        with ClientPool(count, file) as clients:
+            yield clients
+
+
+@contextmanager
+def searching(
+    target: Target, workload: Workload, clients: ClientPool | None
+) -> Iterator[tuple[MilvusRetriever, LoadRunner]]:
+    """A retriever on the items of ``workload`` that ``target`` holds, and who puts load on it."""
+    with target.connect() as retriever:
+        retriever.open(rows=len(workload.ids))
+        if clients is None:
+            yield retriever, InProcessClient(retriever, workload.interests)
+        else:
+            clients.open(target)
+            yield retriever, clients

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import time
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from paddlerec_milvus.bench.results import (
+    IndexRecall,
+    MeanWithError,
+    Relevance,
+    RelevanceComparison,
+    RelevanceLoss,
+    RelevanceLosses,
+    SearchQuality,
+)
 from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance_by_user
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
@@ -29,17 +38,18 @@ class Exact(NamedTuple):
     lists: Candidates
     """[U, k], merged."""
     relevance: PerUser
-    """[U] each; empty without truths."""
+    """By metric, ``recall@k`` …: [U]; empty without truths."""
 
 
-def merged(found: Neighbours, users: int) -> Candidates:
+def merged(neighbours: Neighbours, users: int) -> Candidates:
     """The lists [U, k] of neighbours [U * K, k]."""
-    shape = (users, -1, found.ids.shape[1])
-    return merge_interests(found.ids.reshape(shape), found.scores.reshape(shape), shape[2])
+    shape = (users, -1, neighbours.ids.shape[1])
+    ids, scores = neighbours.ids.reshape(shape), neighbours.scores.reshape(shape)
+    return merge_interests(ids, scores, shape[2])
 
 
 def exact_of(workload: Workload, k: int) -> Exact:
-    """Exact search of all interests."""
+    """The truth of a workload, by exact search of all interests."""
     retriever = ExactRetriever(workload.vectors, workload.ids, workload.metric)
     neighbours = retriever.search(workload.queries, k)
     lists = merged(neighbours, len(workload.interests))
@@ -68,27 +78,27 @@ def with_ties(ids: IntArray, scores: FloatArray, exact: IntArray, cut: FloatArra
     return result
 
 
-def quality_of(workload: Workload, exact: Exact, found: Neighbours) -> dict[str, Any]:
-    """index_recall an interest and after the merge, relevance and its loss, short lists."""
+def quality_of(workload: Workload, exact: Exact, neighbours: Neighbours) -> SearchQuality:
+    """index_recall of an interest and after the merge, relevance and its loss, short lists."""
     users = len(workload.interests)
     began = time.perf_counter()
-    lists = merged(found, users)
+    lists = merged(neighbours, users)
     merge_ms = 1000 * (time.perf_counter() - began) / users
-    interest = index_recall(_tied(found, exact.neighbours), exact.neighbours.ids)
+    interest = index_recall(_tied(neighbours, exact.neighbours), exact.neighbours.ids)
     by_user = _by_user(workload, exact, lists)
     full = (exact.lists.ids >= 0).sum(axis=1)
-    values: dict[str, Any] = {
-        "index_recall": {"interest": _mean(interest), "list": _mean(by_user.pop("index_recall"))},
-        "short_lists": int(((lists.ids >= 0).sum(axis=1) < full).sum()),
-        "found": sha256(found.ids.tobytes()).hexdigest()[:16],
-        "merge_ms": merge_ms,
-    }
-    return values | _relevance(exact.relevance, by_user)
+    return SearchQuality(
+        index_recall=IndexRecall(interest=_mean(interest), list=_mean(by_user.pop("index_recall"))),
+        short_lists=int(((lists.ids >= 0).sum(axis=1) < full).sum()),
+        ids_digest=sha256(neighbours.ids.tobytes()).hexdigest()[:16],
+        merge_ms=merge_ms,
+        relevance=_relevance(exact.relevance, by_user) if exact.relevance else None,
+    )
 
 
-def found_by_user(workload: Workload, exact: Exact, found: Neighbours) -> PerUser:
+def quality_by_user(workload: Workload, exact: Exact, neighbours: Neighbours) -> PerUser:
     """index_recall of the merged list, and relevance where there are truths, [U] each."""
-    return _by_user(workload, exact, merged(found, len(workload.interests)))
+    return _by_user(workload, exact, merged(neighbours, len(workload.interests)))
 
 
 def _by_user(workload: Workload, exact: Exact, lists: Candidates) -> PerUser:
@@ -96,29 +106,32 @@ def _by_user(workload: Workload, exact: Exact, lists: Candidates) -> PerUser:
     return {"index_recall": whole, **relevance_of(lists.ids, workload.truths)}
 
 
-def _tied(found: Neighbours | Candidates, exact: Neighbours | Candidates) -> IntArray:
-    return with_ties(found.ids, found.scores, exact.ids, exact.scores[:, -1])
+def _tied(neighbours: Neighbours | Candidates, exact: Neighbours | Candidates) -> IntArray:
+    return with_ties(neighbours.ids, neighbours.scores, exact.ids, exact.scores[:, -1])
 
 
-def _mean(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": float(values.mean()), "se": standard_error(values)}
+def _mean(values: npt.NDArray[np.float64]) -> MeanWithError:
+    return MeanWithError(mean=float(values.mean()), se=standard_error(values))
 
 
-def _relevance(exact: PerUser, found: PerUser) -> dict[str, Any]:
-    if not exact:
-        return {}
-    loss = {}
-    for name, values in found.items():
-        lost = paired_bootstrap(exact[name], values)
-        base = float(exact[name].mean())
-        loss[name] = {
-            "mean": lost.mean,
-            "low": lost.low,
-            "high": lost.high,
-            "relative": lost.mean / base if base else 0.0,
-        }
-    return {
-        "relevance": {name: float(values.mean()) for name, values in found.items()},
-        "exact": {name: float(values.mean()) for name, values in exact.items()},
-        "loss": loss,
-    }
+def _relevance(exact: PerUser, index: PerUser) -> RelevanceComparison:
+    """``exact`` and ``index`` [U] of the same users, by names such as ``recall@50``."""
+    losses = {_metric(name): _loss(exact[name], index[name]) for name in exact}
+    return RelevanceComparison(
+        index=_means(index), exact=_means(exact), loss=RelevanceLosses.model_validate(losses)
+    )
+
+
+def _metric(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _means(by_user: PerUser) -> Relevance:
+    means = {_metric(name): float(values.mean()) for name, values in by_user.items()}
+    return Relevance.model_validate(means)
+
+
+def _loss(exact: npt.NDArray[np.float64], index: npt.NDArray[np.float64]) -> RelevanceLoss:
+    lost, base = paired_bootstrap(exact, index), float(exact.mean())
+    relative = lost.mean / base if base else 0.0
+    return RelevanceLoss(mean=lost.mean, low=lost.low, high=lost.high, relative=relative)

@@ -37,7 +37,7 @@ EXTRAS = {"faiss": "bench", "hnswlib": "hnswlib"}
 SEED = 100  # of hnswlib's levels
 
 Parameters = Mapping[str, Any]
-Found = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # rows [n, k], -1 missing; scores [n, k]
+RowsAndScores = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # rows [n, k], -1 missing; scores [n, k]
 
 
 def engines() -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def supported(engine: str, index: Index) -> bool:
     return index.type_name in TYPES.get(engine, ())
 
 
-class FloorIndex:
+class LibraryIndex:
     """``vectors`` [N, D] float32 under ``ids`` [N] int64 in an engine's own index.
 
     ``index`` gives type and build parameters, ``metric`` is IP, COSINE or L2. Building takes all
@@ -95,11 +95,11 @@ class FloorIndex:
         """
         if (index.type_name, index.build_params()) != self._built:
             raise SettingsError(f"{self} cannot be searched as {index}: build that one")
-        asked = np.ascontiguousarray(queries, np.float32)
-        asked = normalised(asked) if self.metric == "COSINE" else asked
+        vectors = np.ascontiguousarray(queries, np.float32)
+        vectors = normalised(vectors) if self.metric == "COSINE" else vectors
         held = min(k, self._count)
         try:
-            rows, scores = self._engine.search(asked, held, index.search_params(k))
+            rows, scores = self._engine.search(vectors, held, index.search_params(k))
         except RuntimeError as error:
             raise RefusedError(f"{self}: cannot be searched: {_reason(error)}") from error
         if (rows[:, -1] < 0).any():  # missing ones come last
@@ -134,7 +134,7 @@ def _reason(error: RuntimeError) -> str:
 
 
 class _Engine(Protocol):
-    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> Found: ...
+    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> RowsAndScores: ...
 
 
 class _Faiss:
@@ -167,7 +167,7 @@ class _Faiss:
         index.pq.cp.min_points_per_centroid = 1  # a warning for each part, else
         return index
 
-    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> Found:
+    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> RowsAndScores:
         self._faiss.omp_set_num_threads(1)  # holds for the calling thread alone, so at each call
         if "nprobe" in parameters:
             self._index.nprobe = parameters["nprobe"]
@@ -188,7 +188,7 @@ class _Hnswlib:
         )
         self._index.add_items(vectors, num_threads=threads)
 
-    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> Found:
+    def search(self, queries: FloatArray, k: int, parameters: Parameters) -> RowsAndScores:
         self._index.set_ef(parameters["ef"])
         rows, distances = self._index.knn_query(queries, k, num_threads=1)
         return rows.view(np.int64), self._best - distances

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paddlerec_milvus.bench.client_pool import Target
 from paddlerec_milvus.bench.memory_estimate import MIB, estimate_mib
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.results import BuildMeasurement, SegmentInfo
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, most_cells
 from paddlerec_milvus.retrieval.milvus import Segment
@@ -15,8 +14,10 @@ from paddlerec_milvus.retrieval.milvus import Segment
 SMALLEST_SEGMENT = 1_024  # rows; a server gives a smaller one no index
 
 
-def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
-    """The values of a row of kind build; the server then holds this index and nothing else.
+def measure_build(
+    place: BenchServer, target: Target, workload: Workload
+) -> tuple[BuildMeasurement, str]:
+    """Build an index, and the server's version; it then holds this index and nothing else.
 
     Memory is read from a server of our own that was started again on what was built, and so holds
     no trace of building. RetrievalError: Milvus is away, or (RefusedError) has no such index.
@@ -32,23 +33,23 @@ def built(place: Place, target: Target, workload: Workload) -> dict[str, Any]:
         segments = retriever.segments()
         version = retriever.server_version()
     memory, disk = place.rss_mib(), place.disk_mib()
-    return {
-        "insert_seconds": times.insert_seconds,
-        "compact_seconds": times.compact_seconds,
-        "index_seconds": times.index_seconds,
-        "load_seconds": times.load_seconds,
-        "rows": times.rows,
-        "segments": [{"rows": each.rows, "indexed": each.indexed} for each in segments],
-        "rss_mib": memory,
-        "rss_empty_mib": empty,
-        "disk_mib": disk,
-        "disk_empty_mib": empty_disk,
-        "rss_bytes_per_vector": _per_vector(memory, empty, rows),
-        "disk_bytes_per_vector": _per_vector(disk, empty_disk, rows),
-        "estimate_mib": estimate_mib(target.index, rows, dimension),
-        "warnings": _warnings(place, target, rows, segments),
-        "server_version": version,
-    }
+    measurement = BuildMeasurement(
+        insert_seconds=times.insert_seconds,
+        compact_seconds=times.compact_seconds,
+        index_seconds=times.index_seconds,
+        load_seconds=times.load_seconds,
+        rows=times.rows,
+        segments=[SegmentInfo(rows=part.rows, indexed=part.indexed) for part in segments],
+        rss_mib=memory,
+        rss_empty_mib=empty,
+        disk_mib=disk,
+        disk_empty_mib=empty_disk,
+        rss_bytes_per_vector=_per_vector(memory, empty, rows),
+        disk_bytes_per_vector=_per_vector(disk, empty_disk, rows),
+        estimate_mib=estimate_mib(target.index, rows, dimension),
+        warnings=_warnings(place, target, rows, segments),
+    )
+    return measurement, version
 
 
 def _per_vector(whole: float | None, empty: float | None, rows: int) -> float | None:
@@ -56,7 +57,7 @@ def _per_vector(whole: float | None, empty: float | None, rows: int) -> float | 
     return None if whole is None or empty is None else (whole - empty) * MIB / rows
 
 
-def _warnings(place: Place, target: Target, rows: int, segments: list[Segment]) -> list[str]:
+def _warnings(place: BenchServer, target: Target, rows: int, segments: list[Segment]) -> list[str]:
     warnings = []
     cells = int(target.index.build_params().get("nlist", 0))
     if cells > most_cells(rows):
@@ -64,10 +65,10 @@ def _warnings(place: Place, target: Target, rows: int, segments: list[Segment]) 
             f"nlist {cells} on {rows:,} rows: Milvus makes at most a cell for {ROWS_A_CELL} rows, "
             f"that is {most_cells(rows)}, and says nothing"
         )
-    growing = [each.rows for each in segments if not each.flushed]
+    growing = [part.rows for part in segments if not part.flushed]
     if growing:
         warnings.append(f"{sum(growing):,} rows are not flushed: searched without the index")
-    bare = [each.rows for each in segments if each.flushed and not each.indexed]
+    bare = [part.rows for part in segments if part.flushed and not part.indexed]
     if bare and target.index.type_name != "FLAT":
         warnings.append(
             f"{len(bare)} segments ({sum(bare):,} rows) have no index, as those below "

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Whether a graph index can work on these vectors at all: a look before anything large is built."""
+"""Whether a graph index can work on these vectors at all, before anything large is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.workload import Workload, norm_skew
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -60,7 +60,7 @@ class Probe:
         )
 
 
-def probe(workload: Workload, k: int, place: Place, seed: int = 1) -> Probe:
+def probe(workload: Workload, k: int, place: BenchServer, seed: int = 1) -> Probe:
     """Build HNSW on a sample of items in ``place``, ask with some of the users' interests."""
     rng = np.random.default_rng(seed)
     count = min(SAMPLE_ITEMS, len(workload.ids))
@@ -75,10 +75,10 @@ def probe(workload: Workload, k: int, place: Place, seed: int = 1) -> Probe:
     with target.connect() as retriever:
         retriever.versions.build(sample.vectors, sample.ids)
         exact = exact_of(sample, k)
-        found = [
-            quality_of(sample, exact, retriever.search_with(each, sample.queries, k))
-            for each in (index, replace(index, ef=WIDER * index.ef))
-        ]
+        narrow, wide = (
+            quality_of(sample, exact, retriever.search_with(setting, sample.queries, k))
+            for setting in (index, replace(index, ef=WIDER * index.ef))
+        )
     some = spread(count, 1_000)
     truth = ExactRetriever(sample.vectors, sample.ids, sample.metric)
     own = truth.search(sample.vectors[some], 1).ids[:, 0]
@@ -86,8 +86,8 @@ def probe(workload: Workload, k: int, place: Place, seed: int = 1) -> Probe:
         items=count,
         norm_skew=norm_skew(sample.vectors),
         self_retrieval=float((own == sample.ids[some]).mean()),
-        index_recall=found[0]["index_recall"]["interest"]["mean"],
+        index_recall=narrow.index_recall.interest.mean,
         ef=index.ef,
-        wide_recall=found[1]["index_recall"]["interest"]["mean"],
+        wide_recall=wide.index_recall.interest.mean,
         metric=sample.metric,
     )

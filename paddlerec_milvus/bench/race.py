@@ -8,13 +8,12 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome
-from paddlerec_milvus.bench.loads import Loads
+from paddlerec_milvus.bench.client_pool import Load, LoadResult, LoadRunner
 from paddlerec_milvus.retrieval.indexes import Index
 
 WARM_UP = 20  # requests of a client before a window
 
-Outcomes = dict[int, list[Outcome]]  # number of clients → one for each window
+Outcomes = dict[int, list[LoadResult]]  # number of clients → one for each window
 
 
 class Timing(NamedTuple):
@@ -30,7 +29,7 @@ class Timing(NamedTuple):
 
 
 def race(
-    runners: Sequence[tuple[Index, Loads]],
+    runners: Sequence[tuple[Index, LoadRunner]],
     k: int,
     clients: Sequence[int],
     seconds: float,
@@ -56,7 +55,7 @@ def _timing(seen: Outcomes) -> Timing:
     if failed := _failures(seen):
         return Timing(0.0, 0, math.nan, failed)
     rate, count = max((statistics.median(o.rate for o in seen[n]), n) for n in seen)
-    p99s = [outcome.latency()["p99"] for outcome in seen.get(1, [])]
+    p99s = [outcome.latency().p99 for outcome in seen.get(1, [])]
     return Timing(rate, count, statistics.median(p99s) if p99s else math.nan)
 
 

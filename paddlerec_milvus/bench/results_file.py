@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,10 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from paddlerec_milvus.bench.results import RESULT, VERSION, Result, line_of
 from paddlerec_milvus.errors import UserError
 
-SCHEMA = 1
-FILE, REPORT = "rows.jsonl", "report.json"
+FILE, REPORT, LOCK = "rows.jsonl", "report.json", ".lock"
 
 
 class ResultsError(UserError):
@@ -29,14 +30,15 @@ def key_of(about: Mapping[str, Any]) -> str:
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a results folder, or of one where the report alone was kept.
+def read_rows(folder: Path) -> list[Result]:
+    """The results in a folder, or in one where the report alone remains.
 
-    ResultsError: none, another schema, a damaged line.
+    ResultsError: none, another version, a damaged line.
     """
     file, report = folder / FILE, folder / REPORT
     if not file.exists() and report.exists():
-        return [_checked(row, f"{report}, row {n}") for n, row in enumerate(_kept(report), 1)]
+        rows = enumerate(_rows_of_report(report), 1)
+        return [_checked(row, f"{report}, row {number}") for number, row in rows]
     # a line without its end was being written when the run was killed
     text = _text(file)
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
@@ -54,7 +56,7 @@ def _text(file: Path) -> str:
         raise ResultsError(f"{file}: is no text: {error.reason} at byte {error.start}") from error
 
 
-def _kept(report: Path) -> list[Any]:
+def _rows_of_report(report: Path) -> list[Any]:
     try:
         rows = json.loads(_text(report))["rows"]
     except (ValueError, KeyError, TypeError) as error:
@@ -62,7 +64,7 @@ def _kept(report: Path) -> list[Any]:
     return list(rows)
 
 
-def _row(file: Path, number: int, line: str) -> dict[str, Any]:
+def _row(file: Path, number: int, line: str) -> Result:
     place = f"{file}, line {number}"
     try:
         row = json.loads(line)
@@ -71,52 +73,57 @@ def _row(file: Path, number: int, line: str) -> dict[str, Any]:
     return _checked(row, place)
 
 
-def _checked(row: Any, place: str) -> dict[str, Any]:
-    found = row.get("schema") if isinstance(row, dict) else None
-    if found != SCHEMA:
+def _checked(row: Any, place: str) -> Result:
+    version = row.get("schema") if isinstance(row, dict) else None
+    if version != VERSION:
         raise ResultsError(
-            f"{place}: schema {found!r}, this version writes and reads {SCHEMA}: "
+            f"{place}: schema {version!r}, this version writes and reads {VERSION}: "
             "give another --out, or move that folder away"
         )
-    return dict(row)
+    try:
+        return RESULT.validate_python({key: row[key] for key in row if key != "schema"})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise ResultsError(
+            f"{place}: is no result of a run: {field}: {problem['msg']}; was it changed by hand?"
+        ) from error
 
 
-class Rows:
-    """The rows of ``folder``, which this process alone may write while it is open.
+class ResultsFile:
+    """The results in ``folder``, which this process alone may write while it is open.
 
     Use it as a context manager. ResultsError: another run has the folder, a full disk.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = FileLock(folder / LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
             raise ResultsError(
                 f"--out {folder}: another run is writing there; wait for it or give another folder"
             ) from error
         except OSError as error:
             raise ResultsError(f"--out {folder}: cannot be written: {error.strerror}") from error
         self.rows = read_rows(folder) if (folder / FILE).exists() else []
-        self._known = {row["key"] for row in self.rows}
+        self._known = {row.key for row in self.rows}
         self._drop_cut_line()
 
-    def __enter__(self) -> Rows:
+    def __enter__(self) -> ResultsFile:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        self._lock.close()
+        self._lock.release()
 
     def __contains__(self, key: str) -> bool:
         return key in self._known
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row with its ``key`` whole, or not at all."""
-        whole = {"schema": SCHEMA, **row}
-        line = (json.dumps(_plain(whole), allow_nan=False) + "\n").encode()
+    def add(self, result: Result) -> None:
+        """Append a result whole, or not at all."""
+        line = (line_of(result) + "\n").encode()
         file = self.folder / FILE
         try:
             with file.open("ab", buffering=0) as out:
@@ -133,19 +140,10 @@ class Rows:
                 f"{file}: cannot be written: {error.strerror}; the {len(self.rows)} rows so far "
                 "stand, and the same command goes on from there"
             ) from error
-        self.rows.append(json.loads(line))
-        self._known.add(str(whole["key"]))
+        self.rows.append(result)
+        self._known.add(result.key)
 
     def _drop_cut_line(self) -> None:
         file = self.folder / FILE
         if file.exists() and (text := file.read_bytes()) and not text.endswith(b"\n"):
             os.truncate(file, text.rfind(b"\n") + 1)
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN: None."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # of one call: a thousand exact searches in a large collection take long
 
 
-class Place:
+class BenchServer:
     """A Milvus for one build, as a context manager; what it stored is removed at the end.
 
     ``server`` is ``local`` (a fresh server, whose memory and disk can be seen), ``lite`` (its disk
@@ -34,13 +34,13 @@ class Place:
 
     def __init__(self, server: str, owner: Path) -> None:
         self.kind = server if server in ("local", "lite") else "uri"
-        self._given = server
+        self._uri = server
         name = f"{socket.gethostname()}:{owner.resolve()}"
         self._collection = f"bench_{sha256(name.encode()).hexdigest()[:8]}"
         self._folder = Path()
         self._server: LocalMilvus | None = None
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> BenchServer:
         if self.kind == "uri":  # a mistyped one is said soon
             replace(self.target("IP", Flat()), timeout=CONNECT_SECONDS).connect().close()
         else:
@@ -76,7 +76,7 @@ class Place:
         """The address for a client."""
         if self._server is not None:
             return self._server.uri
-        return str(self._folder / "bench.db") if self.kind == "lite" else self._given
+        return str(self._folder / "bench.db") if self.kind == "lite" else self._uri
 
     def restart(self) -> None:
         """Start a server of our own again: its memory then holds no trace of building."""

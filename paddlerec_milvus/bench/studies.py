@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from paddlerec_milvus.bench.client_pool import Load, Target, calls_of, run_load
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
+from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.scale import scale_rows
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.study_checks import study_index
-from paddlerec_milvus.bench.sweep_config import Sweep
-from paddlerec_milvus.bench.sweep_runner import Found, Run
+from paddlerec_milvus.bench.sweep_config import SweepConfig
+from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
@@ -31,16 +32,18 @@ from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
 
+T = TypeVar("T")
+
 USERS = 200  # whose lists are compared with exact ones
 LONGEST_WAIT = 60.0  # seconds for an insert to be found
 ROWS = {"exclusion": 2, "freshness": len(CONSISTENCY_LEVELS), "replacement": 2}  # others: 1
 
 
 @dataclass
-class Studies:
+class StudyRunner:
     """The studies of one sweep on one place."""
 
-    sweep: Sweep
+    sweep: SweepConfig
     workload: Workload
     index: Index
     target: Target
@@ -62,15 +65,14 @@ class Studies:
         """A few users, evenly spread, whose lists are compared."""
         return self.workload.take(spread(len(self.workload.interests), USERS))
 
-    def _timed(self, search: Callable[[Any], object], asked: Sequence[Any]) -> dict[str, Any]:
+    def _timed(self, search: Callable[[T], object], calls: Sequence[T]) -> StudyValues:
         """p50, p99 and failures of one client."""
         requests = self.sweep.measure.requests
-        run_load(search, asked, Load(self.index, self.sweep.k, self.sweep.measure.warm_up or 1))
-        outcome = run_load(search, asked, Load(self.index, self.sweep.k, requests))
-        latency = outcome.latency()
-        return {name: latency[name] for name in ("p50", "p99", "failures")}
+        run_load(search, calls, Load(self.index, self.sweep.k, self.sweep.measure.warm_up or 1))
+        latency = run_load(search, calls, Load(self.index, self.sweep.k, requests)).latency()
+        return StudyValues(p50=latency.p50, p99=latency.p99, failures=latency.failures)
 
-    def exclusion(self, ids: int) -> Iterator[Found]:
+    def exclusion(self, ids: int) -> Iterator[StudyMeasurement]:
         """Lists without ``ids`` items a user: asked for more, or filtered by Milvus."""
         some, k = self._some, self.sweep.k
         exact = ExactRetriever(some.vectors, some.ids, some.metric)
@@ -83,47 +85,45 @@ class Studies:
 
             def filtered(user: int) -> IntArray:
                 words = f"item not in {excluded[user].tolist()}" if ids else ""
-                found = retriever.search(some.interests[user], k, filter=words)
-                return merge_interests(found.ids[None], found.scores[None], k).ids
+                hits = retriever.search(some.interests[user], k, filter=words)
+                return merge_interests(hits.ids[None], hits.scores[None], k).ids
 
             ways = {"over-fetching": fetched, "filter": filtered}
             for way, search in ways.items():
                 lists = np.concatenate([search(user) for user in range(len(some.interests))])
                 values = self._timed(search, range(len(some.interests)))
-                values |= {
-                    "index_recall": float(index_recall(lists, truth).mean()),
-                    "short_lists": int(((lists >= 0).sum(1) < (truth >= 0).sum(1)).sum()),
-                }
-                yield Found("exclusion", {"ids": ids, "by": way}, values)
+                short = int(((lists >= 0).sum(1) < (truth >= 0).sum(1)).sum())
+                recall = float(index_recall(lists, truth).mean())
+                values = _with(values, StudyValues(index_recall=recall, short_lists=short))
+                yield _line("exclusion", StudyParams(ids=ids, by=way), values)
 
-    def filter(self, share: float) -> Iterator[Found]:
+    def filter(self, share: float) -> Iterator[StudyMeasurement]:
         """Search among the ``share`` of the items that a filter by category lets through."""
         some, k = self._some, self.sweep.k
-        kept = _share_of(self.workload, share, self.sweep.seed)
-        inside = replace(some, vectors=some.vectors[kept], ids=some.ids[kept], truths=None)
+        passing = _share_of(self.workload, share, self.sweep.seed)
+        inside = replace(some, vectors=some.vectors[passing], ids=some.ids[passing], truths=None)
         exact = exact_of(inside, min(k, len(inside.ids)))
         words = 'category == "in"'
         with self._connected(plain=False) as retriever:
-            retriever.versions.build(
-                self.workload.vectors, self.workload.ids, ["in" if each else "out" for each in kept]
-            )
-            found = retriever.search(some.queries, exact.neighbours.ids.shape[1], filter=words)
-            asked = calls_of(some.interests, Load(self.index, k))
-            values = self._timed(lambda queries: retriever.search(queries, k, filter=words), asked)
-            quality = quality_of(inside, exact, found)
-            values |= {"index_recall": quality["index_recall"]["list"]["mean"]}
-            values |= {"short_lists": quality["short_lists"]}
-        yield Found("filter", {"share": share, "items": len(inside.ids)}, values)
+            categories = ["in" if passes else "out" for passes in passing]
+            retriever.versions.build(self.workload.vectors, self.workload.ids, categories)
+            hits = retriever.search(some.queries, exact.neighbours.ids.shape[1], filter=words)
+            calls = calls_of(some.interests, Load(self.index, k))
+            values = self._timed(lambda queries: retriever.search(queries, k, filter=words), calls)
+            quality = quality_of(inside, exact, hits)
+        recall, short = quality.index_recall.list.mean, quality.short_lists
+        values = _with(values, StudyValues(index_recall=recall, short_lists=short))
+        yield _line("filter", StudyParams(share=share, items=len(inside.ids)), values)
 
-    def upserts(self, rate: int) -> Iterator[Found]:
+    def upserts(self, rate: int) -> Iterator[StudyMeasurement]:
         """Search while another process upserts ``rate`` rows a second, unchanged ones."""
         with self._connected() as retriever, Writer(self.target, self.workload, rate) as writer:
             values = self._searched(retriever, self.workload)
-            values |= {"rows_written_per_second": writer.rate()}
+            values = _with(values, StudyValues(rows_written_per_second=writer.rate()))
         self._plain = False  # many small segments
-        yield Found("upserts", {"rows_per_second": rate}, values)
+        yield _line("upserts", StudyParams(rows_per_second=rate), values)
 
-    def replacement(self, share: float) -> Iterator[Found]:
+    def replacement(self, share: float) -> Iterator[StudyMeasurement]:
         """A share of the catalogue gets new vectors by upserts: at once, and after a rebuild."""
         rng = np.random.default_rng(self.sweep.seed)
         rows = rng.permutation(len(self.workload.ids))[: int(share * len(self.workload.ids))]
@@ -136,25 +136,24 @@ class Studies:
             retriever.upsert(vectors[rows], self.workload.ids[rows])
             seconds = time.perf_counter() - began
             retriever.search(fresh.queries[:1], 1, consistency="Strong")
-            values = self._searched(retriever, fresh) | {"seconds": seconds}
-            yield Found("replacement", {"share": share, "state": "just upserted"}, values)
+            values = _with(self._searched(retriever, fresh), StudyValues(seconds=seconds))
+            yield _line("replacement", StudyParams(share=share, state="just upserted"), values)
             began = time.perf_counter()
             retriever.versions.build(vectors, self.workload.ids)
             seconds = time.perf_counter() - began
-            values = self._searched(retriever, fresh) | {"seconds": seconds}
-            yield Found("replacement", {"share": share, "state": "built again"}, values)
+            values = _with(self._searched(retriever, fresh), StudyValues(seconds=seconds))
+            yield _line("replacement", StudyParams(share=share, state="built again"), values)
 
-    def _searched(self, retriever: MilvusRetriever, workload: Workload) -> dict[str, Any]:
+    def _searched(self, retriever: MilvusRetriever, workload: Workload) -> StudyValues:
         """Latency of one client, and index_recall against the vectors of ``workload``."""
         k = self.sweep.k
         some = replace(workload, interests=self._some.interests, truths=None)
-        found = retriever.search(some.queries, k)
-        quality = quality_of(some, exact_of(some, k), found)
-        asked = calls_of(workload.interests, Load(self.index, k))
-        values = self._timed(lambda queries: retriever.search(queries, k), asked)
-        return values | {"index_recall": quality["index_recall"]["list"]["mean"]}
+        quality = quality_of(some, exact_of(some, k), retriever.search(some.queries, k))
+        calls = calls_of(workload.interests, Load(self.index, k))
+        values = self._timed(lambda queries: retriever.search(queries, k), calls)
+        return _with(values, StudyValues(index_recall=quality.index_recall.list.mean))
 
-    def freshness(self, tries: int) -> Iterator[Found]:
+    def freshness(self, tries: int) -> Iterator[StudyMeasurement]:
         """Seconds from an insert's answer to the first search that finds the row."""
         rng = np.random.default_rng(self.sweep.seed)
         longest = float(np.linalg.norm(self.workload.vectors, axis=1).max())
@@ -167,29 +166,30 @@ class Studies:
                     vector *= 2 * longest / np.linalg.norm(vector)  # its own nearest by any metric
                     last += 1
                     retriever.upsert(vector, [last])
-                    waits.append(_seconds_until_found(retriever, vector, last, level))
+                    waits.append(_seconds_until_hit(retriever, vector, last, level))
                 retriever.delete(range(last - tries + 1, last + 1))
-                values = {"median_seconds": float(np.median(waits)), "longest_seconds": max(waits)}
-                yield Found("freshness", {"consistency": level, "tries": tries}, values)
+                middle = float(np.median(waits))
+                values = StudyValues(median_seconds=middle, longest_seconds=max(waits))
+                yield _line("freshness", StudyParams(consistency=level, tries=tries), values)
 
 
-def run_studies(run: Run) -> None:
+def run_studies(run: SweepRunner) -> None:
     """Measure the studies of the sweep that the results folder lacks."""
     index = study_index(run.sweep)
     todo = {
         key: task
         for key, task in _tasks(run, index).items()
-        if any(each not in run.rows for each in _row_keys(key, task[0]))
+        if any(row not in run.rows for row in _row_keys(key, task[0]))
     }
     if todo:
-        with Place(run.sweep.server, run.rows.folder) as place:
+        with BenchServer(run.sweep.server, run.rows.folder) as place:
             target = place.target(run.workload.metric, index)
-            studies = Studies(run.sweep, run.workload, index, target)
+            studies = StudyRunner(run.sweep, run.workload, index, target)
             for key, (name, value) in tqdm(todo.items(), "studies", disable=None):
-                found = list(getattr(studies, name)(value))
-                for each, row in zip(_row_keys(key, name), found, strict=True):
-                    if each not in run.rows:
-                        run.add_study(each, index, row)
+                lines = list(getattr(studies, name)(value))
+                for row, line in zip(_row_keys(key, name), lines, strict=True):
+                    if row not in run.rows:
+                        run.add_study(row, index, line)
     scale_rows(run, index)
 
 
@@ -198,15 +198,15 @@ def _row_keys(key: str, name: str) -> list[str]:
     return [key, *(f"{key}-{number}" for number in range(1, ROWS.get(name, 1)))]
 
 
-def _tasks(run: Run, index: Index) -> dict[str, tuple[str, Any]]:
-    """Key of its first row → the method of a study and what it is told."""
-    asked = run.sweep.studies
+def _tasks(run: SweepRunner, index: Index) -> dict[str, tuple[str, Any]]:
+    """Key of its first row → the method of a study and its argument."""
+    config = run.sweep.studies
     tasks: list[tuple[str, Any]] = [
-        *(("exclusion", ids) for ids in asked.exclude_ids),
-        *(("upserts", rate) for rate in asked.upsert_rates),
-        *(("freshness", tries) for tries in [asked.freshness_tries] if tries),
-        *(("filter", share) for share in asked.filter_shares),
-        *(("replacement", share) for share in asked.replaced_shares),
+        *(("exclusion", ids) for ids in config.exclude_ids),
+        *(("upserts", rate) for rate in config.upsert_rates),
+        *(("freshness", tries) for tries in [config.freshness_tries] if tries),
+        *(("filter", share) for share in config.filter_shares),
+        *(("replacement", share) for share in config.replaced_shares),
     ]
     searched = index.search_params(run.sweep.k)
     return {run.key("study", index, search=searched, study=task): task for task in tasks}
@@ -217,8 +217,8 @@ def _excluded(workload: Workload, exact: ExactRetriever, user: int, count: int) 
     history = workload.histories[user] if workload.histories else np.empty(0, np.int64)
     if not count:
         return history[:0]
-    wanted = min(count, len(workload.ids))
-    nearest = search_users(exact, workload.interests[user][None], wanted).ids[0]
+    most = min(count, len(workload.ids))
+    nearest = search_users(exact, workload.interests[user][None], most).ids[0]
     both = np.concatenate([history[::-1], nearest[nearest >= 0]])
     _, first = np.unique(both, return_index=True)
     result: IntArray = both[np.sort(first)][:count]
@@ -228,12 +228,21 @@ def _excluded(workload: Workload, exact: ExactRetriever, user: int, count: int) 
 def _share_of(workload: Workload, share: float, seed: int) -> NDArray[np.bool_]:
     """[N]: a drawn ``share`` of the items."""
     count = max(1, round(share * len(workload.ids)))
-    kept = np.zeros(len(workload.ids), bool)
-    kept[np.random.default_rng(seed).permutation(len(kept))[:count]] = True
-    return kept
+    drawn = np.zeros(len(workload.ids), bool)
+    drawn[np.random.default_rng(seed).permutation(len(drawn))[:count]] = True
+    return drawn
 
 
-def _seconds_until_found(
+def _with(values: StudyValues, more: StudyValues) -> StudyValues:
+    """``values`` and those that ``more`` sets."""
+    return values.model_copy(update=more.model_dump(exclude_none=True))
+
+
+def _line(study: str, params: StudyParams, values: StudyValues) -> StudyMeasurement:
+    return StudyMeasurement(study=study, params=params, values=values)
+
+
+def _seconds_until_hit(
     retriever: MilvusRetriever, vector: FloatArray, item: int, level: str
 ) -> float:
     began = time.perf_counter()

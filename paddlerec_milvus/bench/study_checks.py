@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-from paddlerec_milvus.bench.sweep_config import Studies, Sweep, check_reaches
+from paddlerec_milvus.bench.sweep_config import StudyConfig, SweepConfig, check_reaches
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
 
 
-def study_index(sweep: Sweep) -> Index:
+def study_index(sweep: SweepConfig) -> Index:
     """What ``studies.index`` names. SettingsError: a type, a key or a value that it cannot have."""
-    given = dict(sweep.studies.index)
+    settings = dict(sweep.studies.index)
     try:
-        return index_from_settings(str(given.pop("type", "HNSW")), given, others=False)
+        return index_from_settings(str(settings.pop("type", "HNSW")), settings, others=False)
     except SettingsError as error:
         raise SettingsError(str(error).replace("index.", "studies.index.")) from error
 
 
-def check_studies(sweep: Sweep) -> None:
+def check_studies(sweep: SweepConfig) -> None:
     """SettingsError, naming the yaml's key: what cannot be done whatever the vectors are."""
     studies, k = sweep.studies, sweep.k
     index = study_index(sweep)
@@ -47,7 +47,7 @@ def check_studies(sweep: Sweep) -> None:
         )
 
 
-def check_studies_fit(sweep: Sweep, items: int) -> None:
+def check_studies_fit(sweep: SweepConfig, items: int) -> None:
     """SettingsError, naming the yaml's key: what cannot be done with so many ``items``."""
     studies = sweep.studies
     if _on_the_items(studies):
@@ -66,7 +66,7 @@ def check_studies_fit(sweep: Sweep, items: int) -> None:
             )
 
 
-def _on_the_items(studies: Studies) -> bool:
+def _on_the_items(studies: StudyConfig) -> bool:
     """Whether a study builds its index on the sweep's own items."""
     lists = (studies.exclude_ids, studies.filter_shares, studies.upsert_rates)
     return any(lists) or bool(studies.replaced_shares or studies.freshness_tries)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload, trained_workload
 from paddlerec_milvus.config import read_mapping
 from paddlerec_milvus.errors import SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
@@ -48,7 +48,7 @@ class SyntheticData(Section):
 
 
 class DataSection(Section):
-    """One of the two."""
+    """What is searched: a checkpoint, or synthetic vectors."""
 
     checkpoint: CheckpointData | None = None
     synthetic: SyntheticData | None = None
@@ -69,8 +69,8 @@ class IndexGrid(Section):
     floor: bool = True  # measure the engine alone at the same parameters, too
 
 
-class Measure(Section):
-    """How long and how often."""
+class MeasureConfig(Section):
+    """How long and how often a search setting is measured."""
 
     requests: Annotated[int, Field(ge=1)] = 1_000  # of one client, for the latencies
     warm_up: Natural = 100  # requests before
@@ -82,7 +82,7 @@ class Measure(Section):
     rates: list[Count] = Field(default_factory=list)
 
 
-class Studies(Section):
+class StudyConfig(Section):
     """More than static search, on one setting of one index. An empty list: not measured."""
 
     index: dict[str, Scalar] = Field(
@@ -102,8 +102,8 @@ class Studies(Section):
     scale_items: list[Count] = Field(default_factory=list)
 
 
-class Sweep(Section):
-    """All that a run of the index benchmark is told."""
+class SweepConfig(Section):
+    """A sweep of the index benchmark, as its yaml has it."""
 
     name: str
     data: DataSection
@@ -111,14 +111,14 @@ class Sweep(Section):
     k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 50
     seed: Natural = 1
     indexes: Annotated[list[IndexGrid], Field(min_length=1)]
-    measure: Measure = Measure()
+    measure: MeasureConfig = MeasureConfig()
     floor: list[Literal["faiss", "hnswlib"]] = Field(default_factory=list)
-    studies: Studies = Studies()
+    studies: StudyConfig = StudyConfig()
 
 
 @dataclass(frozen=True)
-class Build:
-    """One index to build, and the searches on it."""
+class BuildPlan:
+    """An index to build, and the searches to measure on it."""
 
     index: Index
     searches: tuple[Index, ...]
@@ -126,7 +126,7 @@ class Build:
     floor: bool
 
 
-def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any) -> Sweep:
+def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any) -> SweepConfig:
     """The sweep of a yaml; ``changed`` top-level keys win, and ``rates`` over ``measure.rates``.
 
     SettingsError names file and key.
@@ -136,7 +136,7 @@ def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any
     if rates is not None and isinstance(measure, dict):
         content = {**content, "measure": {**measure, "rates": list(rates)}}
     try:
-        sweep = Sweep(**{"name": file.stem, **content, **changed})
+        sweep = SweepConfig(**{"name": file.stem, **content, **changed})
     except (ValidationError, TypeError) as error:
         raise SettingsError(f"{file}: {_explained(error)}") from error
     return _with_places(sweep, file.parent)
@@ -153,9 +153,9 @@ def _explained(error: ValidationError | TypeError) -> str:
             lines.append(f"unknown key '{place}'{hint or ': nothing reads it'}")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            given = problem["input"]
-            found = "" if isinstance(given, dict) else f" (given {given!r:.40})"
-            lines.append(f"{place}: {text[0].lower()}{text[1:]}{found}")
+            value = problem["input"]
+            shown = "" if isinstance(value, dict) else f" (given {value!r:.40})"
+            lines.append(f"{place}: {text[0].lower()}{text[1:]}{shown}")
     return "; ".join(lines)
 
 
@@ -166,14 +166,14 @@ def _fields(place: tuple[int | str, ...]) -> list[str]:
         "checkpoint": CheckpointData,
         "synthetic": SyntheticData,
         "indexes": IndexGrid,
-        "measure": Measure,
-        "studies": Studies,
+        "measure": MeasureConfig,
+        "studies": StudyConfig,
     }
     names = [part for part in place if isinstance(part, str)]
-    return list((sections[names[-1]] if names else Sweep).model_fields)
+    return list((sections[names[-1]] if names else SweepConfig).model_fields)
 
 
-def _with_places(sweep: Sweep, folder: Path) -> Sweep:
+def _with_places(sweep: SweepConfig, folder: Path) -> SweepConfig:
     """Paths as seen from the yaml's folder."""
     checkpoint = sweep.data.checkpoint
     if checkpoint is None or checkpoint.folder is None:
@@ -182,30 +182,26 @@ def _with_places(sweep: Sweep, folder: Path) -> Sweep:
     return sweep.model_copy(update={"data": DataSection(checkpoint=placed)})
 
 
-def load_workload(sweep: Sweep) -> Workload:
+def load_workload(sweep: SweepConfig) -> Workload:
     """The vectors that the sweep names."""
     if sweep.data.synthetic is not None:
-        from paddlerec_milvus.bench.synthetic import synthetic_workload
-
         return synthetic_workload(**sweep.data.synthetic.model_dump(), seed=sweep.seed)
-    from paddlerec_milvus.bench.trained import trained_workload  # paddle
-
-    given = sweep.data.checkpoint
-    assert given is not None
-    folder = Path(given.folder) if given.folder else None
+    data = sweep.data.checkpoint
+    assert data is not None
+    folder = Path(data.folder) if data.folder else None
     return trained_workload(
-        given.name, given.model, folder, given.options, given.epoch, given.users, sweep.seed
+        data.name, data.model, folder, data.options, data.epoch, data.users, sweep.seed
     )
 
 
-def builds_of(sweep: Sweep) -> list[Build]:
+def builds_of(sweep: SweepConfig) -> list[BuildPlan]:
     """Every build with its searches. SettingsError: unknown type or key, a value out of bounds."""
     return [
         build for number, grid in enumerate(sweep.indexes) for build in _builds(sweep, number, grid)
     ]
 
 
-def _builds(sweep: Sweep, number: int, grid: IndexGrid) -> list[Build]:
+def _builds(sweep: SweepConfig, number: int, grid: IndexGrid) -> list[BuildPlan]:
     try:
         _check_sections(grid)
         builds = []
@@ -214,7 +210,7 @@ def _builds(sweep: Sweep, number: int, grid: IndexGrid) -> list[Build]:
                 index_from_settings(grid.type, {**built, **search}, others=False)
                 for search in _combinations(grid.search)
             ]
-            builds.append(Build(searches[0], tuple(searches), grid.floor))
+            builds.append(BuildPlan(searches[0], tuple(searches), grid.floor))
         check_reaches(builds[0].index, grid.search, sweep.k)
     except SettingsError as error:
         raise SettingsError(f"indexes.{number} ({grid.type}): {error}") from error
@@ -257,7 +253,7 @@ def _combinations(grid: Mapping[str, Values]) -> list[dict[str, Scalar]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*lists)]
 
 
-def check_fits(sweep: Sweep, workload: Workload) -> None:
+def check_fits(sweep: SweepConfig, workload: Workload) -> None:
     """SettingsError: more neighbours or cells than there are items."""
     items = len(workload.ids)
     if sweep.k > items:

@@ -6,20 +6,39 @@ from __future__ import annotations
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
-from paddlerec_milvus.bench import library_baseline as floor
-from paddlerec_milvus.bench.client_pool import Clients, Load, calls_of, run_load
+from paddlerec_milvus.bench.client_pool import (
+    ClientPool,
+    Load,
+    calls_of,
+    clients_for,
+    run_load,
+    searching,
+)
+from paddlerec_milvus.bench.format import setting
 from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_of
-from paddlerec_milvus.bench.loads import clients_for, searching
-from paddlerec_milvus.bench.measure_build import built
-from paddlerec_milvus.bench.measure_search import Points, warnings_of
-from paddlerec_milvus.bench.report.format import setting
-from paddlerec_milvus.bench.results_file import ResultsError, Rows, key_of
-from paddlerec_milvus.bench.servers import Place
-from paddlerec_milvus.bench.sweep_config import Build, Sweep, builds_of
+from paddlerec_milvus.bench.library_baseline import LibraryIndex, supported
+from paddlerec_milvus.bench.measure_build import measure_build
+from paddlerec_milvus.bench.measure_search import SearchMeter, warnings_of
+from paddlerec_milvus.bench.results import (
+    BuildResult,
+    Head,
+    LibraryMeasurement,
+    LibraryResult,
+    Provenance,
+    Refusal,
+    Result,
+    SearchResult,
+    ServerInfo,
+    StudyMeasurement,
+    StudyResult,
+)
+from paddlerec_milvus.bench.results_file import ResultsError, ResultsFile, key_of
+from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.sweep_config import BuildPlan, SweepConfig, builds_of
 from paddlerec_milvus.bench.unsupported import check_build_refused, check_search_refused
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError
@@ -27,27 +46,19 @@ from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.indexes import Index
 
 
-class Found(NamedTuple):
-    """A row of a study."""
-
-    study: str
-    params: dict[str, Any]
-    values: dict[str, Any]
-
-
-class Run:
+class SweepRunner:
     """One sweep on one workload into one results folder."""
 
-    def __init__(self, sweep: Sweep, workload: Workload, rows: Rows) -> None:
+    def __init__(self, sweep: SweepConfig, workload: Workload, rows: ResultsFile) -> None:
         self.sweep, self.workload, self.rows = sweep, workload, rows
         self.builds = builds_of(sweep)
         self.server_version = ""
         for row in rows.rows:
-            found = row["provenance"]["data"]["fingerprint"]
-            if found != workload.fingerprint:
+            fingerprint = row.provenance.data.fingerprint
+            if fingerprint != workload.fingerprint:
                 raise ResultsError(
-                    f"--out {rows.folder}: holds rows of other data ({found}, this sweep's is "
-                    f"{workload.fingerprint}): give another folder"
+                    f"--out {rows.folder}: holds rows of other data ({fingerprint}, this "
+                    f"sweep's is {workload.fingerprint}): give another folder"
                 )
 
     def __call__(self) -> None:
@@ -86,22 +97,23 @@ class Run:
             }
         )
 
-    def _point_keys(self, build: Build) -> dict[str, Index]:
+    def _point_keys(self, build: BuildPlan) -> dict[str, Index]:
         k = self.sweep.k
         return {
-            self.key("point", each, search=each.search_params(k)): each for each in build.searches
+            self.key("point", index, search=index.search_params(k)): index
+            for index in build.searches
         }
 
-    def _floor_keys(self, build: Build, engine: str) -> dict[str, Index]:
-        if not floor.supported(engine, build.index):
+    def _floor_keys(self, build: BuildPlan, engine: str) -> dict[str, Index]:
+        if not supported(engine, build.index):
             return {}
         k = self.sweep.k
         return {
-            self.key("floor", each, search=each.search_params(k), engine=engine): each
-            for each in build.searches
+            self.key("floor", index, search=index.search_params(k), engine=engine): index
+            for index in build.searches
         }
 
-    def _keys(self, build: Build) -> list[str]:
+    def _keys(self, build: BuildPlan) -> list[str]:
         floors = [
             key
             for engine in (self.sweep.floor if build.floor else [])
@@ -109,102 +121,110 @@ class Run:
         ]
         return [self.key("build", build.index), *self._point_keys(build), *floors]
 
-    def _missing(self, build: Build) -> bool:
+    def _missing(self, build: BuildPlan) -> bool:
         key = self.key("build", build.index)
-        if any(row["key"] == key and "refused" in row for row in self.rows.rows):
+        if any(isinstance(row, Refusal) and row.key == key for row in self.rows.rows):
             return False
-        return any(each not in self.rows for each in self._keys(build))
+        return any(step not in self.rows for step in self._keys(build))
 
     def _steps(self, *, done: bool = False) -> int:
         keys = [key for build in self.builds for key in self._keys(build)]
         return sum(key in self.rows for key in keys) if done else len(keys)
 
-    def add_study(self, key: str, index: Index, found: Found) -> None:
-        """Append a row of kind study."""
-        about = {"study": found.study, "search": index.search_params(self.sweep.k)}
-        values = {"k": self.sweep.k, "params": found.params, "values": found.values}
-        self._add("study", key, index, about | values)
+    def add_study(self, key: str, index: Index, line: StudyMeasurement) -> None:
+        """Append a result of kind study."""
+        k = self.sweep.k
+        head = self._head(key, index)
+        self.rows.add(StudyResult(**head, search=index.search_params(k), k=k, measured=line))
 
-    def _add(self, kind: str, key: str, index: Index, values: dict[str, Any]) -> None:
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        server = {"kind": self.sweep.server, "version": self.server_version}
-        provenance = self.provenance | {"server": server, "time": time}
-        about = {"kind": kind, "key": key, "provenance": provenance, "index": index.label}
-        self.rows.add(about | values)
-        if kind != "study":
-            self.bar.update()
+    def _add(self, result: Result) -> None:
+        self.rows.add(result)
+        self.bar.update()
+
+    def _head(self, key: str, index: Index) -> Head:
+        """What results of all kinds begin with."""
+        return {"key": key, "provenance": self.provenance, "index": index.label}
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where a result that is measured now comes from."""
+        return Provenance(
+            machine=self._machine,
+            versions=versions(),
+            data=self.workload.info,
+            seed=self.sweep.seed,
+            measure=self.sweep.measure,
+            sweep=self.sweep.name,
+            server=ServerInfo(kind=self.sweep.server, version=self.server_version),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
 
     @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """What all rows of this run have in common."""
-        return {
-            "machine": machine(),
-            "versions": versions(),
-            "data": self.workload.described(),
-            "seed": self.sweep.seed,
-            "measure": self.sweep.measure.model_dump(),
-            "sweep": self.sweep.name,
-        }
+    def _machine(self) -> dict[str, Any]:
+        return machine()
 
-    def _floor(self, build: Build, exact: Exact) -> None:
+    def _floor(self, build: BuildPlan, exact: Exact) -> None:
         """The engine alone, in this process and on one thread, while no server runs."""
         for engine in self.sweep.floor if build.floor else []:
             keys = self._floor_keys(build, engine)
             todo = {key: index for key, index in keys.items() if key not in self.rows}
             if not todo:
                 continue
-            work = self.workload
+            work, k = self.workload, self.sweep.k
             try:
-                built = floor.FloorIndex(engine, build.index, work.vectors, work.ids, work.metric)
+                library = LibraryIndex(engine, build.index, work.vectors, work.ids, work.metric)
             except RefusedError as error:
                 for key, index in todo.items():
-                    refused = {"engine": engine, "k": self.sweep.k, "refused": str(error)}
-                    self._add("floor", key, index, refused)
+                    head = self._head(key, index)
+                    refusal = Refusal(**head, what="floor", reason=str(error), k=k, engine=engine)
+                    self._add(refusal)
                 continue
             for key, index in todo.items():
-                self._add("floor", key, index, self._floor_values(built, exact, index))
+                measured = self._measure_library(library, exact, index)
+                search = index.search_params(k)
+                head = self._head(key, index)
+                self._add(
+                    LibraryResult(**head, engine=engine, search=search, k=k, measured=measured)
+                )
 
-    def _floor_values(self, built: floor.FloorIndex, exact: Exact, index: Index) -> dict[str, Any]:
-        k, measure = self.sweep.k, self.sweep.measure
-        found = built.search(self.workload.queries, k, index)
-        load = Load(index, k, requests=measure.requests)
-        asked = calls_of(self.workload.interests, load)
-        run = run_load(lambda queries: built.search(queries, k, index), asked, load)
+    def _measure_library(
+        self, library: LibraryIndex, exact: Exact, index: Index
+    ) -> LibraryMeasurement:
+        k, requests = self.sweep.k, self.sweep.measure.requests
+        neighbours = library.search(self.workload.queries, k, index)
+        load = Load(index, k, requests=requests)
+        calls = calls_of(self.workload.interests, load)
+        run = run_load(lambda queries: library.search(queries, k, index), calls, load)
         latency = run.latency()
-        return {
-            "engine": built.engine,
-            "search": index.search_params(k),
-            "k": k,
-            "index_recall": quality_of(self.workload, exact, found)["index_recall"],
-            "build_seconds": built.build_seconds,
-            "latency": latency,
-            "warnings": warnings_of(latency, measure.requests),
-            "users_per_second": run.rate,
-            "threads": 1,
-        }
+        return LibraryMeasurement(
+            index_recall=quality_of(self.workload, exact, neighbours).index_recall,
+            build_seconds=library.build_seconds,
+            latency=latency,
+            warnings=warnings_of(latency, requests),
+            users_per_second=run.rate,
+        )
 
-    def _build(self, build: Build, exact: Exact, clients: Clients | None) -> None:
+    def _build(self, build: BuildPlan, exact: Exact, clients: ClientPool | None) -> None:
         """Build, and measure every search on it, each once the server holds nothing else."""
         keys = self._point_keys(build)
         todo = {key: index for key, index in keys.items() if key not in self.rows}
         key = self.key("build", build.index)
         if not todo and key in self.rows:
             return
-        with Place(self.sweep.server, self.rows.folder) as place:
+        with BenchServer(self.sweep.server, self.rows.folder) as place:
             target = place.target(self.workload.metric, build.index)
             try:
-                values = built(place, target, self.workload)
+                measurement, self.server_version = measure_build(place, target, self.workload)
             except RefusedError as error:
                 check_build_refused(target, self.workload, error)
                 if key in self.rows:  # it was built before
                     raise
-                self._add("build", key, build.index, {"refused": str(error)})
+                self._add(Refusal(**self._head(key, build.index), what="build", reason=str(error)))
                 return
-            self.server_version = values.pop("server_version")
             if key not in self.rows:
-                self._add("build", key, build.index, values)
+                self._add(BuildResult(**self._head(key, build.index), build=measurement))
             with searching(target, self.workload, clients) as (retriever, loads):
-                points = Points(
+                meter = SearchMeter(
                     self.workload,
                     exact,
                     self.sweep.k,
@@ -213,15 +233,15 @@ class Run:
                     loads,
                     most_clients=1 if clients is None else max(self.sweep.measure.clients),
                 )
-                for each, index in todo.items():
-                    self._point(each, index, points)
+                for point, index in todo.items():
+                    self._add(self._search(point, index, meter))
 
-    def _point(self, key: str, index: Index, points: Points) -> None:
-        about = {"search": index.search_params(self.sweep.k), "k": self.sweep.k}
+    def _search(self, key: str, index: Index, meter: SearchMeter) -> SearchResult | Refusal:
+        k, search = self.sweep.k, index.search_params(self.sweep.k)
         try:
-            values = points.measured(index)
+            measured = meter.measured(index)
         except RefusedError as error:
-            k, work = self.sweep.k, self.workload
-            check_search_refused(points.retriever, index, work, k, error)
-            values = {"refused": str(error)}
-        self._add("point", key, index, about | values)
+            check_search_refused(meter.retriever, index, self.workload, k, error)
+            head = self._head(key, index)
+            return Refusal(**head, what="point", reason=str(error), search=search, k=k)
+        return SearchResult(**self._head(key, index), search=search, k=k, measured=measured)

@@ -15,12 +15,18 @@ from tempfile import TemporaryDirectory
 
 from tabulate import tabulate
 
-from paddlerec_milvus.bench.client_pool import Clients, Load, Outcome, Target
-from paddlerec_milvus.bench.loads import clients_for, searching
+from paddlerec_milvus.bench import format as words
+from paddlerec_milvus.bench.client_pool import (
+    ClientPool,
+    Load,
+    LoadResult,
+    Target,
+    clients_for,
+    searching,
+)
 from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.report import format as words
-from paddlerec_milvus.bench.servers import Place
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.tune_results import SettingResult, TuningReport
 from paddlerec_milvus.bench.tuner import (
     Goal,
@@ -76,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> None:
-    from paddlerec_milvus.bench.trained import trained_workload  # paddle: not for client processes
+    from paddlerec_milvus.bench.workload import trained_workload  # paddle: not for client processes
 
     goal = Goal(arguments.recall, arguments.loss, arguments.p99_ms)
     workload = trained_workload(
@@ -92,7 +98,7 @@ def _tune(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-tune-")))
-        with Place(arguments.server, scratch) as place:
+        with BenchServer(arguments.server, scratch) as place:
             probed = probe(workload, arguments.k, place, arguments.seed)
         _say(f"warning: {probed.warning}" if probed.warning else str(probed))
         candidates = candidates_for(len(workload.ids), graphs=not probed.warning)
@@ -115,10 +121,10 @@ def _tune(arguments: argparse.Namespace) -> None:
 class SharedClients:
     """Client processes that turn to ``target`` for each load, as others may have had them."""
 
-    def __init__(self, clients: Clients, target: Target) -> None:
+    def __init__(self, clients: ClientPool, target: Target) -> None:
         self._clients, self._target = clients, target
 
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
         """One client for each of ``loads``, started together."""
         self._clients.open(self._target)
         return self._clients.run(loads, warm_up)
@@ -126,10 +132,10 @@ class SharedClients:
 
 @contextmanager
 def serving(
-    workload: Workload, server: str, scratch: Path, clients: Clients | None
+    workload: Workload, server: str, scratch: Path, clients: ClientPool | None
 ) -> Iterator[Callable[[Index], AbstractContextManager[Served]]]:
     """A function for a Tuner. Each index has a collection of its own: all can be searched."""
-    with Place(server, scratch) as place:
+    with BenchServer(server, scratch) as place:
         numbers = count(1)
 
         @contextmanager

@@ -19,11 +19,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, found_by_user
-from paddlerec_milvus.bench.loads import Loads
+from paddlerec_milvus.bench import format as words
+from paddlerec_milvus.bench.client_pool import LoadRunner
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.race import race
-from paddlerec_milvus.bench.report import format as words
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.statistics import spread, standard_error
@@ -130,7 +130,7 @@ class Served(NamedTuple):
     """An index that was built and can be searched."""
 
     retriever: Searching
-    loads: Loads
+    loads: LoadRunner
     times: BuildTimes
     rss_mib: float | None = None
     """What the server's resident memory grew by, None where it cannot be seen."""
@@ -160,7 +160,7 @@ class Tuner:
         """
         some = self.workload.take(spread(len(self.workload.interests), USERS))
         exact = exact_of(some, self.k)
-        tuning, passing = Tuning(), list[tuple[TunedSetting, Loads]]()
+        tuning, passing = Tuning(), list[tuple[TunedSetting, LoadRunner]]()
         with ExitStack() as stack:
             for index in candidates or candidates_for(len(self.workload.ids)):
                 reason = needless(index, [setting for setting, _ in passing], self.k)
@@ -175,7 +175,7 @@ class Tuner:
 
     def _cheapest(
         self, index: Index, some: Workload, exact: Exact, stack: ExitStack
-    ) -> tuple[TunedSetting, Loads] | None:
+    ) -> tuple[TunedSetting, LoadRunner] | None:
         """The least work that passes, to be timed, and served until ``stack`` ends."""
         with ExitStack() as mine:
             began = time.perf_counter()
@@ -189,7 +189,7 @@ class Tuner:
             stack.push(mine.pop_all())
             return setting, served.loads
 
-    def _time(self, tuning: Tuning, passing: Sequence[tuple[TunedSetting, Loads]]) -> None:
+    def _time(self, tuning: Tuning, passing: Sequence[tuple[TunedSetting, LoadRunner]]) -> None:
         """Time the ``passing`` settings, and put the fastest first."""
         runners = [(setting.index, loads) for setting, loads in passing]
         timings = race(runners, self.k, sorted({1, *self.clients}), self.seconds, WINDOWS)
@@ -214,7 +214,7 @@ class Tuner:
         def passing(step: int) -> TunedSetting | None:
             if step not in tried:
                 neighbours = retriever.search_with(ladder[step], some.queries, self.k)
-                by_user = found_by_user(some, exact, neighbours)
+                by_user = quality_by_user(some, exact, neighbours)
                 margin = self.margin(by_user, exact)
                 quality = {name: float(values.mean()) for name, values in by_user.items()}
                 setting = TunedSetting(ladder[step], margin.confidence, quality)

@@ -7,11 +7,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
+
+if TYPE_CHECKING:  # paddle
+    from paddlerec_milvus.settings import Settings
+    from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.predict import Queries
+
+
+class WorkloadInfo(BaseModel):
+    """What a result says of the data that was searched, and further words on its origin."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    fingerprint: str
+    items: int
+    dimension: int
+    users: int
+    interests: int
+    metric: str
+    norm_skew: float | None = None
+    """The longest item vector over the median one."""
 
 
 class Truths(NamedTuple):
@@ -71,20 +94,25 @@ class Workload:
             histories=[self.histories[row] for row in rows] if self.histories else (),
         )
 
-    def described(self) -> dict[str, Any]:
-        """What a row of results says of it."""
+    @property
+    def info(self) -> WorkloadInfo:
+        """What a result says of it."""
         users, interests, dimension = self.interests.shape
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "items": len(self.ids),
-            "dimension": dimension,
-            "users": users,
-            "interests": interests,
-            "metric": self.metric,
-            "norm_skew": round(norm_skew(self.vectors), 3),
+        return WorkloadInfo(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            items=len(self.ids),
+            dimension=dimension,
+            users=users,
+            interests=interests,
+            metric=self.metric,
+            norm_skew=round(norm_skew(self.vectors), 3),
             **self.about,
-        }
+        )
+
+    def described(self) -> dict[str, Any]:
+        """The same for JSON files of other programs."""
+        return self.info.model_dump()
 
 
 def norm_skew(vectors: FloatArray) -> float:
@@ -92,3 +120,107 @@ def norm_skew(vectors: FloatArray) -> float:
     norms = np.linalg.norm(vectors, axis=1)
     middle = float(np.median(norms))
     return float(norms.max() / middle) if middle else float("inf")
+
+
+def synthetic_workload(
+    *,
+    items: int,
+    dimension: int,
+    users: int,
+    interests: int,
+    clusters: int,
+    spread: float,
+    norm_skew: float,
+    metric: str,
+    seed: int,
+) -> Workload:
+    """Items around ``clusters`` centres on the unit sphere, users with interests near some of them.
+
+    ``spread`` is the length of the noise beside a centre's 1. Items have length 1, or with
+    ``norm_skew`` above 0 lengths exp(norm_skew * z), z standard normal. Nobody clicks: no truths.
+    """
+    rng = np.random.default_rng(seed)
+    centres = _units(rng.standard_normal((clusters, dimension), dtype=np.float32))
+    vectors = _around(centres[rng.integers(clusters, size=items)], spread, rng)
+    if norm_skew:
+        lengths = np.exp(norm_skew * rng.standard_normal(items))
+        vectors *= lengths[:, None].astype(np.float32)
+    nearest = centres[rng.integers(clusters, size=users * interests)]
+    queries = _around(nearest, spread, rng).reshape(users, interests, dimension)
+    return Workload(
+        name=f"synthetic {items:,} x {dimension}",
+        vectors=vectors,
+        ids=np.arange(1, items + 1, dtype=np.int64),
+        interests=queries,
+        metric=metric,
+        about={"clusters": clusters, "spread": spread, "planted_skew": norm_skew},
+    )
+
+
+def _units(vectors: FloatArray) -> FloatArray:
+    lengths: FloatArray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
+
+
+def _around(centres: FloatArray, spread: float, rng: np.random.Generator) -> FloatArray:
+    """One unit vector beside each of ``centres`` [n, D]."""
+    noise = rng.standard_normal(centres.shape, dtype=np.float32)
+    return _units(centres + noise * np.float32(spread / np.sqrt(centres.shape[1])))
+
+
+def trained_workload(
+    name: str,
+    model: str,
+    data: Path | None,
+    options: Sequence[str],
+    epoch: int | str,
+    users: int,
+    seed: int,
+) -> Workload:
+    """The items of a checkpoint, and ``users`` of its test users, drawn with ``seed`` (0: all).
+
+    ``model``, ``data`` and ``options`` are what ``tools/infer.py`` takes as ``-m``, ``--data`` and
+    ``-o``; ``epoch`` is a number or ``best``. Raises UserError: no checkpoint, one that does not
+    fit, no test set.
+    """
+    from paddlerec_milvus.checkpoint import BEST, best_epoch
+    from paddlerec_milvus.command import settings_for
+    from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.predict import Queries, read_users
+    from paddlerec_milvus.zoo import ModelFolder
+
+    settings = settings_for(model, options, data)
+    held_out = read_users(settings, "test_data_dir")
+    encoder = Encoder(settings, ModelFolder(settings.model_dir))
+    folder = settings.path("infer_load_path")
+    encoder.load(folder / str(epoch))
+    rows = np.arange(len(held_out))
+    if 0 < users < len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, users, replace=False))
+    histories = held_out.history_list()
+    truths = Truths(held_out.truth_indptr, held_out.truths)
+    table = encoder.item_vectors()
+    return Workload(
+        name=name,
+        vectors=table[1:],
+        ids=np.arange(1, len(table), dtype=np.int64),
+        interests=_interests(
+            encoder, settings, Queries.of(held_out, encoder.maxlen, exclude_history=False)[rows]
+        ),
+        metric=settings.retrieval.metric,
+        truths=truths.take(rows),
+        histories=[histories[row] for row in rows],
+        about={"model": model, "epoch": best_epoch(folder) if epoch == BEST else int(epoch)},
+    )
+
+
+def _interests(encoder: Encoder, settings: Settings, queries: Queries) -> FloatArray:
+    step = settings.runner.infer_batch_size
+    return np.concatenate(
+        [
+            encoder.interests(part.histories, part.lengths, part.users)
+            for part in (
+                queries[start : start + step] for start in range(0, len(queries.lengths), step)
+            )
+        ]
+    )

@@ -1,10 +1,18 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Rows as a run writes them, made up: numbers that hang together, none of them measured."""
+"""Results made up: numbers that fit one another, none of them measured.
+
+Tests write them flat, as rows; :func:`results` makes of these what a run writes.
+"""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
+
+from paddlerec_milvus.bench.report import compare, write_report
+from paddlerec_milvus.bench.report.view import View, view_of
+from paddlerec_milvus.bench.results import RESULT, Result
 
 Row = dict[str, Any]
 
@@ -33,8 +41,48 @@ HNSW = {"type": "HNSW", "M": 16, "efConstruction": 200}
 IVF = {"type": "IVF_FLAT", "nlist": 256}
 
 
+QUALITY = ("index_recall", "short_lists", "merge_ms")
+HEAD = ("kind", "key", "provenance", "index", "search", "k", "engine")
+
+
+def results(rows: list[Row]) -> list[Result]:
+    """Flat rows as typed results."""
+    return [RESULT.validate_python(_nested(row)) for row in rows]
+
+
+def _nested(row: Row) -> Row:
+    head = {name: row[name] for name in HEAD if name in row}
+    rest = {name: value for name, value in row.items() if name not in HEAD}
+    if "refused" in row:
+        return head | {"kind": "refused", "what": row["kind"], "reason": row["refused"]}
+    if row["kind"] == "build":
+        return head | {"build": rest}
+    if row["kind"] == "point":
+        quality = {name: rest.pop(name) for name in QUALITY} | {"ids_digest": rest.pop("found")}
+        if "relevance" in rest:
+            parts = {"index": "relevance", "exact": "exact", "loss": "loss"}
+            quality["relevance"] = {
+                part: {metric.split("@")[0]: value for metric, value in rest.pop(name).items()}
+                for part, name in parts.items()
+            }
+        rest["quality"] = quality
+    return head | {"measured": rest}
+
+
+def view(rows: list[Row]) -> View:
+    return view_of(results(rows))
+
+
+def compared(first: list[Row], second: list[Row]) -> str:
+    return compare(results(first), results(second))
+
+
+def report_written(rows: list[Row], folder: Path) -> list[Path]:
+    return write_report(results(rows), folder)
+
+
 def row(kind: str, index: Row, **values: Any) -> Row:
-    about = {"schema": 1, "kind": kind, "key": "0" * 16, "provenance": copy.deepcopy(PROVENANCE)}
+    about = {"kind": kind, "key": "0" * 16, "provenance": copy.deepcopy(PROVENANCE)}
     return about | {"index": dict(index), **values}
 
 
@@ -85,6 +133,7 @@ def point(
             clients(number, rate * share)
             for number, share in ((1, 0.5), (2, 0.9), (4, 1.0), (8, 0.97))
         ],
+        "warnings": [],
         "batches": [{"users": 16, "users_per_second": 1.5 * rate, "failures": 0}],
         "open_loop": [],
     }
@@ -140,6 +189,7 @@ def floor(index: Row, search: Row, engine: str = "faiss", p50: float = 0.4) -> R
         latency=latency(p50 / 0.45),
         users_per_second=2000.0,
         threads=1,
+        warnings=[],
     )
 
 

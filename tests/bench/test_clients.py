@@ -11,9 +11,9 @@ import pytest
 
 from paddlerec_milvus.bench.client_pool import (
     GIVE_UP,
-    Clients,
+    ClientPool,
     Load,
-    Outcome,
+    LoadResult,
     Target,
     calls_of,
     joined,
@@ -23,7 +23,7 @@ from paddlerec_milvus.bench.client_pool import (
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
 from paddlerec_milvus.bench.measure_search import Points, no_op_ms
 from paddlerec_milvus.bench.sweep_config import Measure
-from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
 
@@ -97,7 +97,7 @@ class Noted:
     def __init__(self) -> None:
         self.planned: list[float] = []
 
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
         outcomes = []
         for load, start in zip(loads, starts(loads, 0.0), strict=True):
             done = run_load(lambda _: None, ["a"], replace(load, rate=0.0, seconds=9.0))
@@ -141,7 +141,7 @@ def test_processes_search_a_real_server(server, tmp_path):
     target = Target(server.uri, "bench_clients", "IP", Flat(), 30.0)
     file = tmp_path / "interests.npy"
     np.save(file, work.interests)
-    with target.connect() as retriever, Clients(2, file) as clients:
+    with target.connect() as retriever, ClientPool(2, file) as clients:
         with pytest.raises(RetrievalError, match="no such collection"):
             clients.open(target)
         retriever.versions.build(work.vectors, work.ids)

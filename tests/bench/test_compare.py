@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows_for_report import FLAT, HNSW, Row, build, clients, floor, point, row
+from rows_for_report import FLAT, HNSW, Row, build, clients, compared, floor, point, row
 
-from paddlerec_milvus.bench.report import compare
 from paddlerec_milvus.errors import UserError
 
 EF = {"ef": 96}
@@ -17,7 +16,7 @@ EF = {"ef": 96}
 def verdicts(first: list[Row], second: list[Row]) -> dict[str, str]:
     """Name of a number → noise or beyond noise, of runs with one setting."""
     found = {}
-    for part in compare(first, second).split("\n## ")[1:]:
+    for part in compared(first, second).split("\n## ")[1:]:
         title, *lines = part.splitlines()
         cells = [line.split("|")[-2].strip() for line in lines if line.startswith("|")]
         if cells and cells[0] == "verdict":
@@ -80,14 +79,14 @@ def test_memory(rss: float, verdict: str) -> None:
 
 def test_a_run_beside_itself_differs_in_nothing() -> None:
     rows = [build(HNSW), point(FLAT, {}, found=1.0), point(HNSW, EF, width=0.001)]
-    text = compare(rows, rows)
+    text = compared(rows, rows)
     assert "11 numbers compared: 0 differ by more than noise, 11 do not." in text
     assert "Beyond noise\n" not in text
     assert "differs" not in text
 
 
 def test_what_differs_is_shown_with_both_values() -> None:
-    text = compare([point(HNSW, EF, p99=3.0)], [point(HNSW, EF, p99=4.5)])
+    text = compared([point(HNSW, EF, p99=3.0)], [point(HNSW, EF, p99=4.5)])
     (line,) = (line for line in text.splitlines() if "ef 96: p99, ms" in line)
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[2:6] == ["3.00", "4.50", "+1.50", "+50.0"]
@@ -96,7 +95,7 @@ def test_what_differs_is_shown_with_both_values() -> None:
 def test_other_data_is_said_loudly_and_relevance_left_out() -> None:
     other = point(HNSW, EF)
     other["provenance"]["data"]["fingerprint"] = "fedcba9876543210"
-    text = compare([point(HNSW, EF)], [other])
+    text = compared([point(HNSW, EF)], [other])
     assert "OTHER DATA" in text
     assert "recall@k\n" not in text
     assert "## index_recall" in text
@@ -107,7 +106,7 @@ def test_another_machine_and_version_are_said() -> None:
     other = point(HNSW, EF)
     other["provenance"]["machine"]["cores"] = 64
     other["provenance"]["versions"]["pymilvus"] = "4.0.0"
-    text = compare([point(HNSW, EF)], [other])
+    text = compared([point(HNSW, EF)], [other])
     lines = [
         [cell.strip() for cell in line.split("|")[1:4]]
         for line in text.splitlines()
@@ -120,7 +119,7 @@ def test_another_machine_and_version_are_said() -> None:
 def test_rows_of_one_run_alone_are_listed() -> None:
     first = [point(HNSW, EF), floor(HNSW, EF), point(HNSW, {"ef": 50})]
     second = [point(HNSW, EF), row("point", HNSW, search={"ef": 50}, k=50, refused="no")]
-    text = compare(first, second)
+    text = compared(first, second)
     assert "## Only in the first run" in text
     assert "- faiss: HNSW M 16, efConstruction 200, ef 96, k 50" in text
     assert "- point: HNSW M 16, efConstruction 200, ef 50, k 50" in text
@@ -129,14 +128,14 @@ def test_rows_of_one_run_alone_are_listed() -> None:
 
 def test_lists_of_another_length_are_no_pair() -> None:
     with pytest.raises(UserError, match="no setting in common"):
-        compare([point(HNSW, EF)], [point(HNSW, EF, k=10)])
+        compared([point(HNSW, EF)], [point(HNSW, EF, k=10)])
 
 
 def test_another_schema_is_refused() -> None:
     with pytest.raises(UserError, match="different schemas cannot be compared: 1 and 2"):
-        compare([point(HNSW, EF)], [point(HNSW, EF) | {"schema": 2}])
+        compared([point(HNSW, EF)], [point(HNSW, EF) | {"schema": 2}])
 
 
 def test_an_empty_run_is_refused() -> None:
     with pytest.raises(UserError, match="nothing was measured yet"):
-        compare([], [point(HNSW, EF)])
+        compared([], [point(HNSW, EF)])

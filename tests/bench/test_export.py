@@ -15,8 +15,7 @@ import pytest
 
 from paddlerec_milvus.bench import export
 from paddlerec_milvus.bench.export import about_file, export_ann_benchmarks, export_vectordbbench
-from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.retrieval.base import METRICS
 from paddlerec_milvus.retrieval.exact import normalised

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from paddlerec_milvus.bench import library_baseline as floor
-from paddlerec_milvus.bench.library_baseline import FloorIndex, engines, supported
-from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.library_baseline import LibraryIndex, engines, supported
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 from paddlerec_milvus.errors import RefusedError, SettingsError, UserError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.base import METRICS
@@ -42,8 +41,8 @@ def workload(metric: str = "IP", norm_skew: float = 0.0, items: int = 2_000) -> 
     return replace(made, ids=7 * made.ids[::-1] + 3)
 
 
-def built(engine: str, index: Index, given: Workload) -> FloorIndex:
-    return FloorIndex(engine, index, given.vectors, given.ids, given.metric, 1)
+def built(engine: str, index: Index, given: Workload) -> LibraryIndex:
+    return LibraryIndex(engine, index, given.vectors, given.ids, given.metric, 1)
 
 
 def recall_of(engine: str, index: Index, given: Workload) -> float:

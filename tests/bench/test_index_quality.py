@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of, with_ties
-from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.workload import Truths, Workload, norm_skew
+from paddlerec_milvus.bench.workload import Truths, Workload, norm_skew, synthetic_workload
 from paddlerec_milvus.retrieval.base import Neighbours
 
 SMALL = {"items": 500, "dimension": 8, "users": 20, "interests": 3, "clusters": 10, "spread": 0.5}

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.servers import Place
-from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 
 HUBS, LENGTH, LEAN = 300, 100.0, 0.3
 
@@ -41,7 +40,7 @@ def with_hubs() -> Workload:
 @pytest.mark.slow
 @pytest.mark.server
 def test_it_is_silent_on_normalised_vectors(server, tmp_path):
-    with Place(server.uri, tmp_path) as place:
+    with BenchServer(server.uri, tmp_path) as place:
         found = probe(planted(), 10, place)
     assert found.warning == ""
     assert found.norm_skew == pytest.approx(1, abs=1e-4)
@@ -51,7 +50,7 @@ def test_it_is_silent_on_normalised_vectors(server, tmp_path):
 
 @pytest.mark.server
 def test_it_warns_where_hubs_break_the_graph(server, tmp_path):
-    with Place(server.uri, tmp_path) as place:
+    with BenchServer(server.uri, tmp_path) as place:
         found = probe(with_hubs(), 10, place)
     assert found.norm_skew > 50
     assert found.index_recall < 0.5

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.client_pool import Target
-from paddlerec_milvus.bench.results_file import Rows, read_rows
+from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.sweep_runner import Run
-from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.unsupported import check_search_refused
+from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import (
@@ -40,7 +40,7 @@ def measured(folder: Path, **changed: Any) -> list[dict[str, Any]]:
     file = folder / "mine.yaml"
     file.write_text(yaml.safe_dump(SWEEP | changed))
     sweep = read_sweep(file)
-    with Rows(folder / "out") as rows:
+    with ResultsFile(folder / "out") as rows:
         Run(sweep, load_workload(sweep), rows)()
     return read_rows(folder / "out")
 

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import pytest
-from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, point
+from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, point, view
 
 from paddlerec_milvus.bench.measure_search import warnings_of
 from paddlerec_milvus.bench.report.advice import advise, best_of_each_type
-from paddlerec_milvus.bench.report.results import view_of
-from paddlerec_milvus.bench.report.warnings import by_name, remarks, sentences
+from paddlerec_milvus.bench.report.warnings import by_name, remarks_of, sentences
 
 
 def advice_of(rows: list[Row]) -> str:
-    (advice,) = advise(view_of(rows))
+    (advice,) = advise(view(rows))
     return advice.text
 
 
@@ -34,7 +33,7 @@ def hand_worked() -> list[Row]:
 
 
 def test_advice_is_the_fastest_setting_within_the_target() -> None:
-    (advice,) = advise(view_of(hand_worked()))
+    (advice,) = advise(view(hand_worked()))
     assert advice.text == (
         "HNSW M 16, efConstruction 200, ef 128: 0.09 % of recall@50 lost (95 % interval 0.04 to "
         "0.14 %), 4.90 times FLAT's throughput (980 against 200 users/s), p99 3.20 ms, 210 MiB of "
@@ -83,24 +82,24 @@ def test_a_setting_with_failed_requests_is_not_advised() -> None:
     rows = [failing, point(HNSW, {"ef": 96}, rate=1000.0)]
     assert "ef 96" in advice_of(rows)
     assert "Left out for failed requests: 1 setting." in advice_of(rows)
-    assert "ef 50: 3 failed requests" in sentences(remarks(view_of(rows)))[0]
+    assert "ef 50: 3 failed requests" in sentences(remarks_of(view(rows)))[0]
     assert "every setting had failed requests" in advice_of(rows[:1])
 
 
 def test_a_parameter_without_effect_is_said() -> None:
     same = [point(HNSW, {"ef": ef}, found=0.7) | {"found": "same"} for ef in (50, 64, 96)]
     other = [point(IVF, {"nprobe": nprobe}) for nprobe in (1, 2)]
-    assert sentences(remarks(view_of(same + other))) == [
+    assert sentences(remarks_of(view(same + other))) == [
         "HNSW M 16, efConstruction 200: ef 50, 64, 96 without effect: all settings found the very "
         "same items (index_recall 0.7000), so the parameter does nothing here"
     ]
-    assert set(by_name(remarks(view_of(same + other))).values()) == {"no effect"}
+    assert set(by_name(remarks_of(view(same + other))).values()) == {"no effect"}
 
 
 def test_settings_that_all_find_everything_are_told_apart_from_a_dead_parameter() -> None:
     rows = [point(IVF, {"nprobe": n}, found=1.0) | {"found": "same"} for n in (128, 256)]
-    assert "the smallest is enough" in sentences(remarks(view_of(rows)))[0]
-    assert not remarks(view_of(rows[:1]))
+    assert "the smallest is enough" in sentences(remarks_of(view(rows)))[0]
+    assert not remarks_of(view(rows[:1]))
 
 
 def test_neighbouring_values_without_effect_are_said() -> None:
@@ -109,11 +108,11 @@ def test_neighbouring_values_without_effect_are_said() -> None:
         point(IVF, {"nprobe": nprobe}, found=1.0 if digest == "d" else 0.5) | {"found": digest}
         for nprobe, digest in found.items()
     ]
-    assert sentences(remarks(view_of(rows[::-1]))) == [
+    assert sentences(remarks_of(view(rows[::-1]))) == [
         "IVF_FLAT nlist 256: nprobe 64, 256 without effect: they found the very same items, all of "
         "the exact ones: the smallest is enough"
     ]
-    assert by_name(remarks(view_of(rows))) == {"IVF_FLAT nlist 256, nprobe 256": "as nprobe 64"}
+    assert by_name(remarks_of(view(rows))) == {"IVF_FLAT nlist 256, nprobe 256": "as nprobe 64"}
 
 
 def test_neighbours_differ_in_one_parameter_alone() -> None:
@@ -123,11 +122,11 @@ def test_neighbours_differ_in_one_parameter_alone() -> None:
         point(index, {"nprobe": nprobe, "reorder_k": reorder}, found=0.7) | {"found": digest}
         for (nprobe, reorder), digest in digests.items()
     ]
-    assert sentences(remarks(view_of(rows))) == [
+    assert sentences(remarks_of(view(rows))) == [
         "SCANN nlist 64: reorder_k 64, 128 without effect: they found the very same items "
         "(index_recall 0.7000), so the parameter does nothing here"
     ]
-    (name,) = by_name(remarks(view_of(rows)))
+    (name,) = by_name(remarks_of(view(rows)))
     assert name == "SCANN nlist 64, nprobe 4, reorder_k 128"
 
 
@@ -138,7 +137,7 @@ def test_a_point_of_fewer_requests_says_so() -> None:
     (failed,) = warnings_of({"requests": 5, "failures": 4}, 1_000)
     assert "9 requests, not of 1,000, 4 of them without an answer: 3 failures in a row" in failed
     rows = [point(HNSW, {"ef": 96}, warnings=[said]), floor(HNSW, {"ef": 96}) | {"warnings": ["b"]}]
-    assert sentences(remarks(view_of(rows))) == [
+    assert sentences(remarks_of(view(rows))) == [
         f"HNSW M 16, efConstruction 200, ef 96: {said}",
         "faiss: HNSW M 16, efConstruction 200, ef 96: b",
     ]
@@ -146,7 +145,7 @@ def test_a_point_of_fewer_requests_says_so() -> None:
 
 def test_warnings_of_builds_and_short_lists_are_said() -> None:
     rows = [build(HNSW, warnings=["a segment is bare"]), point(HNSW, {"ef": 96}, short_lists=7)]
-    said = sentences(remarks(view_of(rows)))
+    said = sentences(remarks_of(view(rows)))
     assert said == [
         "HNSW M 16, efConstruction 200: a segment is bare",
         "HNSW M 16, efConstruction 200, ef 96: 7 users got less than k items",
@@ -155,5 +154,5 @@ def test_warnings_of_builds_and_short_lists_are_said() -> None:
 
 def test_the_best_of_a_type_is_the_nearest_to_the_target_where_none_meets_it() -> None:
     rows = [point(IVF, {"nprobe": n}, lost=0.1 / n) for n in (1, 4, 2)]
-    (best,) = best_of_each_type(view_of(rows).points)
+    (best,) = best_of_each_type(view(rows).points)
     assert best.row["search"] == {"nprobe": 4}

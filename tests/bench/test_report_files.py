@@ -20,23 +20,23 @@ from rows_for_report import (
     floor,
     latency,
     point,
+    report_written,
     row,
     study,
+    view,
 )
 
-from paddlerec_milvus.bench.report import write_report
+from paddlerec_milvus.bench.format import fraction, per_cent, rounded
 from paddlerec_milvus.bench.report.advice import advise
 from paddlerec_milvus.bench.report.document import as_markdown, report_of
-from paddlerec_milvus.bench.report.format import fraction, per_cent, rounded
-from paddlerec_milvus.bench.report.plot_style import looks, pareto
-from paddlerec_milvus.bench.report.results import view_of
+from paddlerec_milvus.bench.report.plot_style import pareto, styles_of
 from paddlerec_milvus.errors import UserError
 
 pytest.importorskip("plotly")
 
 
 def text_of(rows: list[Row]) -> str:
-    return as_markdown(report_of(view_of(rows)))
+    return as_markdown(report_of(view(rows)))
 
 
 def lines_of(text: str, title: str) -> list[dict[str, str]]:
@@ -54,7 +54,7 @@ def lines_of(text: str, title: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_report(everything(), folder)
+    report_written(everything(), folder)
     return folder
 
 
@@ -192,7 +192,7 @@ def test_special_characters_are_shown_as_they_are(tmp_path: Path) -> None:
     assert line["reason"] == (
         r"no \<b\>such\</b\> \| index_type \* \[x\](y) \`code\` \_so\_ next line"
     )
-    write_report(rows, tmp_path)
+    report_written(rows, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "<b>such" not in page
@@ -216,7 +216,7 @@ def test_special_characters_are_shown_as_they_are(tmp_path: Path) -> None:
     ],
 )
 def test_whatever_is_missing_the_report_is_written(rows: list[Row], tmp_path: Path) -> None:
-    assert all(file.stat().st_size for file in write_report(rows, tmp_path / "new" / "folder"))
+    assert all(file.stat().st_size for file in report_written(rows, tmp_path / "new" / "folder"))
 
 
 def test_the_server_is_named_by_the_row_that_knows_its_version() -> None:
@@ -235,7 +235,7 @@ def test_lists_of_several_lengths_are_not_mixed() -> None:
         point(HNSW, {"ef": 96}, rate=800.0),
         point(HNSW, {"ef": 96}, rate=1200.0, k=10),
     ]
-    view = view_of(rows)
+    shown = view(rows)
     settings = [advice.setting for advice in advise(view)]
     assert settings == [f"HNSW M 16, efConstruction 200, ef 96 (k {k})" for k in (50, 10)]
     assert [view.times_flat(each) for each in view.points] == [1.0, 1.0, 8.0, 6.0]
@@ -243,7 +243,7 @@ def test_lists_of_several_lengths_are_not_mixed() -> None:
 
 
 def test_of_two_rows_of_one_setting_the_later_counts() -> None:
-    view = view_of([point(HNSW, {"ef": 96}, p99=1.0), point(HNSW, {"ef": 96}, p99=2.0)])
+    shown = view([point(HNSW, {"ef": 96}, p99=1.0), point(HNSW, {"ef": 96}, p99=2.0)])
     assert [each.latency("p99") for each in view.points] == [2.0]
 
 
@@ -255,8 +255,8 @@ def test_the_pareto_front_holds_what_nothing_beats() -> None:
 
 def test_builds_of_a_type_look_different_in_grey() -> None:
     indexes = [{"type": "HNSW", "M": links, "efConstruction": 200} for links in range(4, 16)]
-    view = view_of([point(index, {"ef": 96}) for index in indexes])
-    found = looks(view.points).values()
+    shown = view([point(index, {"ef": 96}) for index in indexes])
+    found = styles_of(view.points).values()
     assert len({(look.symbol, look.dash) for look in found}) == len(indexes) == 12
     assert (
         len({(look.marker, look.symbol.endswith("open"), str(look.line)) for look in found}) == 12
@@ -265,7 +265,7 @@ def test_builds_of_a_type_look_different_in_grey() -> None:
 
 def test_the_number_of_clients_is_that_with_the_most_users_a_second() -> None:
     loads = [clients(1, 400.0), clients(2, 700.0), clients(4, 650.0)]
-    (only,) = view_of([point(HNSW, {"ef": 96}, throughput=loads)]).points
+    (only,) = view([point(HNSW, {"ef": 96}, throughput=loads)]).points
     assert (only.best_clients, only.users_per_second(), only.users_per_second(1)) == (
         2,
         700.0,
@@ -275,14 +275,14 @@ def test_the_number_of_clients_is_that_with_the_most_users_a_second() -> None:
 
 def test_nothing_measured_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing was measured yet"):
-        write_report([], tmp_path)
+        report_written([], tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"report\.html: cannot be written"):
-        write_report([point(HNSW, {"ef": 96})], tmp_path / "file")
+        report_written([point(HNSW, {"ef": 96})], tmp_path / "file")
     (tmp_path / "taken" / "report.md").mkdir(parents=True)
     with pytest.raises(UserError, match=r"report\.md: cannot be written"):
-        write_report([point(HNSW, {"ef": 96})], tmp_path / "taken")
+        report_written([point(HNSW, {"ef": 96})], tmp_path / "taken")
     assert [file.name for file in (tmp_path / "taken").glob(".*")] == []

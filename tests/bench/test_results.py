@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paddlerec_milvus.bench.report.document import as_markdown, report_of
-from paddlerec_milvus.bench.report.results import view_of
+from paddlerec_milvus.bench.report.view import view_of
 from tests.support import ROOT
 
 KEPT = ("demo", "goodbooks_mix", "amazon_size")

@@ -5,33 +5,33 @@ import json
 
 import pytest
 
-from paddlerec_milvus.bench.results_file import FILE, ResultsError, Rows, key_of, read_rows
+from paddlerec_milvus.bench.results_file import FILE, ResultsError, ResultsFile, key_of, read_rows
 
 
 def test_what_is_added_is_there_again(tmp_path):
-    with Rows(tmp_path / "out") as rows:
+    with ResultsFile(tmp_path / "out") as rows:
         rows.add({"key": "a", "value": float("nan")})
-    with Rows(tmp_path / "out") as rows:
+    with ResultsFile(tmp_path / "out") as rows:
         assert "a" in rows
         assert "b" not in rows
         assert rows.rows == [{"schema": 1, "key": "a", "value": None}]
 
 
 def test_a_cut_line_is_dropped_and_written_over(tmp_path):
-    with Rows(tmp_path) as rows:
+    with ResultsFile(tmp_path) as rows:
         rows.add({"key": "a"})
     with (tmp_path / FILE).open("a") as file:
         file.write('{"schema": 1, "key": "b", "val')
     assert [row["key"] for row in read_rows(tmp_path)] == ["a"]
-    with Rows(tmp_path) as rows:
+    with ResultsFile(tmp_path) as rows:
         rows.add({"key": "c"})
     assert [row["key"] for row in read_rows(tmp_path)] == ["a", "c"]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    with Rows(tmp_path), pytest.raises(ResultsError, match="another run is writing there"):
-        Rows(tmp_path)
-    with Rows(tmp_path):
+    with ResultsFile(tmp_path), pytest.raises(ResultsError, match="another run is writing there"):
+        ResultsFile(tmp_path)
+    with ResultsFile(tmp_path):
         pass  # the first one let go
 
 
@@ -73,11 +73,11 @@ def test_no_results(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):
-        Rows(tmp_path / "file" / "out")
+        ResultsFile(tmp_path / "file" / "out")
 
 
 def test_a_full_disk_loses_nothing(tmp_path):
-    with Rows(tmp_path) as rows:
+    with ResultsFile(tmp_path) as rows:
         rows.add({"key": "a"})
         kept = (tmp_path / FILE).read_bytes()
         (tmp_path / FILE).unlink()

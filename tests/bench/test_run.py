@@ -16,8 +16,8 @@ from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.measure_build import built
 from paddlerec_milvus.bench.results_file import FILE, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
-from paddlerec_milvus.bench.servers import Place
-from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
@@ -237,7 +237,7 @@ def test_a_server_of_its_own_shows_its_memory_and_is_removed(tmp_path):
         items=2_000, dimension=8, users=5, interests=2, clusters=5, spread=0.5, norm_skew=0.0,
         metric="IP", seed=1,
     )  # fmt: skip
-    with Place("local", tmp_path) as place:
+    with BenchServer("local", tmp_path) as place:
         folder = place._folder
         row = built(place, place.target("IP", Hnsw()), work)
         assert row["rss_mib"] > 50
@@ -256,7 +256,7 @@ def test_a_build_says_what_looks_wrong(server, tmp_path):
         items=500, dimension=8, users=5, interests=2, clusters=5, spread=0.5, norm_skew=0.0,
         metric="IP", seed=1,
     )  # fmt: skip
-    with Place(server.uri, tmp_path) as place:
+    with BenchServer(server.uri, tmp_path) as place:
         row = built(place, place.target("IP", IvfFlat(nlist=64, nprobe=1)), work)
     assert row["segments"] == [{"rows": 500, "indexed": False}]
     cells, bare = row["warnings"]

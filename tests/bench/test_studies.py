@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.results_file import FILE, Rows, read_rows
+from paddlerec_milvus.bench.results_file import FILE, ResultsFile, read_rows
 from paddlerec_milvus.bench.studies import Studies, _excluded, run_studies
 from paddlerec_milvus.bench.study_checks import check_studies
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
@@ -92,7 +92,7 @@ def test_a_row_that_was_lost_is_measured_again(tmp_path, monkeypatch, studies, n
     work, out = load_workload(sweep), tmp_path / "out"
 
     def measured() -> list[dict[str, Any]]:
-        with Rows(out) as rows:
+        with ResultsFile(out) as rows:
             run_studies(Run(sweep, work, rows))
         return read_rows(out)
 

@@ -7,13 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from paddlerec_milvus.bench import tune_cli, tuner
-from paddlerec_milvus.bench.client_pool import Load
-from paddlerec_milvus.bench.loads import clients_for
+from paddlerec_milvus.bench.client_pool import Load, clients_for
 from paddlerec_milvus.bench.probe import Probe
-from paddlerec_milvus.bench.servers import Place
-from paddlerec_milvus.bench.synthetic import synthetic_workload
+from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.tune_results import TuningReport
 from paddlerec_milvus.bench.tuner import TunedSetting, Tuning
+from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
@@ -28,7 +27,7 @@ BROKEN = Probe(2_000, 9.0, 0.5, 0.4, 128, 0.6, "IP")
 @pytest.fixture
 def tune(monkeypatch):
     """The command on ``WORK``; a catalogue of its size counts as a large one."""
-    monkeypatch.setattr("paddlerec_milvus.bench.trained.trained_workload", lambda *given: WORK)
+    monkeypatch.setattr("paddlerec_milvus.bench.workload.trained_workload", lambda *given: WORK)
     monkeypatch.setattr(tuner, "SMALL", 100)
     return lambda *given: tune_cli.main(["-m", "mind/config.yaml", "--k", str(K), *given])
 
@@ -85,7 +84,7 @@ def test_a_lean_graph_that_does_is_all_that_is_built(tune, server, tmp_path, cap
 def test_a_list_longer_than_the_catalogue_is_said_before_anything_is_built(
     tune, monkeypatch, capsys
 ):
-    monkeypatch.setattr(Place, "__enter__", None)  # no server is started
+    monkeypatch.setattr(BenchServer, "__enter__", None)  # no server is started
     for k in ("0", "2001"):
         assert tune("--recall", "0.9", "--k", k) == 2
         assert f"--k {k}: expected 1 to 2,000, as there are 2,000 items" in capsys.readouterr().err

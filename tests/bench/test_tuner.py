@@ -8,11 +8,15 @@ from itertools import repeat
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome, Target, new_histogram
+from paddlerec_milvus.bench.client_pool import (
+    InProcessClient,
+    Load,
+    LoadResult,
+    Target,
+    new_histogram,
+)
 from paddlerec_milvus.bench.index_quality import exact_of, found_by_user
-from paddlerec_milvus.bench.loads import OneClient
 from paddlerec_milvus.bench.race import race
-from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tune_cli import result_of
 from paddlerec_milvus.bench.tuner import (
     WINDOWS,
@@ -27,7 +31,7 @@ from paddlerec_milvus.bench.tuner import (
     ladder_of,
     needless,
 )
-from paddlerec_milvus.bench.workload import Truths, Workload
+from paddlerec_milvus.bench.workload import Truths, Workload, synthetic_workload
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
 from paddlerec_milvus.retrieval.build import BuildTimes
@@ -46,7 +50,7 @@ def tuner_on(uri: str, work: Workload, goal: Goal) -> Tuner:
         place = Target(uri, f"bench_tuner_{index.type_name}", work.metric, index, 30.0)
         with place.connect() as retriever:
             times = retriever.versions.build(work.vectors, work.ids)
-            yield Served(retriever, OneClient(retriever, work.interests), times)
+            yield Served(retriever, InProcessClient(retriever, work.interests), times)
 
     return Tuner(work, K, goal, serve, clients=[1], seconds=0.1)
 
@@ -147,12 +151,12 @@ class Played:
         self.rate, self.pace, self.failures = rate, pace, failures
         self.clients: list[int] = []
 
-    def run(self, loads: Sequence[Load], warm_up: int = 0) -> Outcome:
+    def run(self, loads: Sequence[Load], warm_up: int = 0) -> LoadResult:
         self.clients.append(len(loads))
         histogram = new_histogram()
         histogram.record_value(1_000 * len(loads))
         rate = self.rate * next(self.pace)
-        return Outcome(9, self.failures, "deadline", rate, histogram.encode())
+        return LoadResult(9, self.failures, "deadline", rate, histogram.encode())
 
 
 def test_a_race_is_won_whatever_the_machine_does_meanwhile():

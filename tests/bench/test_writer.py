@@ -11,8 +11,7 @@ import pytest
 
 from paddlerec_milvus.bench import write_load as writer
 from paddlerec_milvus.bench.client_pool import Target
-from paddlerec_milvus.bench.synthetic import synthetic_workload
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat

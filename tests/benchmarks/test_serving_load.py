@@ -16,18 +16,20 @@ import serving_soak
 from service_callers import ByService, Callers, Wire, post, rotated
 from serving_bench import grouped
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of, joined, new_histogram
+from paddlerec_milvus.bench.client_pool import Load, LoadResult, calls_of, joined, new_histogram
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
 
 pytestmark = pytest.mark.slow
 
 
-def outcome(milliseconds: list[int], rate: float = 100.0, failures: int = 0) -> Outcome:
+def outcome(milliseconds: list[int], rate: float = 100.0, failures: int = 0) -> LoadResult:
     histogram = new_histogram()
     for each in milliseconds:
         histogram.record_value(1000 * each)
-    return Outcome(len(milliseconds), failures, "away" * bool(failures), rate, histogram.encode())
+    return LoadResult(
+        len(milliseconds), failures, "away" * bool(failures), rate, histogram.encode()
+    )
 
 
 def rounds(service_ms: list[int], failures: int = 0) -> serving_load.Rounds:

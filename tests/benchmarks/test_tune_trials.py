@@ -24,12 +24,12 @@ from tune_trials import (
     tried,
 )
 
-from paddlerec_milvus.bench.client_pool import Load, Outcome, new_histogram
+from paddlerec_milvus.bench.client_pool import Load, LoadResult, new_histogram
 from paddlerec_milvus.bench.index_quality import exact_of
 from paddlerec_milvus.bench.race import Timing
 from paddlerec_milvus.bench.results_file import read_rows
-from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.tuner import Goal, Served, Tuner
+from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.base import FloatArray, Neighbours
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -123,11 +123,11 @@ class Fixed:
     def search_with(self, index: Index, queries: FloatArray, k: int) -> Neighbours:
         return ExactRetriever(WORK.vectors, WORK.ids, WORK.metric).search(queries, k)
 
-    def run(self, loads: list[Load], warm_up: int = 0) -> Outcome:
+    def run(self, loads: list[Load], warm_up: int = 0) -> LoadResult:
         Fixed.turns += 1
         histogram = new_histogram()
         histogram.record_value(1_000)
-        return Outcome(9, 0, "", self.rate * 0.99**Fixed.turns, histogram.encode())
+        return LoadResult(9, 0, "", self.rate * 0.99**Fixed.turns, histogram.encode())
 
 
 @pytest.fixture

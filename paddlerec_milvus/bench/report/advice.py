@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paddlerec_milvus.bench.report.format import per_cent, rounded, whole
-from paddlerec_milvus.bench.report.results import Loss, Point, View
+from paddlerec_milvus.bench.format import per_cent, rounded, whole
+from paddlerec_milvus.bench.report.view import Loss, Point, View
 
 LARGEST_LOSS = 0.001  # of recall@k, relative
 LEAST_RECALL = 0.99  # index_recall of the merged list, where nobody clicked
@@ -16,7 +16,7 @@ TIE = 0.03  # of users a second
 
 
 @dataclass(frozen=True)
-class Advice:
+class IndexAdvice:
     """For one k on one server."""
 
     text: str
@@ -29,7 +29,7 @@ class Advice:
         return asdict(self)
 
 
-def advise(view: View) -> list[Advice]:
+def advise(view: View) -> list[IndexAdvice]:
     """The cheapest setting that meets the target, for each k and server."""
     return [_advice(view, group) for group in view.groups]
 
@@ -39,31 +39,25 @@ def meets_target(point: Point) -> bool:
     loss = point.loss()
     if loss is not None and loss.relative is not None:
         return loss.relative.mean <= LARGEST_LOSS
-    found = point.index_recall()
-    return found is not None and found >= LEAST_RECALL
+    return point.index_recall >= LEAST_RECALL
 
 
 def cheapest(points: Sequence[Point]) -> Point:
     """The most users a second; among those within 3 % of it the lowest p99."""
     most = max(point.users_per_second() or 0.0 for point in points)
     near = [point for point in points if (point.users_per_second() or 0.0) >= (1 - TIE) * most]
-    return min(near, key=_p99)
+    return min(near, key=lambda point: point.latency.p99)
 
 
 def best_of_each_type(points: Sequence[Point]) -> list[Point]:
     """The cheapest setting of each index type that meets the target, else the one nearest to it."""
     types = dict.fromkeys(point.type for point in points)
-    found = []
+    best = []
     for kind in types:
         ours = [point for point in points if point.type == kind]
         good = [point for point in ours if meets_target(point)]
-        found.append(cheapest(good) if good else min(ours, key=_distance))
-    return found
-
-
-def _p99(point: Point) -> float:
-    found = point.latency("p99")
-    return float("inf") if found is None else found
+        best.append(cheapest(good) if good else min(ours, key=_distance))
+    return best
 
 
 def _distance(point: Point) -> float:
@@ -71,20 +65,20 @@ def _distance(point: Point) -> float:
     loss = point.loss()
     if loss is not None and loss.relative is not None:
         return loss.relative.mean
-    return -(point.index_recall() or 0.0)
+    return -point.index_recall
 
 
-def _advice(view: View, group: Sequence[Point]) -> Advice:
+def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
     sound = [point for point in group if not point.failures]
     good = [point for point in sound if meets_target(point)]
     left_out = [point for point in group if point.failures and meets_target(point)]
     if not good:
         text = _none_words(sound)
-        return Advice(text + _left_out_words(left_out), None, {})
+        return IndexAdvice(text + _left_out_words(left_out), None, {})
     best = cheapest(good)
     numbers = _numbers(view, best)
     text = f"{best.name}: {_words(view, best)}."
-    return Advice(text + _doubt(best) + _left_out_words(left_out), best.name, numbers)
+    return IndexAdvice(text + _not_ruled_out(best) + _left_out_words(left_out), best.name, numbers)
 
 
 def _numbers(view: View, point: Point) -> dict[str, Any]:
@@ -92,7 +86,7 @@ def _numbers(view: View, point: Point) -> dict[str, Any]:
     relative = loss.relative if loss else None
     return {
         "k": point.k,
-        "index_recall": point.index_recall(),
+        "index_recall": point.index_recall,
         "recall": point.relevance(),
         "loss_relative": relative.mean if relative else None,
         "loss_relative_low": relative.low if relative else None,
@@ -101,15 +95,15 @@ def _numbers(view: View, point: Point) -> dict[str, Any]:
         "clients": point.best_clients,
         "flat_users_per_second": flat.users_per_second() if flat else None,
         "times_flat": view.times_flat(point),
-        "p99_ms": point.latency("p99"),
-        "rss_mib": point.built("rss_mib"),
+        "p99_ms": point.latency.p99,
+        "rss_mib": point.built(lambda build: build.rss_mib),
     }
 
 
 def _words(view: View, point: Point) -> str:
     parts = [_quality_words(point), _speed_words(view, point)]
-    p99, memory = point.latency("p99"), point.built("rss_mib")
-    parts += [] if p99 is None else [f"p99 {rounded(p99)} ms"]
+    parts.append(f"p99 {rounded(point.latency.p99)} ms")
+    memory = point.built(lambda build: build.rss_mib)
     parts += [] if memory is None else [f"{whole(memory)} MiB of server memory"]
     return ", ".join(part for part in parts if part)
 
@@ -117,9 +111,8 @@ def _words(view: View, point: Point) -> str:
 def _quality_words(point: Point) -> str:
     loss, name = point.loss(), f"recall@{point.k}"
     if loss is None or loss.relative is None:
-        found = point.index_recall()
-        shown = "an unknown share" if found is None else f"{per_cent(found)} %"
-        return f"{shown} of the exact list found (relevance unknown: no held-out clicks)"
+        share = f"{per_cent(point.index_recall)} % of the exact list found"
+        return f"{share} (relevance unknown: no held-out clicks)"
     if loss[:3] == (0, 0, 0):
         return f"nothing of {name} lost"
     if not loss.seen:
@@ -145,7 +138,7 @@ def _speed_words(view: View, point: Point) -> str:
     return f"{rounded(times)} times FLAT's throughput ({rounded(rate)} against {theirs} users/s)"
 
 
-def _doubt(point: Point) -> str:
+def _not_ruled_out(point: Point) -> str:
     """What the interval does not rule out."""
     loss = point.loss()
     relative = loss.relative if loss else None

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paddlerec_milvus.bench.report.format import (
+from paddlerec_milvus.bench.format import (
     any_value,
     fraction,
     per_cent,
@@ -15,7 +15,8 @@ from paddlerec_milvus.bench.report.format import (
     whole,
 )
 from paddlerec_milvus.bench.report.markdown import Column, Table
-from paddlerec_milvus.bench.report.results import Row, View
+from paddlerec_milvus.bench.report.view import View
+from paddlerec_milvus.bench.results import StudyParams, StudyResult, StudyValues
 
 STUDIES = {
     "exclusion": "Lists without items already seen",
@@ -39,25 +40,24 @@ UNITS = {
 FRACTIONS = ("index_recall",)
 
 
-def floor_table(view: View) -> Table:
+def library_table(view: View) -> Table:
     """The engine alone beside Milvus at the same parameters."""
     lines = []
-    for row in view.floors:
+    for row in view.libraries:
         point = view.point_of(row)
-        engine = row["latency"]["p50"]
-        served = point.latency("p50") if point else None
+        engine = row.measured.latency.p50
+        served = point.latency.p50 if point else None
         above = None if served is None else served - engine
-        found = ((row.get("index_recall") or {}).get("list") or {}).get("mean")
         lines.append(
             [
-                point.name if point else setting(row["index"], row["search"]),
-                str(row["engine"]),
-                fraction(found),
+                point.name if point else setting(row.index, row.search),
+                row.engine,
+                fraction(row.measured.index_recall.list.mean),
                 rounded(engine),
                 rounded(served),
                 rounded(above),
                 per_cent(above / served, 0) if above is not None and served else "",
-                rounded(row.get("users_per_second")),
+                rounded(row.measured.users_per_second),
                 rounded(point.users_per_second(1) if point else None),
             ]
         )
@@ -75,12 +75,11 @@ def open_loop_table(view: View) -> Table:
     """Latency at a given rate, from the planned start."""
     lines = []
     for point in view.points:
-        for each in point.row.get("open_loop") or []:
-            planned = each.get("planned", each.get("sent"))
-            times = [rounded(each.get(name)) for name in ("p50", "p99", "p99_9")]
-            counts = [whole(each.get(n)) for n in ("clients",)] + [whole(planned)]
-            answered = [whole(each.get("requests")), whole(each.get("failures"))]
-            lines.append([point.name, rounded(each["rate"]), *counts, *answered, *times])
+        for load in point.measured.open_loop:
+            times = [rounded(load.p50), rounded(load.p99), rounded(load.p99_9)]
+            counts = [whole(load.clients), whole(load.planned)]
+            answered = [whole(load.requests), whole(load.failures)]
+            lines.append([point.name, rounded(load.rate), *counts, *answered, *times])
     titles = ["setting", "rate, users/s", "clients", "planned", "answered", "failures"]
     titles += ["p50, ms", "p99, ms", "p99.9, ms"]
     note = "Requests start on a timetable, and a latency counts from the planned start."
@@ -88,25 +87,28 @@ def open_loop_table(view: View) -> Table:
 
 
 def study_tables(view: View) -> list[Table]:
-    """One table for each study, its columns as the rows have them."""
-    names = list(dict.fromkeys(row["study"] for row in view.studies))
+    """One table for each study, its columns as the study sets them."""
+    names = list(dict.fromkeys(row.measured.study for row in view.studies))
     return [
-        _study_table(name, [row for row in view.studies if row["study"] == name]) for name in names
+        _study_table(name, [row for row in view.studies if row.measured.study == name])
+        for name in names
     ]
 
 
-def _study_table(name: str, rows: Sequence[Row]) -> Table:
-    asked = list(dict.fromkeys(key for row in rows for key in row["params"]))
-    found = list(dict.fromkeys(key for row in rows for key in row["values"]))
-    settings = [setting(row["index"], row.get("search")) for row in rows]
+def _study_table(name: str, rows: Sequence[StudyResult]) -> Table:
+    settings = [setting(row.index, row.search) for row in rows]
+    params = [row.measured.params.model_dump() for row in rows]
+    values = [row.measured.values.model_dump() for row in rows]
     columns = [
         *(
-            Column(title_of(key), [any_value(row["params"].get(key)) for row in rows], words=True)
-            for key in asked
+            Column(title_of(key), [any_value(line[key]) for line in params], words=True)
+            for key in StudyParams.model_fields
+            if any(line[key] is not None for line in params)
         ),
         *(
-            Column(title_of(key), [_value(key, row["values"].get(key)) for row in rows])
-            for key in found
+            Column(title_of(key), [_value(key, line[key]) for line in values])
+            for key in StudyValues.model_fields
+            if any(line[key] is not None for line in values)
         ),
     ]
     same = len(set(settings)) == 1
@@ -126,30 +128,39 @@ def _value(key: str, value: Any) -> str:
 
 def refused_table(view: View) -> Table:
     """What the server would not do."""
-    lines = [
-        [setting(row["index"], row.get("search")), str(row["kind"]), str(row["refused"])]
-        for row in view.refused
-    ]
+    lines = [[setting(row.index, row.search), row.what, row.reason] for row in view.refused]
     return _from_lines("Refused", ["setting", "what", "reason"], lines, words=3)
 
 
 def origin_table(view: View) -> Table:
     """Machine, server, versions, data and how it was measured; each value that occurs."""
-    lines = []
-    for part in ("machine", "server", "versions", "data", "measure"):
-        for value in view.provenances(part):
-            lines += [[part, key, _plain(each)] for key, each in value.items() if each != ""]
-    for part in ("seed", "sweep"):
-        lines += [["run", part, str(each)] for each in view.provenances(part)]
-    times = sorted(view.provenances("time"))
-    lines += (
-        [["run", "measured", " to ".join(dict.fromkeys([times[0], times[-1]]))]] if times else []
-    )
+    lines = [
+        [part, key, _plain(value)]
+        for part, values in parts_of(view).items()
+        for mapping in values
+        for key, value in mapping.items()
+        if value != ""
+    ]
+    lines += [["run", "seed", str(seed)] for seed in view.provenances(lambda row: row.seed)]
+    lines += [["run", "sweep", name] for name in view.provenances(lambda row: row.sweep)]
+    times = sorted(view.provenances(lambda row: row.time))
+    lines.append(["run", "measured", " to ".join(dict.fromkeys([times[0], times[-1]]))])
     unique = list(map(list, dict.fromkeys(map(tuple, lines))))
     return _from_lines("Machine, versions, data", ["part", "name", "value"], unique, words=3)
 
 
-def _plain(value: Any) -> str:
+def parts_of(view: View) -> dict[str, Sequence[Mapping[str, object]]]:
+    """The parts of the provenance that are more than one value, each with all that occur."""
+    return {
+        "machine": view.provenances(lambda row: row.machine),
+        "server": [part.model_dump() for part in view.provenances(lambda row: row.server)],
+        "versions": view.provenances(lambda row: row.versions),
+        "data": [part.model_dump() for part in view.provenances(lambda row: row.data)],
+        "measure": [part.model_dump() for part in view.provenances(lambda row: row.measure)],
+    }
+
+
+def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

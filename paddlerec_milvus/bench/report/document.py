@@ -6,17 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paddlerec_milvus.bench.report.advice import Advice, advise
+from paddlerec_milvus.bench.format import whole
+from paddlerec_milvus.bench.report.advice import IndexAdvice, advise
 from paddlerec_milvus.bench.report.appendix_tables import (
-    floor_table,
+    library_table,
     open_loop_table,
     origin_table,
     refused_table,
     study_tables,
 )
-from paddlerec_milvus.bench.report.format import whole
 from paddlerec_milvus.bench.report.markdown import Table, escaped, markdown
-from paddlerec_milvus.bench.report.results import Row, View
 from paddlerec_milvus.bench.report.tables import (
     batches_table,
     builds_table,
@@ -24,7 +23,8 @@ from paddlerec_milvus.bench.report.tables import (
     main_table,
     throughput_table,
 )
-from paddlerec_milvus.bench.report.warnings import Remark, remarks, sentences
+from paddlerec_milvus.bench.report.view import View
+from paddlerec_milvus.bench.report.warnings import Remark, remarks_of, sentences
 
 DEFINITIONS = {
     "request": "One user: one search call with all of the user's interest vectors. Latency and "
@@ -62,12 +62,12 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class Report:
+class IndexReport:
     """The parts of a report; tables without lines are left out."""
 
     title: str
     measured: str
-    advice: Sequence[Advice]
+    advice: Sequence[IndexAdvice]
     main: Table
     remarks: Sequence[Remark]
     tables: Sequence[Table]
@@ -78,65 +78,55 @@ class Report:
         return sentences(self.remarks)
 
 
-def report_of(view: View) -> Report:
+def report_of(view: View) -> IndexReport:
     """Put it together."""
-    advice, found = advise(view), remarks(view)
-    name = (view.last.get("data") or {}).get("name") or view.last.get("sweep") or ""
+    advice, remarks = advise(view), remarks_of(view)
+    name = view.last.data.name or view.last.sweep
     tables = [
         detail_table(view),
         throughput_table(view),
         batches_table(view),
         builds_table(view),
-        floor_table(view),
+        library_table(view),
         open_loop_table(view),
         *study_tables(view),
         refused_table(view),
         origin_table(view),
     ]
-    return Report(
+    return IndexReport(
         title=f"Index benchmark: {name}" if name else "Index benchmark",
         measured=measured(view),
         advice=advice,
-        main=main_table(view, advice, found),
-        remarks=found,
+        main=main_table(view, advice, remarks),
+        remarks=remarks,
         tables=[table for table in tables if table.lines],
     )
 
 
 def measured(view: View) -> str:
     """Data, server, machine and k in a few words."""
-    data, machine = ((view.last.get(name) or {}) for name in ("data", "machine"))
-    servers = view.provenances("server")  # a row measured before the server answered has no version
-    server = next((each for each in servers[::-1] if each.get("version")), (servers or [{}])[-1])
-    parts = [_data_words(data)]
-    version = f" {server['version']}" if server.get("version") else ""
-    parts += [f"Milvus{version} ({server['kind']})"] if server.get("kind") else []
+    data, machine = view.last.data, view.last.machine
+    servers = view.provenances(lambda row: row.server)
+    # a row measured before the server answered has no version
+    server = next((server for server in servers[::-1] if server.version), servers[-1])
+    words = f"{data.name}: {whole(data.items)} items x {data.dimension}"
+    words += f", {whole(data.users)} users with {data.interests} interests each, {data.metric}"
+    parts = [words, f"Milvus{' ' * bool(server.version)}{server.version} ({server.kind})"]
     lengths = sorted({point.k for point in view.points})
     parts += [f"k {', '.join(map(str, lengths))}"] if lengths else []
-    machines = view.provenances("machine")
+    machines = view.provenances(lambda row: row.machine)
     if len(machines) > 1:
         parts.append(f"{len(machines)} different machines")
     elif machine:
         memory = f", {machine['memory_gib']} GiB" if "memory_gib" in machine else ""
         parts.append(f"{machine.get('cores', '?')} cores{memory}")
-    return "; ".join(part for part in parts if part) + "."
+    return "; ".join(parts) + "."
 
 
-def _data_words(data: Row) -> str:
-    if not data:
-        return ""
-    words = str(data.get("name", ""))
-    if "items" in data:
-        words += f": {whole(data['items'])} items x {data.get('dimension', '?')}"
-    if "users" in data:
-        words += f", {whole(data['users'])} users with {data.get('interests', '?')} interests each"
-    return words + (f", {data['metric']}" if "metric" in data else "")
-
-
-def as_markdown(report: Report) -> str:
+def as_markdown(report: IndexReport) -> str:
     """The whole report; the first screen is what one decides by."""
     parts = [f"# {escaped(report.title)}", escaped(report.measured)]
-    parts += [f"**Advice.** {escaped(each.text)}" for each in report.advice]
+    parts += [f"**Advice.** {escaped(line.text)}" for line in report.advice]
     if report.main.lines:
         parts += [markdown(report.main), escaped(report.main.note)]
     if report.warnings:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from paddlerec_milvus.bench.report.document import DEFINITIONS, Report
+from paddlerec_milvus.bench.report.document import DEFINITIONS, IndexReport
 from paddlerec_milvus.bench.report.markdown import Column, Table
 from paddlerec_milvus.bench.report.plots_html import Chart, charts, plotly
-from paddlerec_milvus.bench.report.results import View
+from paddlerec_milvus.bench.report.view import View
 
 LONG = 16  # characters of a cell that may break
 
@@ -73,7 +73,7 @@ addEventListener("afterprint", () => boxes.forEach(b =>
 """
 
 
-def as_html(view: View, report: Report) -> str:
+def as_html(view: View, report: IndexReport) -> str:
     """The whole page. UserError where plotly is not installed."""
     shown = charts(view)
     figures = ", ".join(
@@ -102,7 +102,7 @@ def as_html(view: View, report: Report) -> str:
 """
 
 
-def _body(report: Report, shown: Sequence[Chart]) -> str:
+def _body(report: IndexReport, shown: Sequence[Chart]) -> str:
     parts = [f"<h1>{escape(report.title)}</h1>", f"<p>{escape(report.measured)}</p>"]
     parts += [
         f'<p class="advice"><strong>Advice.</strong> {escape(each.text)}</p>'

@@ -1,16 +1,21 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Colours, markers and lines: one type of index, one colour and one marker, readable in grey."""
+"""How all charts look: a colour and a marker for each type of index, and the axes.
+
+Readable in grey. The axes are stretched where settings that one would use differ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from paddlerec_milvus.bench.report.results import Point
+from paddlerec_milvus.bench.report.advice import LARGEST_LOSS
+from paddlerec_milvus.bench.report.view import Point, View
 
 
-class Look(NamedTuple):
-    """Of one build in all charts."""
+class PlotStyle(NamedTuple):
+    """How a build is drawn, the same in all charts."""
 
     colour: str
     symbol: str
@@ -22,6 +27,11 @@ class Look(NamedTuple):
     line: Any
     """The same for matplotlib."""
 
+
+NEAREST = 1e-3  # index_recall below 1 from which on 1 itself is no longer far away
+RECALL_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+LOSS_TICKS = (-10.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+TARGET = 100 * LARGEST_LOSS  # per cent
 
 # Okabe and Ito's palette, safe for colour-blind readers; yellow is left out on white
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -47,25 +57,25 @@ DASHES: tuple[tuple[str, Any], ...] = (
 )
 
 
-def looks(points: Sequence[Point]) -> dict[str, Look]:
-    """Name of a build → its look: colour and marker by its type, line by its place in it.
+def styles_of(points: Sequence[Point]) -> dict[str, PlotStyle]:
+    """Name of a build → its style: colour and marker by its type, line by its place in it.
 
     Without the colours twice as many builds of a type differ as there are lines: the second round
     has the markers filled that were open.
     """
     types = list(dict.fromkeys(point.type for point in points))
-    found: dict[str, Look] = {}
+    styles: dict[str, PlotStyle] = {}
     seen = dict.fromkeys(types, 0)
     for point in points:
-        if point.build_name not in found:
+        if point.build_name not in styles:
             number, place = types.index(point.type), seen[point.type]
             seen[point.type] += 1
             symbol, marker = MARKERS[number % len(MARKERS)]
             dash, line = DASHES[place % len(DASHES)]
             symbol += "-open" if (place + place // len(DASHES)) % 2 else ""
             colour = COLOURS[number % len(COLOURS)]
-            found[point.build_name] = Look(colour, symbol, marker, dash, line)
-    return found
+            styles[point.build_name] = PlotStyle(colour, symbol, marker, dash, line)
+    return styles
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -75,3 +85,70 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         if not front or point[1] > front[-1][1]:
             front.append(point)
     return front[::-1]
+
+
+class Axis(NamedTuple):
+    """What an axis shows of a point and where that stands."""
+
+    label: str
+    value: Callable[[Point], float | None]
+    place: Callable[[float], float]
+    ticks: Callable[[Sequence[float]], Sequence[float]]
+    """Values, among which those within the given ones are shown."""
+
+    def ticks_at(self, values: Sequence[float]) -> tuple[list[float], list[str]]:
+        """Places and words of the ticks for ``values``."""
+        shown = self.ticks(values)
+        return [self.place(tick) for tick in shown], [f"{tick:,.10g}" for tick in shown]
+
+
+def decades(values: Sequence[float]) -> list[float]:
+    """1, 2, 5, 10 … that lie around positive ``values``; more of them within one decade."""
+    digits = (1, 2, 5) if max(values) > 10 * min(values) else (1, 1.5, 2, 3, 4, 5, 7)
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+    below = [tick for tick in ticks if tick <= min(values)]
+    above = [tick for tick in ticks if tick >= max(values)]
+    return [tick for tick in ticks if below[-1] <= tick <= above[0]]
+
+
+def p99_axis() -> Axis:
+    """Latency below which 99 of 100 requests stay; logarithmic."""
+    return Axis("p99, ms", lambda point: point.latency.p99, math.log10, decades)
+
+
+def throughput_axis() -> Axis:
+    """Logarithmic, at the best number of clients."""
+    return Axis("users/s", lambda point: point.users_per_second(), math.log10, decades)
+
+
+def recall_axis(view: View) -> Axis:
+    """Of the merged list; the logarithm of what is missed, so that 0.99 is not 0.999."""
+    return Axis(
+        f"index_recall{view.at_k}, list",
+        lambda point: point.index_recall,
+        lambda recall: -math.log10(1 - recall + NEAREST),
+        lambda values: _around(values, RECALL_TICKS),
+    )
+
+
+def loss_axis(view: View) -> Axis:
+    """recall@k lost, in per cent of it; nearly logarithmic beyond the advice's target."""
+    return Axis(
+        f"recall{view.at_k} lost, %",
+        _per_cent_lost,
+        lambda loss: math.asinh(loss / TARGET),
+        lambda values: _around(values, LOSS_TICKS),
+    )
+
+
+def _per_cent_lost(point: Point) -> float | None:
+    loss = point.loss()
+    return 100 * loss.relative.mean if loss and loss.relative else None
+
+
+def _around(values: Sequence[float], ticks: Sequence[float]) -> list[float]:
+    """The ticks within ``values``, and one more at either side."""
+    low = max((tick for tick in ticks if tick <= min(values)), default=ticks[0])
+    high = min((tick for tick in ticks if tick >= max(values)), default=ticks[-1])
+    return [tick for tick in ticks if low <= tick <= high]

@@ -5,28 +5,41 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from paddlerec_milvus.bench.format import fraction, rounded, whole
 from paddlerec_milvus.bench.report.advice import best_of_each_type
 from paddlerec_milvus.bench.report.appendix_tables import title_of
-from paddlerec_milvus.bench.report.axes import TARGET, Axis, decades, index_recall, throughput
-from paddlerec_milvus.bench.report.axes import lost as lost_axis
-from paddlerec_milvus.bench.report.axes import p99 as p99_axis
-from paddlerec_milvus.bench.report.format import fraction, rounded, whole
-from paddlerec_milvus.bench.report.plot_style import COLOURS, DASHES, MARKERS, looks, pareto
-from paddlerec_milvus.bench.report.results import STAGES, Point, Row, View
+from paddlerec_milvus.bench.report.plot_style import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    TARGET,
+    Axis,
+    decades,
+    loss_axis,
+    p99_axis,
+    pareto,
+    recall_axis,
+    styles_of,
+    throughput_axis,
+)
 from paddlerec_milvus.bench.report.tables import lost
+from paddlerec_milvus.bench.report.view import Point, View
+from paddlerec_milvus.bench.results import STAGES, LatencySummary, StudyMeasurement, StudyValues
 from paddlerec_milvus.errors import UserError
 
-PERCENTILES = {"p50": "50", "p95": "95", "p99": "99", "p99_9": "99.9"}
 PATTERNS = ("", "/", "x", ".")
 GREYS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
-GROWTH = {
-    "seconds": ("insert_seconds", "index_seconds"),
-    "MiB": ("rss_mib", "disk_mib"),
-    "ms": ("p50", "p99"),
+GROWTH: dict[str, dict[str, Callable[[StudyValues], float | None]]] = {
+    "seconds": {
+        "insert_seconds": lambda values: values.insert_seconds,
+        "index_seconds": lambda values: values.index_seconds,
+    },
+    "MiB": {"rss_mib": lambda values: values.rss_mib, "disk_mib": lambda values: values.disk_mib},
+    "ms": {"p50": lambda values: values.p50, "p99": lambda values: values.p99},
 }
 
 
@@ -57,7 +70,7 @@ def charts(view: View) -> list[Chart]:
 
 
 def _trade_offs(view: View) -> Iterator[Chart]:
-    p99, rate, found, lost_ = p99_axis(), throughput(), index_recall(view), lost_axis(view)
+    p99, rate, recall, lost_ = p99_axis(), throughput_axis(), recall_axis(view), loss_axis(view)
     target = f"The dotted line: {TARGET:g} %, the advice's target."
     yield _with_target(
         _scatter(
@@ -74,9 +87,9 @@ def _trade_offs(view: View) -> Iterator[Chart]:
         )
     )
     hint = "Right and high is better; the broad grey line is the Pareto front."
-    yield _with_front(_scatter(view, "index_recall against throughput", hint, found, rate))
+    yield _with_front(_scatter(view, "index_recall against throughput", hint, recall, rate))
     hint = "What a missed neighbour costs in relevance."
-    yield _with_target(_scatter(view, "Relevance lost against index_recall", hint, found, lost_))
+    yield _with_target(_scatter(view, "Relevance lost against index_recall", hint, recall, lost_))
 
 
 def _scatter(view: View, title: str, hint: str, across: Axis, up: Axis) -> Chart:
@@ -84,7 +97,7 @@ def _scatter(view: View, title: str, hint: str, across: Axis, up: Axis) -> Chart
     figure = plotly().Figure()
     all_x: list[float] = []
     all_y: list[float] = []
-    for name, look in looks(view.points).items():
+    for name, style in styles_of(view.points).items():
         ours = [
             (x, y, point)
             for point in view.points
@@ -103,8 +116,8 @@ def _scatter(view: View, title: str, hint: str, across: Axis, up: Axis) -> Chart
             hovertemplate="%{text}<extra></extra>",
             name=escape(name),
             mode="lines+markers" if len(ours) > 1 else "markers",
-            marker={"symbol": look.symbol, "size": 9, "line": {"width": 1.5}},
-            line={"dash": look.dash, "color": look.colour, "width": 1.5},
+            marker={"symbol": style.symbol, "size": 9, "line": {"width": 1.5}},
+            line={"dash": style.dash, "color": style.colour, "width": 1.5},
         )
     for layout, axis, values in (("xaxis", across, all_x), ("yaxis", up, all_y)):
         if values:
@@ -126,13 +139,13 @@ def hover(view: View, point: Point) -> str:
     """A setting and its numbers."""
     lines = [f"<b>{escape(point.name)}</b>"]
     shown = {
-        f"index_recall@{point.k}": fraction(point.index_recall()),
+        f"index_recall@{point.k}": fraction(point.index_recall),
         f"recall@{point.k} lost, %": lost(point.loss()),
-        "p50, p99": f"{rounded(point.latency('p50'))}, {rounded(point.latency('p99'))} ms",
+        "p50, p99": f"{rounded(point.latency.p50)}, {rounded(point.latency.p99)} ms",
         "users/s": rounded(point.users_per_second()),
         "clients": whole(point.best_clients),
         "times FLAT": rounded(view.times_flat(point)),
-        "RSS, MiB": whole(point.built("rss_mib")),
+        "RSS, MiB": whole(point.built(lambda build: build.rss_mib)),
     }
     return "<br>".join([*lines, *(f"{name}: {text}" for name, text in shown.items() if text)])
 
@@ -162,10 +175,7 @@ def _of_best(view: View) -> Iterator[Chart]:
         "The best setting of each type, one client. Low and level is better.",
         _lines(
             view,
-            {
-                point: {shown: point.latency(name) for name, shown in PERCENTILES.items()}
-                for point in best
-            },
+            {point: _percentiles(point.latency) for point in best},
             ("per cent of requests", {"title": {"text": "at most, ms"}, "type": "log"}),
         ),
     )
@@ -183,22 +193,27 @@ def _of_best(view: View) -> Iterator[Chart]:
     )
 
 
+def _percentiles(latency: LatencySummary) -> dict[str, float | None]:
+    """Latencies by the share of the requests below them, in per cent."""
+    return {"50": latency.p50, "95": latency.p95, "99": latency.p99, "99.9": latency.p99_9}
+
+
 def _lines(
     view: View, shown: Mapping[Point, Mapping[str, float | None]], axes: tuple[str, dict[str, Any]]
 ) -> Any:
     """A line for each point, through what is known of it, each with a dash of its own."""
-    figure, found = plotly().Figure(), looks(view.points)
+    figure, styles = plotly().Figure(), styles_of(view.points)
     for number, (point, values) in enumerate(shown.items()):
         known = {name: value for name, value in values.items() if value is not None}
-        look = found[point.build_name]
+        style = styles[point.build_name]
         if known:
             figure.add_scatter(
                 x=list(known),
                 y=list(known.values()),
                 name=escape(point.name),
                 mode="lines+markers",
-                marker={"symbol": look.symbol, "size": 9, "line": {"width": 1.5}},
-                line={"dash": DASHES[number % len(DASHES)][0], "color": look.colour},
+                marker={"symbol": style.symbol, "size": 9, "line": {"width": 1.5}},
+                line={"dash": DASHES[number % len(DASHES)][0], "color": style.colour},
             )
     figure.update_layout(xaxis={"title": {"text": axes[0]}, "type": "category"}, yaxis=axes[1])
     return _ticked(figure, "y")
@@ -207,19 +222,23 @@ def _lines(
 def _of_builds(view: View) -> Iterator[Chart]:
     """Seconds and memory, a bar for each build."""
     names = [escape(build.name) for build in view.builds]
-    stages = {stage: [b.row.get(f"{stage}_seconds") for b in view.builds] for stage in STAGES}
+    stages = {
+        stage: [build.measured.stage_seconds(stage) for build in view.builds] for stage in STAGES
+    }
     figure = _bars(names, stages, "stack", "seconds")
     yield _finished("Build time", "From the first insert until it is loaded.", figure, len(names))
-    memory = {
-        "measured, above the empty server": [build.rss_added_mib for build in view.builds],
-        "estimate of the index": [build.row.get("estimate_mib") for build in view.builds],
+    memory: dict[str, list[float | None]] = {
+        "measured, above the empty server": [build.measured.rss_added_mib for build in view.builds],
+        "estimate of the index": [build.measured.estimate_mib for build in view.builds],
     }
     figure = _bars(names, memory, "group", "MiB")
     hint = "What the server holds with this index loaded."
     yield _finished("Memory", hint, figure, 2 * len(names))
 
 
-def _bars(names: Sequence[str], parts: dict[str, list[float | None]], mode: str, unit: str) -> Any:
+def _bars(
+    names: Sequence[str], parts: Mapping[Any, Sequence[float | None]], mode: str, unit: str
+) -> Any:
     figure = plotly().Figure()
     for number, (part, values) in enumerate(parts.items()):
         if any(values):
@@ -245,14 +264,14 @@ def _bars(names: Sequence[str], parts: dict[str, list[float | None]], mode: str,
 
 def _growth(view: View) -> Iterator[Chart]:
     """Curves over the size of the catalogue, where the study was made."""
-    rows = sorted(
-        (row for row in view.studies if row["study"] == "scale"),
-        key=lambda row: int(row["params"]["items"]),
+    lines = sorted(
+        (row.measured for row in view.studies if row.measured.study == "scale"),
+        key=lambda line: line.params.items or 0,
     )
-    for unit, names in GROWTH.items():
+    for unit, values in GROWTH.items():
         figure = plotly().Figure()
-        for number, name in enumerate(names):
-            _grow(figure, rows, name, number)
+        for number, (name, value) in enumerate(values.items()):
+            _grow(figure, lines, name, value, number)
         figure.update_layout(
             xaxis={"title": {"text": "items"}, "type": "log"},
             yaxis={"title": {"text": unit}, "type": "log"},
@@ -262,15 +281,21 @@ def _growth(view: View) -> Iterator[Chart]:
         yield _finished(title, hint, _ticked(_ticked(figure, "x"), "y"))
 
 
-def _grow(figure: Any, rows: Sequence[Row], name: str, number: int) -> None:
-    shown = [row for row in rows if row["values"].get(name) is not None]
+def _grow(
+    figure: Any,
+    lines: Sequence[StudyMeasurement],
+    name: str,
+    value: Callable[[StudyValues], float | None],
+    number: int,
+) -> None:
+    shown = [line for line in lines if value(line.values) is not None]
     if not shown:
         return
     symbol = MARKERS[number + 1][0]
-    paper = ["on paper" in str(row["params"].get("vectors", "")) for row in shown]
+    paper = ["on paper" in (line.params.vectors or "") for line in shown]
     figure.add_scatter(
-        x=[row["params"]["items"] for row in shown],
-        y=[row["values"][name] for row in shown],
+        x=[line.params.items for line in shown],
+        y=[value(line.values) for line in shown],
         name=title_of(name),
         mode="lines+markers",
         marker={"symbol": [symbol + "-open" * open_ for open_ in paper], "size": 10},

@@ -8,9 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from paddlerec_milvus.bench.report.advice import best_of_each_type
-from paddlerec_milvus.bench.report.axes import TARGET, Axis, index_recall, lost, p99, throughput
-from paddlerec_milvus.bench.report.plot_style import DASHES, looks, pareto
-from paddlerec_milvus.bench.report.results import Build, View
+from paddlerec_milvus.bench.report.plot_style import (
+    DASHES,
+    TARGET,
+    Axis,
+    loss_axis,
+    p99_axis,
+    pareto,
+    recall_axis,
+    styles_of,
+    throughput_axis,
+)
+from paddlerec_milvus.bench.report.view import BuildView, View
 
 NOTHING = "not measured"
 
@@ -39,7 +48,7 @@ def as_png(view: View, title: str) -> bytes:
 
 def _throughput(axis: Any, view: View) -> None:
     """With the Pareto front below the lines."""
-    places = _lines(axis, view, index_recall(view), throughput())
+    places = _lines(axis, view, recall_axis(view), throughput_axis())
     front = pareto(places)
     if front:
         axis.plot(*zip(*front, strict=True), color="0.8", lw=7, zorder=0)
@@ -49,19 +58,19 @@ def _throughput(axis: Any, view: View) -> None:
 def _latency(axis: Any, view: View) -> None:
     """Relevance lost, or without held-out clicks index_recall, over p99."""
     if any(point.loss() for point in view.points):
-        up = lost(view)
-        _lines(axis, view, p99(), up)
+        up = loss_axis(view)
+        _lines(axis, view, p99_axis(), up)
         axis.axhline(up.place(TARGET), color="0.3", linestyle=":", zorder=1)
         _named(axis, "Relevance lost and p99 (dotted: the advice's target)")
     else:
-        _lines(axis, view, p99(), index_recall(view))
+        _lines(axis, view, p99_axis(), recall_axis(view))
         _named(axis, "index_recall and p99")
 
 
 def _lines(axis: Any, view: View, across: Axis, up: Axis) -> list[tuple[float, float]]:
     """A line with markers for each build; returns where the points stand."""
-    found: list[tuple[float, float]] = []
-    for number, (name, look) in enumerate(looks(view.points).items()):
+    values: list[tuple[float, float]] = []
+    for number, (name, style) in enumerate(styles_of(view.points).items()):
         ours = [
             (x, y)
             for point in view.points
@@ -73,34 +82,34 @@ def _lines(axis: Any, view: View, across: Axis, up: Axis) -> list[tuple[float, f
             axis.plot(
                 [across.place(x) for x, _ in ours],
                 [up.place(y) for _, y in ours],
-                color=look.colour,
-                marker=look.marker,
-                linestyle=look.line,
-                markerfacecolor="white" if look.symbol.endswith("open") else look.colour,
+                color=style.colour,
+                marker=style.marker,
+                linestyle=style.line,
+                markerfacecolor="white" if style.symbol.endswith("open") else style.colour,
                 label=name,
                 zorder=2 + number,
             )
-            found += ours
-    if found:
-        axis.set_xticks(*across.ticks_at([x for x, _ in found]))
-        axis.set_yticks(*up.ticks_at([y for _, y in found]))
+            values += ours
+    if values:
+        axis.set_xticks(*across.ticks_at([x for x, _ in values]))
+        axis.set_yticks(*up.ticks_at([y for _, y in values]))
     axis.set_xlabel(across.label)
     axis.set_ylabel(up.label)
-    return [(across.place(x), up.place(y)) for x, y in found]
+    return [(across.place(x), up.place(y)) for x, y in values]
 
 
 def _clients(axis: Any, view: View) -> None:
     """The best setting of each type."""
     best = [point for group in view.groups for point in best_of_each_type(group)]
-    found = looks(view.points)
+    styles = styles_of(view.points)
     numbers = sorted({number for point in best for number in point.throughput})
     for place, point in enumerate(best):
-        look, ours = found[point.build_name], sorted(point.throughput)
+        style, ours = styles[point.build_name], sorted(point.throughput)
         axis.plot(
             [numbers.index(number) for number in ours],
             [point.users_per_second(number) for number in ours],
-            color=look.colour,
-            marker=look.marker,
+            color=style.colour,
+            marker=style.marker,
             linestyle=DASHES[place % len(DASHES)][1],
             label=point.name,
         )
@@ -119,16 +128,18 @@ def _clients(axis: Any, view: View) -> None:
     _named(axis, "Throughput by clients, best of each type")
 
 
-def _memory(axis: Any, builds: Sequence[Build]) -> None:
+def _memory(axis: Any, builds: Sequence[BuildView]) -> None:
     """Measured above the empty server, beside the estimate."""
-    shown = [build for build in builds if build.row.get("estimate_mib") or build.rss_added_mib]
+    shown = [
+        build for build in builds if build.measured.estimate_mib or build.measured.rss_added_mib
+    ]
     places = range(len(shown))
-    for shift, label, values, look in (
-        (-0.2, "measured", [build.rss_added_mib for build in shown], {"color": "0.35"}),
+    for shift, label, values, style in (
+        (-0.2, "measured", [build.measured.rss_added_mib for build in shown], {"color": "0.35"}),
         (
             0.2,
             "estimate of the index",
-            [build.row.get("estimate_mib") for build in shown],
+            [build.measured.estimate_mib for build in shown],
             {"color": "white", "hatch": "///"},
         ),
     ):
@@ -138,7 +149,7 @@ def _memory(axis: Any, builds: Sequence[Build]) -> None:
             height=0.38,
             edgecolor="black",
             label=label,
-            **look,
+            **style,
         )
     axis.set_yticks(list(places), [build.name for build in shown], fontsize="x-small")
     if shown:

@@ -1,35 +1,40 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The tables of a report on settings and builds; those on the rest are in more_tables.py."""
+"""The tables of a report on settings and builds; those on the rest are in appendix_tables.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from paddlerec_milvus.bench.report.advice import Advice
-from paddlerec_milvus.bench.report.format import fraction, per_cent, rounded, whole
+from paddlerec_milvus.bench.format import fraction, per_cent, rounded, whole
+from paddlerec_milvus.bench.report.advice import IndexAdvice
 from paddlerec_milvus.bench.report.markdown import Column, Table
-from paddlerec_milvus.bench.report.results import RELEVANCE, STAGES, Build, Loss, Point, View
+from paddlerec_milvus.bench.report.view import Loss, Point, View
 from paddlerec_milvus.bench.report.warnings import Remark, by_name
+from paddlerec_milvus.bench.results import (
+    RELEVANCE,
+    STAGES,
+    BuildMeasurement,
+    IndexRecall,
+    MeanWithError,
+)
 
 NOT_SEEN = "not seen above noise"
 
 
-def main_table(view: View, advice: Sequence[Advice], found: Sequence[Remark]) -> Table:
+def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Sequence[Remark]) -> Table:
     """The columns that one decides by; the advised settings are marked."""
-    points, at_k, short = view.points, view.at_k, by_name(found)
-    chosen = {each.setting for each in advice}
+    points, at_k, short = view.points, view.at_k, by_name(remarks)
+    chosen = {line.setting for line in advice}
     columns = [
         Column("setting", [point.name for point in points], words=True),
-        Column(f"index_recall{at_k}", [fraction(point.index_recall()) for point in points]),
+        Column(f"index_recall{at_k}", [fraction(point.index_recall) for point in points]),
         Column(f"recall{at_k}, %", [per_cent(point.relevance()) for point in points]),
         Column(f"recall{at_k} lost, % of it", [lost(point.loss()) for point in points]),
-        Column("p99, ms", [rounded(point.latency("p99")) for point in points]),
+        Column("p99, ms", [rounded(point.latency.p99) for point in points]),
         Column("users/s", [rounded(point.users_per_second()) for point in points]),
         Column("times FLAT", [rounded(view.times_flat(point)) for point in points]),
-        Column(
-            "build, s", [rounded(point.build.seconds if point.build else None) for point in points]
-        ),
-        Column("RSS, MiB", [whole(point.built("rss_mib")) for point in points]),
+        Column("build, s", [rounded(point.built(lambda build: build.seconds)) for point in points]),
+        Column("RSS, MiB", [whole(point.built(lambda build: build.rss_mib)) for point in points]),
         Column("remark", [_short(point, short) for point in points], words=True),
     ]
     marked = frozenset(i for i, point in enumerate(points) if point.name in chosen)
@@ -64,39 +69,37 @@ def detail_table(view: View) -> Table:
 
     columns = [
         Column("setting", of(lambda point: point.name), words=True),
-        Column(f"index_recall{at_k}, interest", of(lambda p: _with_error(p, "interest"))),
-        Column(f"index_recall{at_k}, list", of(lambda p: _with_error(p, "list"))),
+        Column(f"index_recall{at_k}, interest", of(lambda p: _with_error(_recall(p).interest))),
+        Column(f"index_recall{at_k}, list", of(lambda p: _with_error(_recall(p).list))),
         *(
             Column(f"{name}{at_k}, %", of(lambda p, n=name: per_cent(p.relevance(n))))  # type: ignore[misc]
             for name in RELEVANCE[1:]
         ),
         Column(f"recall{at_k} lost, points", of(lambda p: _points_lost(p.loss()))),
         Column(f"ndcg{at_k} lost, % of it", of(lambda p: lost(p.loss("ndcg")))),
-        Column("p50, ms", of(lambda p: rounded(p.latency("p50")))),
-        Column("p95, ms", of(lambda p: rounded(p.latency("p95")))),
-        Column("p99.9, ms", of(lambda p: rounded(p.latency("p99_9")))),
-        Column("requests", of(lambda p: whole(p.latency("requests")))),
+        Column("p50, ms", of(lambda p: rounded(p.latency.p50))),
+        Column("p95, ms", of(lambda p: rounded(p.latency.p95))),
+        Column("p99.9, ms", of(lambda p: rounded(p.latency.p99_9))),
+        Column("requests", of(lambda p: whole(p.latency.requests))),
         Column("users/s, 1 client", of(lambda p: rounded(p.users_per_second(1)))),
         Column("users/s, best", of(lambda p: rounded(p.users_per_second()))),
         Column("its clients", of(lambda p: whole(p.best_clients))),
-        Column("merge, ms", of(lambda p: rounded(_number(p, "merge_ms")))),
-        Column("harness, ms", of(lambda p: rounded(p.latency("harness_ms")))),
-        Column("disk, MiB", of(lambda p: rounded(p.built("disk_mib")))),
-        Column("short lists", of(lambda p: whole(_number(p, "short_lists")))),
+        Column("merge, ms", of(lambda p: rounded(p.measured.quality.merge_ms))),
+        Column("harness, ms", of(lambda p: rounded(p.latency.harness_ms))),
+        Column("disk, MiB", of(lambda p: rounded(p.built(lambda build: build.disk_mib)))),
+        Column("short lists", of(lambda p: whole(p.measured.quality.short_lists))),
         Column("failures", of(lambda p: whole(p.failures))),
     ]
     return Table("More on each setting", columns)
 
 
-def _number(point: Point, name: str) -> float | None:
-    found = point.row.get(name)
-    return None if found is None else float(found)
+def _recall(point: Point) -> IndexRecall:
+    return point.measured.quality.index_recall
 
 
-def _with_error(point: Point, part: str) -> str:
-    error = point.index_recall(part, "se")
-    spread = "" if error is None else f" ± {fraction(error)}"
-    return fraction(point.index_recall(part)) + spread
+def _with_error(value: MeanWithError) -> str:
+    spread = "" if value.se is None else f" ± {fraction(value.se)}"
+    return fraction(value.mean) + spread
 
 
 def _points_lost(loss: Loss | None) -> str:
@@ -109,36 +112,35 @@ def _points_lost(loss: Loss | None) -> str:
 
 def builds_table(view: View) -> Table:
     """Seconds, memory and disk of each index."""
-    builds = view.builds
-
-    def row_value(name: str, shown: Callable[[float | None], str]) -> list[str]:
-        return [shown(build.row.get(name)) for build in builds]
-
+    builds = [build.measured for build in view.builds]
+    types = [build.result.index_type for build in view.builds]
     columns = [
-        Column("index", [build.name for build in builds], words=True),
-        Column("rows", row_value("rows", whole)),
-        *(Column(f"{stage}, s", row_value(f"{stage}_seconds", rounded)) for stage in STAGES),
+        Column("index", [build.name for build in view.builds], words=True),
+        Column("rows", [whole(build.rows) for build in builds]),
+        *(
+            Column(f"{stage}, s", [rounded(build.stage_seconds(stage)) for build in builds])
+            for stage in STAGES
+        ),
         Column("all, s", [rounded(build.seconds) for build in builds]),
-        Column("RSS, MiB", row_value("rss_mib", whole)),
-        Column("of it empty", row_value("rss_empty_mib", whole)),
+        Column("RSS, MiB", [whole(build.rss_mib) for build in builds]),
+        Column("of it empty", [whole(build.rss_empty_mib) for build in builds]),
         Column("added", [rounded(build.rss_added_mib) for build in builds]),
-        Column("estimate", row_value("estimate_mib", rounded)),
-        Column("bytes a vector", row_value("rss_bytes_per_vector", whole)),
-        Column("disk, MiB", row_value("disk_mib", rounded)),
-        Column("disk bytes a vector", row_value("disk_bytes_per_vector", whole)),
-        Column("segments", [_segments(build) for build in builds], words=True),
-        Column("warnings", ["; ".join(b.row.get("warnings") or []) for b in builds], words=True),
+        Column("estimate", [rounded(build.estimate_mib) for build in builds]),
+        Column("bytes a vector", [whole(build.rss_bytes_per_vector) for build in builds]),
+        Column("disk, MiB", [rounded(build.disk_mib) for build in builds]),
+        Column("disk bytes a vector", [whole(build.disk_bytes_per_vector) for build in builds]),
+        Column("segments", list(map(_segments, types, builds)), words=True),
+        Column("warnings", ["; ".join(build.warnings) for build in builds], words=True),
     ]
     return Table("Building, memory and disk", columns)
 
 
-def _segments(build: Build) -> str:
-    found = build.row.get("segments")
-    if not found:
+def _segments(index_type: str, build: BuildMeasurement) -> str:
+    if not build.segments:
         return ""
-    bare = sum(not each["indexed"] for each in found)
-    flat = build.type == "FLAT"  # has none by its nature
-    return f"{len(found)}, {bare} without index" if bare and not flat else str(len(found))
+    count, bare = len(build.segments), sum(not part.indexed for part in build.segments)
+    flat = index_type == "FLAT"  # has none by its nature
+    return f"{count}, {bare} without index" if bare and not flat else str(count)
 
 
 def throughput_table(view: View) -> Table:
@@ -157,21 +159,19 @@ def throughput_table(view: View) -> Table:
 
 
 def _rate(point: Point, clients: int) -> str:
-    rate = point.users_per_second(clients)
-    p99 = point.throughput.get(clients, {}).get("p99")
-    tail = "" if p99 is None else f" ({rounded(p99)})"
-    return "" if rate is None else rounded(rate) + tail
+    load = point.throughput.get(clients)
+    return f"{rounded(load.users_per_second)} ({rounded(load.p99)})" if load else ""
 
 
 def batches_table(view: View) -> Table:
     """Users a second when one call asks for many of them."""
-    points = [point for point in view.points if point.row.get("batches")]
-    sizes = sorted({each["users"] for point in points for each in point.row["batches"]})
+    points = [point for point in view.points if point.measured.batches]
+    sizes = sorted({batch.users for point in points for batch in point.measured.batches})
 
     def rates(size: int) -> Iterable[str]:
         for point in points:
-            found = (each for each in point.row["batches"] if each["users"] == size)
-            yield rounded(next((each["users_per_second"] for each in found), None))
+            batches = (batch for batch in point.measured.batches if batch.users == size)
+            yield rounded(next((batch.users_per_second for batch in batches), None))
 
     columns = [Column(f"{size} a call", list(rates(size))) for size in sizes]
     names = Column("setting", [point.name for point in points], words=True)

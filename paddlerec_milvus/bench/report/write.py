@@ -10,17 +10,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paddlerec_milvus.bench.report.advice import Advice
+from paddlerec_milvus.bench.report.advice import IndexAdvice
 from paddlerec_milvus.bench.report.document import as_markdown, report_of
 from paddlerec_milvus.bench.report.html import as_html
 from paddlerec_milvus.bench.report.plots_png import as_png
-from paddlerec_milvus.bench.report.results import RELEVANCE, STAGES, Point, View, view_of
+from paddlerec_milvus.bench.report.view import Point, View, view_of
+from paddlerec_milvus.bench.results import (
+    RELEVANCE,
+    STAGES,
+    RelevanceMetric,
+    Result,
+    line_of,
+)
 from paddlerec_milvus.data.files import replacing
 
-SHOWN = ("mean", "p50", "p95", "p99", "p99_9", "max", "harness_ms")
 
-
-def write_report(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def write_report(rows: Sequence[Result], folder: Path) -> list[Path]:
     """Write report.html, .md, .png, .csv and .json of ``rows`` into ``folder``; returns them.
 
     Everything is made before anything is written. UserError: no rows, plotly is not installed, a
@@ -28,7 +33,7 @@ def write_report(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """
     view = view_of(rows)
     report = report_of(view)
-    lines = [line_of(view, point) for point in view.points]
+    lines = [csv_line(view, point) for point in view.points]
     contents = {
         "report.html": as_html(view, report).encode(),
         "report.md": as_markdown(report).encode(),
@@ -44,40 +49,54 @@ def write_report(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     return files
 
 
-def line_of(view: View, point: Point) -> dict[str, Any]:
+def csv_line(view: View, point: Point) -> dict[str, Any]:
     """All of a point in one flat mapping; times in ms, memory in MiB, shares of 1."""
-    row, line = point.row, {"setting": point.name, "type": point.type, "k": point.k}
-    line |= {f"build_{key}": value for key, value in row["index"].items() if key != "type"}
-    line |= {f"search_{key}": value for key, value in row["search"].items()}
-    for part in ("interest", "list"):
-        line[f"index_recall_{part}"] = point.index_recall(part)
-        line[f"index_recall_{part}_se"] = point.index_recall(part, "se")
-    for name in RELEVANCE:
-        line[name] = point.relevance(name)
-        line |= _loss_of(point, name)
-    line |= {f"latency_{name}": point.latency(name) for name in SHOWN}
-    line["requests"] = point.latency("requests")
-    line["users_per_second"] = point.users_per_second()
-    line["best_clients"] = point.best_clients
-    line["times_flat"] = view.times_flat(point)
-    for number in point.throughput:
-        line[f"users_per_second_{number}_clients"] = point.users_per_second(number)
-    for each in row.get("batches") or []:
-        line[f"users_per_second_batch_{each['users']}"] = each["users_per_second"]
-    line |= {f"{stage}_seconds": point.built(f"{stage}_seconds") for stage in STAGES}
-    line["build_seconds"] = point.build.seconds if point.build else None
-    line |= {name: point.built(name) for name in ("rss_mib", "estimate_mib", "disk_mib")}
-    return line | {"short_lists": row.get("short_lists"), "failures": point.failures}
+    row, line = point.result, {"setting": point.name, "type": point.type, "k": point.k}
+    quality, latency = point.measured.quality, point.latency
+    line |= {f"build_{key}": value for key, value in row.index.items() if key != "type"}
+    line |= {f"search_{key}": value for key, value in row.search.items()}
+    line["index_recall_interest"] = quality.index_recall.interest.mean
+    line["index_recall_interest_se"] = quality.index_recall.interest.se
+    line["index_recall_list"] = quality.index_recall.list.mean
+    line["index_recall_list_se"] = quality.index_recall.list.se
+    for metric in RELEVANCE:
+        line[metric] = point.relevance(metric)
+        line |= _loss_of(point, metric)
+    line |= {
+        "latency_mean": latency.mean,
+        "latency_p50": latency.p50,
+        "latency_p95": latency.p95,
+        "latency_p99": latency.p99,
+        "latency_p99_9": latency.p99_9,
+        "latency_max": latency.max,
+        "latency_harness_ms": latency.harness_ms,
+        "requests": float(latency.requests),
+        "users_per_second": point.users_per_second(),
+        "best_clients": point.best_clients,
+        "times_flat": view.times_flat(point),
+    }
+    for load in point.throughput.values():
+        line[f"users_per_second_{load.clients}_clients"] = load.users_per_second
+    for batch in point.measured.batches:
+        line[f"users_per_second_batch_{batch.users}"] = batch.users_per_second
+    build = point.build.measured if point.build else None
+    for stage in STAGES:
+        line[f"{stage}_seconds"] = build.stage_seconds(stage) if build else None
+    line["build_seconds"] = build.seconds if build else None
+    line["rss_mib"] = build.rss_mib if build else None
+    line["estimate_mib"] = build.estimate_mib if build else None
+    line["disk_mib"] = build.disk_mib if build else None
+    return line | {"short_lists": quality.short_lists, "failures": point.failures}
 
 
-def _loss_of(point: Point, name: str) -> dict[str, float | None]:
-    loss = point.loss(name)
+def _loss_of(point: Point, metric: RelevanceMetric) -> dict[str, float | None]:
+    loss = point.loss(metric)
     relative = loss.relative if loss else None
     return {
-        f"{name}_lost": loss.mean if loss else None,
-        f"{name}_lost_relative": relative.mean if relative else None,
-        f"{name}_lost_relative_low": relative.low if relative else None,
-        f"{name}_lost_relative_high": relative.high if relative else None,
+        f"{metric}_lost": loss.mean if loss else None,
+        f"{metric}_lost_relative": relative.mean if relative else None,
+        f"{metric}_lost_relative_low": relative.low if relative else None,
+        f"{metric}_lost_relative_high": relative.high if relative else None,
     }
 
 
@@ -91,11 +110,11 @@ def _as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _as_json(
-    rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], advice: Sequence[Advice]
+    rows: Sequence[Result], lines: Sequence[Mapping[str, Any]], advice: Sequence[IndexAdvice]
 ) -> str:
     whole = {
-        "advice": [each.as_dict() for each in advice],
+        "advice": [line.as_dict() for line in advice],
         "table": list(lines),
-        "rows": list(rows),
+        "rows": [json.loads(line_of(row)) for row in rows],
     }
     return json.dumps(whole, indent=1, allow_nan=False) + "\n"

@@ -11,9 +11,9 @@ MINUS = "\N{MINUS SIGN}"
 
 def setting(index: Mapping[str, Any], search: Mapping[str, Any] | None = None) -> str:
     """``HNSW M 16, efConstruction 200, ef 96``: in Milvus' words."""
-    given = {**index, **(search or {})}
-    kind = given.pop("type")
-    return f"{kind} {', '.join(f'{key} {value}' for key, value in given.items())}".strip()
+    words = {**index, **(search or {})}
+    kind = words.pop("type")
+    return f"{kind} {', '.join(f'{key} {value}' for key, value in words.items())}".strip()
 
 
 def rounded(value: float | None) -> str:
@@ -38,7 +38,7 @@ def fraction(value: float | None) -> str:
 
 
 def whole(value: float | None) -> str:
-    """A count."""
+    """A count, thousands apart."""
     return "" if value is None else f"{value:,.0f}"
 
 
