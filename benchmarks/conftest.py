@@ -18,10 +18,10 @@ import pytest
 from paddlerec_milvus.bench.synthetic import synthetic_workload
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import settings_for
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.server import LocalMilvus
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.cli import main as train
 from paddlerec_milvus.zoo import ModelFolder
 

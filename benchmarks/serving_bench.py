@@ -24,13 +24,13 @@ from service_process import ServiceProcess
 from paddlerec_milvus.bench.client_pool import Load, Outcome, calls_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, settings_for
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.candidates import merge_interests
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, Segment
 from paddlerec_milvus.retrieval.server import LocalMilvus
 from paddlerec_milvus.serving.client import Client
+from paddlerec_milvus.settings import Settings
 
 COLLECTION = "serving_load"
 INDEX = ("type=HNSW", "M=16", "efConstruction=200", "ef=100")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch, candidates_of
 from paddlerec_milvus.evaluation.results import EpochResult
+from paddlerec_milvus.settings import Settings
 
 TOP_N = 50
 ROUNDS = 5

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.evaluation.predict import read_users
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
 
 

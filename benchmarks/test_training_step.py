@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 import pytest
 
-from paddlerec_milvus.config import Settings
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
 
 BATCHES = 20  # taken in turns

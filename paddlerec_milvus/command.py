@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paddlerec_milvus.config import Settings, load_settings
+from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.prepared import open_prepared
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.settings import Settings
 
 
 def model_parser(description: str, examples: str) -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import paddle
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.settings import Settings
 
 
 def use_device(settings: Settings) -> str:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import paddle
 
 from paddlerec_milvus.checkpoint import load_parameters
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import ModelError
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 FloatArray = npt.NDArray[np.float32]

@@ -10,9 +10,10 @@ import paddle
 import pytest
 from support import generic_folder, mind_folder, write_yaml
 
-from paddlerec_milvus.config import Settings, load_settings
+from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import CheckpointError, ModelError
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.trainer import train
 from paddlerec_milvus.zoo import ModelFolder
 

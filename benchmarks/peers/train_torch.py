@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.batches import open_batches
 from paddlerec_milvus.training.progress import Meter
 from paddlerec_milvus.zoo import ModelFolder

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.config import Settings, load_settings
+from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.settings import Settings
 from quality_table.data import DataSet
 from quality_table.relevance import means, relevance_of
 from quality_table.results import TOP_N, Measurement

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from paddlerec_milvus.bench.workload import Workload
-from paddlerec_milvus.config import Count, Natural, Section, read_mapping
+from paddlerec_milvus.config import read_mapping
 from paddlerec_milvus.errors import SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings, search_keys
+from paddlerec_milvus.settings import Count, Natural, Section
 
 Scalar = int | str
 Values = Scalar | list[Scalar]

@@ -11,10 +11,10 @@ import numpy as np
 from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.checkpoint import BEST, best_epoch
 from paddlerec_milvus.command import settings_for
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.evaluation.predict import Queries, read_users
 from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
 
 

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.log import ClickLog, group_clicks, parse_clicks
-from paddlerec_milvus.data.split import Dataset, hold_out, item_table
+from paddlerec_milvus.data.split import hold_out, item_table
 from paddlerec_milvus.errors import DataError
 
 ADDRESS = "https://paddlerec.bj.bcebos.com/datasets/AmazonBook/AmazonBook.tar.gz"

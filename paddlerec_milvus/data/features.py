@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.feature_files import FeatureTable, check_columns
 from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.log import Ints
-from paddlerec_milvus.data.split import Dataset
 from paddlerec_milvus.errors import DataError
 
 ITEM_FEATURES, ITEM_FEATURE_VALUES = "item_features.csv", "item_feature_values.csv"

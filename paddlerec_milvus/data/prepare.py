@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.feature_files import FeatureFiles
 from paddlerec_milvus.data.features import (
     ITEM_FEATURE_VALUES,
@@ -32,7 +33,7 @@ from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
 from paddlerec_milvus.data.log import write_clicks
 from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, read_meta
 from paddlerec_milvus.data.sources import Source
-from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED, Dataset
+from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.staging import recover, staged
 from paddlerec_milvus.errors import DataError
 

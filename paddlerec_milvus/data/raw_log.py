@@ -7,6 +7,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ import polars as pl
 
 from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.log import Ints
-from paddlerec_milvus.data.split import RawLog
 from paddlerec_milvus.errors import DataError
 
 # Known names of the three columns, compared in lower case without "_" and "-".
@@ -29,6 +29,22 @@ _COLUMNS = tuple(_NAMES)
 _FEW_EXCEPTIONS, _FEW_EXCEPTIONS_SHARE = 3, 0.05
 
 Where = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """Clicks of a source, sorted by user, then time. n clicks, U users, I items.
+
+    ``users`` and ``items`` [n] int64 are rows of ``user_ids`` [U] and ``item_ids`` [I], which are
+    sorted and either integers or strings. ``titles`` has the string columns source_id, title and
+    category, for any number of items.
+    """
+
+    users: Ints
+    items: Ints
+    user_ids: pl.Series
+    item_ids: pl.Series
+    titles: pl.DataFrame | None = None
 
 
 def read_interactions(path: Path, string_ids: bool = False) -> RawLog:

@@ -12,8 +12,7 @@ import polars as pl
 from tqdm import tqdm
 
 from paddlerec_milvus.data.files import open_bytes
-from paddlerec_milvus.data.raw_log import raw_log
-from paddlerec_milvus.data.split import RawLog
+from paddlerec_milvus.data.raw_log import RawLog, raw_log
 from paddlerec_milvus.errors import DataError
 
 _FIELDS = ("reviewerID", "asin", "unixReviewTime")

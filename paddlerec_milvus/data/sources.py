@@ -14,11 +14,12 @@ from typing import Protocol
 import polars as pl
 
 from paddlerec_milvus.data.amazonbook import ADDRESS, read_tarball
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.download import fetch
 from paddlerec_milvus.data.files import sha256_of
-from paddlerec_milvus.data.raw_log import read_interactions, read_titles_file
+from paddlerec_milvus.data.raw_log import RawLog, read_interactions, read_titles_file
 from paddlerec_milvus.data.reviews import read_reviews
-from paddlerec_milvus.data.split import Dataset, RawLog, split_log
+from paddlerec_milvus.data.split import split_log
 from paddlerec_milvus.data.synthetic import synthetic_log
 from paddlerec_milvus.errors import DataError
 

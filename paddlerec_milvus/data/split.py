@@ -11,15 +11,16 @@ and the rest the truths.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.log import ClickLog, Ints
+from paddlerec_milvus.data.raw_log import RawLog
 from paddlerec_milvus.errors import DataError, SettingsError
 
 DEFAULT_SEED = 1230
@@ -27,34 +28,6 @@ DEFAULT_MIN_COUNT = 5
 # A single pass over real logs leaves about 1 item in 10,000 below the limit (see already_filtered).
 _LEFT_BELOW = 1000
 _TRAIN, _VALID, _TEST = range(3)
-
-
-@dataclass(frozen=True)
-class RawLog:
-    """Clicks of a source, sorted by user, then time. n clicks, U users, I items.
-
-    ``users`` and ``items`` [n] int64 are rows of ``user_ids`` [U] and ``item_ids`` [I], which are
-    sorted and either integers or strings. ``titles`` has the string columns source_id, title and
-    category, for any number of items.
-    """
-
-    users: Ints
-    items: Ints
-    user_ids: pl.Series
-    item_ids: pl.Series
-    titles: pl.DataFrame | None = None
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """All that a prepared folder holds; see DESIGN's line: log, split, id map."""
-
-    train: ClickLog
-    valid: HeldOutUsers
-    test: HeldOutUsers
-    items: pl.DataFrame  # item, source_id, title, category
-    users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
-    notes: Mapping[str, int | bool]
 
 
 def split_log(log: RawLog, seed: int = DEFAULT_SEED, min_count: int = DEFAULT_MIN_COUNT) -> Dataset:
@@ -69,32 +42,32 @@ def split_log(log: RawLog, seed: int = DEFAULT_SEED, min_count: int = DEFAULT_MI
             f"--min-count is {min_count}; expected 2 or more: a user needs a history and a truth"
         )
     untouched = already_filtered(log, min_count)
-    kept = np.ones(len(log.users), bool) if untouched else frequent(log.users, log.items, min_count)
-    users, items = log.users[kept], log.items[kept]
+    keep = np.ones(len(log.users), bool) if untouched else frequent(log.users, log.items, min_count)
+    users, items = log.users[keep], log.items[keep]
     clicks_of_user = np.bincount(users, minlength=len(log.user_ids))
-    kept_users = np.flatnonzero(clicks_of_user)
-    part = split_of_rows(len(kept_users), seed)
+    left_users = np.flatnonzero(clicks_of_user)
+    part = split_of_rows(len(left_users), seed)
     if len(np.unique(part)) < 3:
         raise DataError(
-            f"{len(kept_users)} of {len(log.user_ids)} users are left after dropping items, then "
+            f"{len(left_users)} of {len(log.user_ids)} users are left after dropping items, then "
             f"users, with fewer than {min_count} clicks; a split into train, valid and test needs "
             "6 or more: give a larger log or a smaller --min-count"
         )
     number, source_rows = popularity_numbers(items, len(log.item_ids))
     named = log.user_ids.dtype == pl.String
-    user_ids = np.arange(len(kept_users)) if named else log.user_ids.to_numpy()[kept_users]
-    whole = _Clicks(user_ids.astype(np.int64), clicks_of_user[kept_users], number[items])
+    user_ids = np.arange(len(left_users)) if named else log.user_ids.to_numpy()[left_users]
+    whole = _Clicks(user_ids.astype(np.int64), clicks_of_user[left_users], number[items])
     return Dataset(
         train=whole.only(part == _TRAIN).log(),
         valid=whole.only(part == _VALID).held_out(),
         test=whole.only(part == _TEST).held_out(),
         items=item_table(log.item_ids[source_rows], log.titles),
-        users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[kept_users]})
+        users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[left_users]})
         if named
         else None,
         notes={
             "already_filtered": untouched,
-            "dropped_users": len(log.user_ids) - len(kept_users),
+            "dropped_users": len(log.user_ids) - len(left_users),
             "dropped_items": len(log.item_ids) - len(source_rows),
             "dropped_clicks": len(log.items) - len(items),
         },
@@ -103,9 +76,9 @@ def split_log(log: RawLog, seed: int = DEFAULT_SEED, min_count: int = DEFAULT_MI
 
 def frequent(users: Ints, items: Ints, min_count: int) -> npt.NDArray[np.bool_]:
     """Which clicks [n] survive: rare items first, then users who are rare without them."""
-    kept = np.bincount(items)[items] >= min_count
-    clicks_of_user = np.bincount(users[kept], minlength=int(users.max(initial=0)) + 1)
-    return np.asarray(kept & (clicks_of_user[users] >= min_count))
+    frequent_item = np.bincount(items)[items] >= min_count
+    clicks_of_user = np.bincount(users[frequent_item], minlength=int(users.max(initial=0)) + 1)
+    return np.asarray(frequent_item & (clicks_of_user[users] >= min_count))
 
 
 def already_filtered(log: RawLog, min_count: int) -> bool:
@@ -187,14 +160,14 @@ class _Clicks:
 
 def hold_out(log: ClickLog) -> HeldOutUsers:
     """The first ``int(0.8 n)`` clicks of each user as history, the others as truths."""
-    kept = (log.lengths * 0.8).astype(np.int64)
+    lengths = (log.lengths * 0.8).astype(np.int64)
     position = np.arange(len(log.items)) - np.repeat(log.indptr[:-1], log.lengths)
-    past = position < np.repeat(kept, log.lengths)
+    past = position < np.repeat(lengths, log.lengths)
     return HeldOutUsers(
         user_ids=log.user_ids,
-        history_indptr=_indptr(kept),
+        history_indptr=_indptr(lengths),
         history=log.items[past],
-        truth_indptr=_indptr(log.lengths - kept),
+        truth_indptr=_indptr(log.lengths - lengths),
         truths=log.items[~past],
     )
 

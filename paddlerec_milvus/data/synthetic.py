@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from paddlerec_milvus.data.log import Ints
-from paddlerec_milvus.data.split import RawLog
+from paddlerec_milvus.data.raw_log import RawLog
 from paddlerec_milvus.errors import SettingsError
 
 MIN_CLICKS = 5  # of every user and every item, so that the filter drops nothing

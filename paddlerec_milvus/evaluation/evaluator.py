@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.checkpoint import BEST, best_epoch
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
@@ -50,6 +49,7 @@ from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import DataError
@@ -22,6 +21,7 @@ from paddlerec_milvus.evaluation.interests import InterestUse, joined, use_of
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.settings import Settings
 
 IntArray = npt.NDArray[np.int64]
 

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.results import EpochResult, EvaluationReport, MethodResult
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
+from paddlerec_milvus.settings import Settings
 
 TITLES = {"most_popular": "MostPopular", "item_knn": "item-kNN"}
 PACKAGES = (

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.settings import Settings
 
 LARGEST_EF = 32_768  # Milvus' limit
 LARGEST_SEARCH_LIST = 65_535  # Milvus' limit

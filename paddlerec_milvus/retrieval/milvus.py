@@ -6,12 +6,12 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Sequence
 from copy import copy
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import (
     MISSING_ID,
@@ -27,11 +27,13 @@ from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
 from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
+from paddlerec_milvus.settings import Settings
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
 HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
 IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
+_search_params = lru_cache(1_024)(lambda index, k: index.search_params(k))  # checked once a k
 
 
 class Segment(NamedTuple):
@@ -162,8 +164,9 @@ class MilvusRetriever:
         expected = {key: params[key] for key in built}  # Lite keeps none
         if index.get("index_type") != self._index.type_name or built != expected:
             there = f"{index.get('index_type', 'none')} {built}"
-            expectation = f"{self._index.type_name} {params}"
-            raise self._wrong(f"its index is {there}, expected {expectation}", again)
+            raise self._wrong(
+                f"its index is {there}, expected {self._index.type_name} {params}", again
+            )
         self.versions.dimension = version.dimension
         if pin:
             self._version = version.name
@@ -202,7 +205,7 @@ class MilvusRetriever:
         """:meth:`search` with another index' search parameters (``nprobe``, ``ef`` …)."""
         checked_k(k)
         checked = checked_queries(queries, self.dimension)
-        parameters = {"metric_type": self.metric, "params": index.search_params(k)}
+        parameters = {"metric_type": self.metric, "params": dict(_search_params(index, k))}
         ids = np.full((len(checked), k), MISSING_ID, np.int64)
         scores = np.full((len(checked), k), MISSING_SCORE, np.float32)
         # asked for nothing, a server sends ids and scores alone, and Lite whole rows

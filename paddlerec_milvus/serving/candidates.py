@@ -42,8 +42,12 @@ class _CancellableSearch:
 
     def __init__(self, retriever: Retriever, cancelled: Callable[[], bool]) -> None:
         self._retriever, self._cancelled = retriever, cancelled
-        self.is_exact = retriever.is_exact
         self.seconds = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the neighbours are the true ones."""
+        return self._retriever.is_exact
 
     def search(
         self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
@@ -19,6 +18,7 @@ from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
 from paddlerec_milvus.serving.tower import UserTower
+from paddlerec_milvus.settings import Settings
 
 CHECKED_K = 50
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.checkpoint import PREFIX
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.prepared import ITEMS
 from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.settings import Settings
 
 PARAMETERS = f"{PREFIX}.pdparams"
 HYPER_PARAMETERS = "hyper_parameters.json"

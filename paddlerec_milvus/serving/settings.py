@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX
 from paddlerec_milvus.command import settings_for
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
+from paddlerec_milvus.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

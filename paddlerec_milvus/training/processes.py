@@ -31,8 +31,8 @@ import paddle
 import paddle.distributed as dist
 import psutil
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import SettingsError, TrainingError
+from paddlerec_milvus.settings import Settings
 
 Result = TypeVar("Result")
 START = "python -m paddle.distributed.launch --nproc_per_node 2 tools/trainer.py -m …"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.errors import ModelError
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 logger = logging.getLogger(__name__)

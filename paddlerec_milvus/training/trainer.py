@@ -20,10 +20,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.batches import open_batches, seed_everything
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,

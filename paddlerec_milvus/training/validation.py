@@ -8,7 +8,6 @@ from typing import Any
 
 import paddle
 
-from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.evaluation.metrics import in_a_line, relevance
@@ -19,6 +18,7 @@ from paddlerec_milvus.evaluation.predict import (
     candidates_of,
     read_users,
 )
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.checkpoint import Best, random_state, set_random_state
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 

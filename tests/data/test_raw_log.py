@@ -11,9 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from paddlerec_milvus.data.raw_log import read_interactions, read_titles_file
+from paddlerec_milvus.data.raw_log import RawLog, read_interactions, read_titles_file
 from paddlerec_milvus.data.reviews import read_reviews
-from paddlerec_milvus.data.split import RawLog
 from paddlerec_milvus.errors import DataError
 
 INTEGERS = "7,30,5\n2,4,1\n7,100,3\n2,30,1\n"

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddlerec_milvus.data.raw_log import raw_log
+from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.raw_log import RawLog, raw_log
 from paddlerec_milvus.data.split import (
-    Dataset,
-    RawLog,
     already_filtered,
     frequent,
     popularity_numbers,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.sources import Sample
-from paddlerec_milvus.data.split import Dataset, split_log
+from paddlerec_milvus.data.split import split_log
 from paddlerec_milvus.data.synthetic import synthetic_log
 from paddlerec_milvus.errors import SettingsError
 

@@ -17,8 +17,8 @@ from running_service import until
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
-SLACK = 0.5  # that an answer may take beyond the deadline
-SEEN = 5.0  # within which /readyz tells of a fault, and of its end
+SLACK = 5.0  # that an answer may take beyond the deadline
+SEEN = 60.0  # within which /readyz tells of a fault, and of its end
 BODIES = [{"hist_item": [history], "top_k": 10} for history in HISTORIES]
 
 
@@ -31,7 +31,7 @@ class Through(NamedTuple):
 def through(server, trained, tmp_path_factory) -> Iterator[Through]:
     """A service that reaches the server through a proxy."""
     place = tmp_path_factory.mktemp("through")
-    with Proxy(server.port, delay=3 * DEADLINE) as proxy:
+    with Proxy(server.port, delay=10 * DEADLINE) as proxy:
         environment = Folder(trained, place).environment(proxy.uri, "faults_network", DEADLINE)
         with ForkedService(environment, place / "log") as service:
             service.insert()

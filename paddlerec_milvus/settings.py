@@ -1,0 +1,151 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What a run needs to know, as frozen models; :mod:`paddlerec_milvus.config` reads them.
+
+PaddleRec's sections ``runner``, ``hyper_parameters`` and ``workspace`` keep their meaning; this
+project adds ``milvus``, ``index`` and ``retrieval``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from paddlerec_milvus.errors import SettingsError
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+# some of upstream's yamls write 0 and 1
+Switch = Annotated[bool, BeforeValidator(lambda value: bool(value) if value in (0, 1) else value)]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; a string is never taken for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RunnerSettings(Section):
+    """``runner``: where data and checkpoints are and how long to train, in PaddleRec's words."""
+
+    # keys of upstream's readers and of its other trainers pass through to the model folder
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    train_data_dir: str | None = None
+    test_data_dir: str | None = None
+    valid_data_dir: str | None = None  # measured after each epoch; the best epoch is kept
+    valid_top_n: Annotated[int, Field(ge=1, le=16_384)] = 50
+    patience: Natural = 0  # epochs without a better valid recall that end a run; 0: off
+    train_reader_path: str = "reader"
+    infer_reader_path: str = "reader"
+    train_batch_size: Count = 128
+    infer_batch_size: Count = 128
+    num_workers: Natural = 0
+    epochs: Count = 1
+    batches_per_epoch: Natural = 0  # 0: all samples
+    print_interval: Count = 10  # batches
+    model_save_path: str = "model_output"
+    model_init_path: str | None = None
+    last_epoch: Annotated[int, Field(ge=-1)] = -1  # go on after this one
+    infer_load_path: str = "model_output"
+    infer_start_epoch: Natural = 0
+    infer_end_epoch: Count = 1  # exclusive
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 12345
+    use_gpu: Switch = False
+    use_xpu: Switch = False
+    use_npu: Switch = False
+    use_amp: Switch = False  # bfloat16 where it is safe; on a GPU only
+    use_auc: Switch = False
+    use_visual: Switch = False
+    use_fleet: Switch = False
+
+    @model_validator(mode="after")
+    def _some_epoch_to_infer(self) -> RunnerSettings:
+        if self.infer_end_epoch <= self.infer_start_epoch:
+            raise ValueError(
+                f"infer_end_epoch: {self.infer_end_epoch} is exclusive and must be above "
+                f"infer_start_epoch: {self.infer_start_epoch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_measure(self) -> RunnerSettings:
+        if self.patience and self.valid_data_dir is None:
+            raise ValueError(
+                f"patience: {self.patience} waits for a better recall on the valid users: set "
+                "valid_data_dir, or patience: 0"
+            )
+        return self
+
+
+class MilvusSettings(Section):
+    """``milvus``: where the vectors go. A file path is Milvus Lite, http(s)://… a server."""
+
+    uri: Annotated[str, Field(min_length=1)] = "milvus.db"
+    token: SecretStr = SecretStr("")
+    db_name: str = ""
+    timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
+    collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "mind_items"
+    consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
+
+
+class RetrievalSettings(Section):
+    """``retrieval``: how vectors are compared and what a list may hold."""
+
+    metric: Literal["IP", "COSINE", "L2"] = "IP"
+    exclude_history: bool = False
+
+
+# runner keys that hold a path; in a yaml relative to its folder, in -o to the working directory
+PATH_KEYS = (
+    "train_data_dir",
+    "test_data_dir",
+    "valid_data_dir",
+    "model_save_path",
+    "model_init_path",
+    "infer_load_path",
+)
+
+
+class Settings(BaseModel):
+    """Everything a run needs to know."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: Path
+    runner: RunnerSettings
+    hyper_parameters: Mapping[str, Any]  # dotted keys
+    workspace: Mapping[str, Any]
+    milvus: MilvusSettings
+    index: Mapping[str, Any]  # type and its parameters, in Milvus' words
+    retrieval: RetrievalSettings
+
+    @property
+    def model_dir(self) -> Path:
+        """The model folder: where the yaml lies."""
+        return self.file.parent
+
+    def path(self, key: str) -> Path:
+        """``runner.<key>`` as an absolute path; SettingsError when it is not set."""
+        value: str | None = getattr(self.runner, key)
+        if value is None:
+            raise SettingsError(f"{self.file}: runner.{key} is missing and has no default")
+        return Path(os.path.normpath(self.model_dir / value))
+
+    @property
+    def milvus_uri(self) -> str:
+        """The uri, with a file's path made absolute."""
+        uri = self.milvus.uri
+        return uri if "://" in uri else str(self.model_dir / uri)
+
+    def dotted(self) -> dict[str, Any]:
+        """The flat mapping that PaddleRec's model folders and readers expect."""
+        flat: dict[str, Any] = {"config_abs_dir": str(self.model_dir), "yaml_path": str(self.file)}
+        flat |= {f"workspace.{key}": value for key, value in self.workspace.items()}
+        runner = self.runner.model_dump(exclude_unset=True) | {"seed": self.runner.seed}
+        flat |= {f"runner.{key}": value for key, value in runner.items()}
+        flat |= {f"hyper_parameters.{key}": value for key, value in self.hyper_parameters.items()}
+        return flat

@@ -1,0 +1,17 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Who wants to know what a request does need not read many files."""
+
+from __future__ import annotations
+
+from walk import ROUTER, walk_of
+
+MOST_FILES = 12
+
+
+def test_a_request_for_candidates_enters_few_files(make_settings):
+    walk = walk_of(make_settings(check_seconds=600.0))
+    files = list(walk.files)
+    assert files[0] == ROUTER
+    assert files[-1].endswith("retrieval/connection.py")
+    assert len(files) <= MOST_FILES, files
+    assert walk.model
