@@ -44,12 +44,12 @@ def load_parameters(
         raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
     if adapt is not None:
         state = adapt(state)
-    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    given = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
+    expected = {name: list(value.shape) for name, value in model.state_dict().items()}
+    stored = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
     differing = [
-        f"{name}: {given.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} here"
-        for name in sorted(wanted.keys() | given.keys())
-        if wanted.get(name) != given.get(name)
+        f"{name}: {stored.get(name, 'absent')} in the file, {expected.get(name, 'absent')} here"
+        for name in sorted(expected.keys() | stored.keys())
+        if expected.get(name) != stored.get(name)
     ]
     if differing:
         raise CheckpointError(

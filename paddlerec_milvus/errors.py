@@ -44,7 +44,7 @@ class ForeignError(RefusedError):
     """Milvus holds something under our name that we did not make."""
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the known name closest to ``given``, else an empty string."""
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.75)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the known name closest to ``name``, else an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean '{close[0]}'?)" if close else ""

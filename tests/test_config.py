@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +11,8 @@ import pytest
 import yaml
 from support import MIND, ROOT, mind_folder, write_yaml
 
-from paddlerec_milvus import command
-from paddlerec_milvus.config import find_yaml, load_settings, source_strings
-from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.zoo import ModelFolder
-
-SHIPPED = sorted((ROOT / "models").glob("*/*/config*.yaml"))
-
-
-def flat_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in values.items():
-        inner = flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        keys += inner or [f"{prefix}{key}"]
-    return keys
+from paddlerec_milvus.config import find_yaml, load_settings
+from paddlerec_milvus.errors import SettingsError
 
 
 @pytest.fixture
@@ -49,36 +34,6 @@ def edited(file: Path, section: str, **values: Any) -> Path:
     sections = yaml.safe_load(file.read_text())
     sections.setdefault(section, {}).update(values)
     return write_yaml(file, sections)
-
-
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: f"{file.parent.name}/{file.name}")
-class TestShipped:
-    def test_loads(self, file: Path) -> None:
-        assert load_settings(file).file == file
-
-    def test_every_key_is_read_by_something(self, file: Path) -> None:
-        code = [p.read_text() for p in (ROOT / "paddlerec_milvus").rglob("*.py")]
-        attributes = set(re.findall(r"\b(?:runner|milvus|retrieval)\.(\w+)", "".join(code)))
-        strings = set().union(
-            *(source_strings(p) for p in (ROOT / "paddlerec_milvus").rglob("*") if p.is_dir()),
-            source_strings(ROOT / "paddlerec_milvus"),
-        )
-        in_folder = source_strings(file.parent)
-        for key in flat_keys(yaml.safe_load(file.read_text())):
-            section, name = key.split(".", 1)
-            if section == "hyper_parameters":
-                assert {key, name} & in_folder, f"{key} is read by nothing"
-            elif key != "runner.infer_reader_path":  # for PaddleRec's own infer.py, by contract
-                read = name in attributes or {key, name} & (strings | in_folder)
-                assert read, f"{key} is read by nothing"
-
-    def test_every_hyper_parameter_of_the_model_is_written_out(self, file: Path) -> None:
-        given = flat_keys(yaml.safe_load(file.read_text())["hyper_parameters"])
-        folder = ModelFolder(file.parent)
-        folder.dygraph_model()
-        with folder.active():
-            names = importlib.import_module("dygraph_model").DEFAULTS
-        assert set(names) <= set(given)
 
 
 class TestUnknownKeys:
@@ -368,52 +323,3 @@ class TestDotted:
 
     def test_the_seed_is_always_there(self, upstream_yaml: Path) -> None:
         assert load_settings(upstream_yaml).dotted()["runner.seed"] == 12345
-
-
-class TestCommand:
-    def arguments(self, *given: str) -> argparse.Namespace:
-        return command.model_parser("Train.", "examples").parse_args(given)
-
-    def test_o_may_be_given_twice(self, mind_yaml: Path) -> None:
-        given = self.arguments("-m", str(mind_yaml), "-o", "runner.epochs=3", "-o", "runner.seed=1")
-        settings = command.read_settings(given)
-        assert (settings.runner.epochs, settings.runner.seed) == (3, 1)
-        assert self.arguments("-m", "x").opt == []
-
-    def test_data_points_a_run_at_a_prepared_folder(self, mind_yaml: Path, tmp_path: Path) -> None:
-        # a folder as PaddleRec prepares it: item_count is the largest id of all files + 1
-        for part, text in (
-            ("train", "1,5,0\n1,6,1\n"),
-            ("valid", "user_id:2 target_item:0 hist_item:7 eval_item:9\n"),
-        ):
-            (tmp_path / "books" / part).mkdir(parents=True)
-            (tmp_path / "books" / part / "part-0").write_text(text)
-        given = self.arguments("-m", str(mind_yaml), "--data", str(tmp_path / "books"))
-        settings = command.read_settings(given)
-        assert settings.path("train_data_dir") == tmp_path / "books" / "train"
-        assert settings.dotted()["hyper_parameters.item_count"] == 10
-
-    def test_o_wins_over_data(self, mind_yaml: Path, tmp_path: Path) -> None:
-        (tmp_path / "a: b #c" / "train").mkdir(parents=True)
-        (tmp_path / "a: b #c" / "valid").mkdir()
-        (tmp_path / "a: b #c" / "train" / "part-0").write_text("1,5,0\n1,6,1\n")
-        held_out = "user_id:2 target_item:0 hist_item:7 eval_item:9\n"
-        (tmp_path / "a: b #c" / "valid" / "part-0").write_text(held_out)
-        data = ["--data", str(tmp_path / "a: b #c"), "-o", "hyper_parameters.item_count=99"]
-        settings = command.read_settings(self.arguments("-m", str(mind_yaml), *data))
-        assert settings.hyper_parameters["item_count"] == 99
-        assert settings.path("train_data_dir") == tmp_path / "a: b #c" / "train"
-
-    def test_exit_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
-        def fails(error: BaseException) -> int:
-            def main() -> None:
-                raise error
-
-            return command.run(main)
-
-        assert fails(DataError("no such folder")) == 2
-        assert capsys.readouterr().err.endswith("error: no such folder\n")
-        assert fails(KeyboardInterrupt("stopped in epoch 1")) == 130
-        assert capsys.readouterr().err.endswith("stopped in epoch 1\n")
-        assert fails(KeyboardInterrupt()) == 130
-        assert command.run(lambda: None) == 0

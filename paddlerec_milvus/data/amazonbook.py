@@ -54,17 +54,17 @@ def read_tarball(path: Path) -> Dataset:
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    found = {}
+    members = {}
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
                 if member.isfile() and name in (*_SPLITS, _ITEM_MAP):
                     stream = archive.extractfile(member)
-                    found[name] = stream.read() if stream else b""
+                    members[name] = stream.read() if stream else b""
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: not an archive that can be read ({error})") from None
-    return found
+    return members
 
 
 def _log(content: bytes, name: str) -> ClickLog:

@@ -51,8 +51,8 @@ class Catalogue:
     def items_of(self, categories: Collection[str]) -> IntArray:
         """The items of these categories, the most popular first."""
         numbers = [self._category_numbers.get(name, NO_CATEGORY) for name in categories]
-        wanted = np.array([number for number in numbers if number != NO_CATEGORY], np.int64)
-        return np.flatnonzero(np.isin(self._by_item, wanted))
+        known = np.array([number for number in numbers if number != NO_CATEGORY], np.int64)
+        return np.flatnonzero(np.isin(self._by_item, known))
 
     def search_titles(self, q: str, limit: int = 20) -> list[int]:
         """At most ``limit`` items with all words of ``q`` in their titles, the most popular first.

@@ -117,39 +117,39 @@ _OPTIONS = {
 }
 
 
-def _source(given: argparse.Namespace) -> Source:
-    kind = next(name for name in _OPTIONS if getattr(given, name))
+def _source(options: argparse.Namespace) -> Source:
+    kind = next(name for name in _OPTIONS if getattr(options, name))
     for option in sorted({name for names in _OPTIONS.values() for name in names}):
-        if option not in _OPTIONS[kind] and getattr(given, option):
+        if option not in _OPTIONS[kind] and getattr(options, option):
             raise SettingsError(
                 f"--{option.replace('_', '-')} does not go with --{kind}; remove it"
             )
     if kind == "sample":
-        return _sample(given)
+        return _sample(options)
     if kind == "interactions":
-        return Interactions(given.interactions, _path(given.items), given.string_ids)
+        return Interactions(options.interactions, _path(options.items), options.string_ids)
     if kind == "reviews":
-        return Reviews(given.reviews, _path(given.items))
-    if (given.seed, given.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT):
+        return Reviews(options.reviews, _path(options.items))
+    if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT):
         raise SettingsError(
             "--seed and --min-count do not go with --amazonbook, which is filtered and split "
             "already; remove them"
         )
-    return AmazonBook(given.cache or _default_cache(), given.url or ADDRESS)
+    return AmazonBook(options.cache or _default_cache(), options.url or ADDRESS)
 
 
-def _sample(given: argparse.Namespace) -> Sample:
+def _sample(options: argparse.Namespace) -> Sample:
     default = Sample()
     try:
-        items = default.items if given.items is None else int(given.items)
+        items = default.items if options.items is None else int(options.items)
     except ValueError:
         raise SettingsError(
-            f"--items {given.items}: with --sample this is the number of items"
+            f"--items {options.items}: with --sample this is the number of items"
         ) from None
     return Sample(
-        default.users if given.users is None else given.users,
+        default.users if options.users is None else options.users,
         items,
-        default.clicks if given.clicks is None else given.clicks,
+        default.clicks if options.clicks is None else options.clicks,
     )
 
 
@@ -216,13 +216,19 @@ def report(outcome: Outcome) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, 2 for a mistake, 130 and 143 for signals)."""
-    given = _parser().parse_args(argv)
+    options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         with _sigterm_unwinds():
             outcome = prepare(
-                *(_source(given), given.out, given.seed, given.min_count, given.overwrite),
-                FeatureFiles(given.item_features, given.user_features, given.min_feature_count),
+                _source(options),
+                options.out,
+                options.seed,
+                options.min_count,
+                options.overwrite,
+                FeatureFiles(
+                    options.item_features, options.user_features, options.min_feature_count
+                ),
             )
         print(report(outcome))
     except UserError as error:

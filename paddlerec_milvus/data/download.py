@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Fetch a large file over HTTP: progress, resume of a cut download, a checksum kept beside it."""
+"""Fetch a large file over HTTP: progress, resume of a cut download, a digest kept beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fetch(url: str, folder: Path, pause: float = 2.0) -> Path:
 
     Raises:
         SettingsError: not an http or https address.
-        DataError: the server refuses, the connection stays down, or the checksum differs.
+        DataError: the server refuses, the connection stays down, or the digest differs.
     """
     if not url.startswith(("http://", "https://")):
         raise SettingsError(
@@ -52,20 +52,20 @@ def fetch(url: str, folder: Path, pause: float = 2.0) -> Path:
 
 
 def _check(file: Path, target: Path) -> None:
-    """Compare ``file`` with the recorded checksum, or record it when it is the first."""
+    """Compare ``file`` with the recorded digest, or record it when it is the first."""
     record = target.with_name(target.name + ".sha256")
-    found = sha256_of(file)
+    digest = sha256_of(file)
     if not record.exists():
         with writing(record) as out:
-            out.write(f"{found}  {target.name}\n".encode())
+            out.write(f"{digest}  {target.name}\n".encode())
         return
     recorded = record.read_text("utf-8").split()[:1]
-    if recorded != [found]:
+    if recorded != [digest]:
         expected = recorded[0] if recorded else "nothing"
         raise DataError(
-            f"{file}: its SHA-256 is {found}, {record} says {expected}: damaged, or changed by its "
-            f"publisher. Delete {file} to download it again; delete {record} as well to accept a "
-            "new version"
+            f"{file}: its SHA-256 is {digest}, {record} says {expected}: damaged, or changed by "
+            f"its publisher. Delete {file} to download it again; delete {record} as well to accept "
+            "a new version"
         )
 
 

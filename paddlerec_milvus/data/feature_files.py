@@ -46,10 +46,10 @@ class FeatureFiles:
         if self == FeatureFiles():
             return {}
         named = {"item_features": self.items, "user_features": self.users}
-        given = {name: path for name, path in named.items() if path}
+        files = {name: path for name, path in named.items() if path}
         return {
-            **{f"{name}_file": path.name for name, path in given.items()},
-            **{f"{name}_sha256": sha256_of(path) for name, path in given.items()},
+            **{f"{name}_file": path.name for name, path in files.items()},
+            **{f"{name}_sha256": sha256_of(path) for name, path in files.items()},
             "min_feature_count": self.min_count,
         }
 
@@ -76,8 +76,8 @@ def read_feature_file(path: Path, kind: str) -> FeatureTable:
     for line, cells in rows:
         where = f"{path}, line {line}"
         if len(cells) != len(names):
-            found = f"'{','.join(cells)[:60]}', {len(cells)} cells" if cells else "a blank line"
-            raise DataError(f"{where}: found {found}; the header has {len(names)}")
+            shown = f"'{','.join(cells)[:60]}', {len(cells)} cells" if cells else "a blank line"
+            raise DataError(f"{where}: found {shown}; the header has {len(names)}")
         if not cells[0].strip():
             raise DataError(f"{where}: found an empty {kind} id; name the {kind}, or drop the line")
         first = lines.setdefault(cells[0], line)
@@ -117,8 +117,8 @@ def _check_header(path: Path, kind: str, names: list[str]) -> None:
     if not names:
         raise DataError(f"{where}: a blank line or an empty file; {expected}")
     if names[0] != kind:
-        found = f"'{','.join(names)[:60]}'"
-        raise DataError(f"{where}: found {found}, whose first column is not '{kind}'; {expected}")
+        shown = f"'{','.join(names)[:60]}'"
+        raise DataError(f"{where}: found {shown}, whose first column is not '{kind}'; {expected}")
     if len(names) == 1:
         raise DataError(f"{where}: no column of features beside '{kind}'; {expected}")
     check_columns(where, names)

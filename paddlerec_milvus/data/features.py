@@ -86,13 +86,13 @@ def _values_of(table: FeatureTable, ids: pl.Series, min_count: int) -> pl.DataFr
     """The values of the log's ``ids`` [N], "" where the table has none."""
     known = pl.DataFrame({"source_id": table.ids, "at": np.arange(len(table.ids))})
     at = ids.to_frame().join(known, on="source_id", how="left", maintain_order="left")["at"]
-    found = at.count()
-    if not found:
+    matched = at.count()
+    if not matched:
         raise DataError(
             f"{table.path}: none of its {len(table.ids)} {table.kind}s is in the log (it has "
             f"'{table.ids[0]}', the log '{ids[0]}'); name the file that belongs to the log"
         )
-    foreign = len(table.ids) - found
+    foreign = len(table.ids) - matched
     if foreign:
         logger.info("%s: %d of its %ss are not in the log", table.path, foreign, table.kind)
     values = table.values.select(pl.all().gather(at).fill_null(""))
@@ -180,8 +180,8 @@ def read_features(path: Path | str) -> FeatureCodes:
         where = f"{path}, line {number}"
         row = _numbers(line)
         if len(row) != len(names) or min(row[1:]) < 0:
-            found = f"'{line[:60]}'" if line else "a blank line"
-            raise DataError(f"{where}: found {found}, expected {header} as integers, codes from 0")
+            shown = f"'{line[:60]}'" if line else "a blank line"
+            raise DataError(f"{where}: found {shown}, expected {header} as integers, codes from 0")
         before = flat[-len(names)] if flat else 0
         if (kind == "item" and row[0] != before + 1) or (flat and row[0] <= before):
             expected = f"item {before + 1}" if kind == "item" else f"a user above {before}"

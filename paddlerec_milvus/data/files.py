@@ -101,7 +101,7 @@ class HashedFile:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def write(self, block: bytes) -> None:
-        """Append ``block``."""
+        """Append ``block`` to the file and to its checksum."""
         self.stream.write(block)
         self._digest.update(block)
         self.size += len(block)

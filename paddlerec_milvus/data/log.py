@@ -126,11 +126,11 @@ def _parse_slow(content: bytes, name: str) -> tuple[Ints, Ints, Ints]:
 
 def _not_a_click(name: str, number: int, line: bytes) -> str:
     text = line.decode("utf-8", "replace").strip("\r\n")
-    found = f"'{text[:60]}'" if text.strip() else "a blank line"
+    shown = f"'{text[:60]}'" if text.strip() else "a blank line"
     hint = ""
     if number == 1 and text.strip():
         hint = " (a header? remove it, or run prepare.py --interactions)"
-    return f"{name}, line {number}: found {found}, expected uid,item,time as integers{hint}"
+    return f"{name}, line {number}: found {shown}, expected uid,item,time as integers{hint}"
 
 
 def write_clicks(file: HashedFile, log: ClickLog) -> None:

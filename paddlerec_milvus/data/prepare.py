@@ -70,11 +70,11 @@ def prepare(
         recipe["features"] = identity
     try:
         recover(out)
-        found = _find(out)
+        meta = _find(out)
     except OSError as error:
         raise DataError(f"{error.filename or out}: cannot be used: {error.strerror}") from None
-    if found is not None and not overwrite:
-        return _reuse(out, found, recipe)
+    if meta is not None and not overwrite:
+        return _reuse(out, meta, recipe)
     logger.info("reading %s", recipe["source"]["kind"])
     with staged(out) as staging:
         items, users = features.read()  # first: a mistake in it need not wait for the log
@@ -112,10 +112,10 @@ def _find(out: Path) -> dict[str, Any] | None:
 def _reuse(out: Path, meta: dict[str, Any], recipe: dict[str, Any]) -> Outcome:
     """The folder as it is, if it is what was asked for and its files are whole."""
     before = meta.get("recipe", {})
-    flat, wanted = _flat(before), _flat(recipe)
-    differing = [key for key in sorted({*flat, *wanted}) if flat.get(key) != wanted.get(key)]
+    flat, needed = _flat(before), _flat(recipe)
+    differing = [key for key in sorted({*flat, *needed}) if flat.get(key) != needed.get(key)]
     if differing:
-        changes = ", ".join(f"{k}: {flat.get(k)} there, {wanted.get(k)} asked" for k in differing)
+        changes = ", ".join(f"{k}: {flat.get(k)} there, {needed.get(k)} asked" for k in differing)
         raise DataError(
             f"{out}: was prepared otherwise ({changes}); replace it with --overwrite, or name "
             "another folder with --out"

@@ -87,8 +87,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        found = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
-        raise DataError(f"{path}: format is {found}, expected {FORMAT}; {remedy}")
+        actual = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+        raise DataError(f"{path}: format is {actual}, expected {FORMAT}; {remedy}")
     count = meta.get("item_count")
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise DataError(f"{path}: item_count is {count!r}, expected an integer of 2 or more")

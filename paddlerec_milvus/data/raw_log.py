@@ -144,23 +144,23 @@ def _times(column: pl.Series, where: Where) -> npt.NDArray[np.generic]:
 def _known(names: Sequence[str]) -> dict[str, int]:
     """Position of each column that has a known name."""
     plain = [name.strip().lower().replace("_", "").replace("-", "") for name in names]
-    found = {}
+    positions = {}
     for column, synonyms in _NAMES.items():
         hits = [plain.index(synonym) for synonym in synonyms if synonym in plain]
         if hits:
-            found[column] = hits[0]
-    return found
+            positions[column] = hits[0]
+    return positions
 
 
 def _columns_of(names: Sequence[str], place: str) -> dict[str, int]:
-    found = _known(names)
-    missing = [column for column in _COLUMNS if column not in found]
+    positions = _known(names)
+    missing = [column for column in _COLUMNS if column not in positions]
     if missing:
         raise DataError(
             f"{place}: no column for {', '.join(missing)} among {', '.join(names)}; name the "
             "columns uid,item,time"
         )
-    return found
+    return positions
 
 
 def _read_parquet(path: Path) -> tuple[pl.DataFrame, Where]:
@@ -223,9 +223,9 @@ def _check_first(path: Path, fields: list[str]) -> None:
         except ValueError:
             problem = f"'{fields[2]}' where a time was expected, and no known header"
     if fields and problem:
-        found = ",".join(fields)[:60]
+        shown = ",".join(fields)[:60]
         raise DataError(
-            f"{path}, line 1: found '{found}': {problem}; expected uid,item,time, or a header with "
+            f"{path}, line 1: found '{shown}': {problem}; expected uid,item,time, or a header with "
             "these names"
         )
     if not fields:
@@ -239,9 +239,9 @@ def _misshapen(path: Path, content: bytes, width: int) -> str | None:
         if not any(field.strip() for field in fields):
             return f"{path}, line {reader.line_num}: a blank line; remove it"
         if len(fields) != width:
-            found = ",".join(fields)[:60]
+            shown = ",".join(fields)[:60]
             return (
-                f"{path}, line {reader.line_num}: found '{found}', {len(fields)} columns where the "
+                f"{path}, line {reader.line_num}: found '{shown}', {len(fields)} columns where the "
                 f"first line has {width}"
             )
     return None

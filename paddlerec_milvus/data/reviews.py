@@ -43,7 +43,7 @@ def read_reviews(path: Path) -> RawLog:
 
 
 def _review(line: bytes, where: str) -> tuple[str, str, int]:
-    found = line.decode("utf-8", "replace").strip()[:60] or "a blank line"
+    shown = line.decode("utf-8", "replace").strip()[:60] or "a blank line"
     try:
         review = json.loads(line)
         user, item, time = (review[field] for field in _FIELDS)
@@ -55,4 +55,4 @@ def _review(line: bytes, where: str) -> tuple[str, str, int]:
         ) from None
     except (ValueError, TypeError):
         pass
-    raise DataError(f"{where}: found '{found}', expected a JSON object with {', '.join(_FIELDS)}")
+    raise DataError(f"{where}: found '{shown}', expected a JSON object with {', '.join(_FIELDS)}")

@@ -45,7 +45,7 @@ class Sample:
     clicks: int = 120_000
 
     def identity(self) -> Identity:
-        """See Source."""
+        """The sizes of the log; its seed is not the source's."""
         return {"kind": "sample", "users": self.users, "items": self.items, "clicks": self.clicks}
 
     def dataset(self, seed: int, min_count: int) -> Dataset:
@@ -62,7 +62,7 @@ class Interactions:
     string_ids: bool = False
 
     def identity(self) -> Identity:
-        """See Source."""
+        """Kind and what tells one such log from another, see Source."""
         return {
             "kind": "interactions",
             **_of_files(self.file, self.titles),
@@ -70,7 +70,7 @@ class Interactions:
         }
 
     def dataset(self, seed: int, min_count: int) -> Dataset:
-        """See Source."""
+        """Read, filter and split the files, see Source."""
         log = read_interactions(self.file, self.string_ids)
         return split_log(_with_titles(log, self.titles), seed, min_count)
 
@@ -83,11 +83,11 @@ class Reviews:
     titles: Path | None = None
 
     def identity(self) -> Identity:
-        """See Source."""
+        """Kind and what tells one such log from another, see Source."""
         return {"kind": "reviews", **_of_files(self.file, self.titles)}
 
     def dataset(self, seed: int, min_count: int) -> Dataset:
-        """See Source."""
+        """Read, filter and split the files, see Source."""
         return split_log(_with_titles(read_reviews(self.file), self.titles), seed, min_count)
 
 
@@ -99,11 +99,11 @@ class AmazonBook:
     url: str = ADDRESS
 
     def identity(self) -> Identity:
-        """See Source."""
+        """Kind and what tells one such log from another, see Source."""
         return {"kind": "amazonbook", "url": self.url}
 
     def dataset(self, seed: int, min_count: int) -> Dataset:
-        """See Source."""
+        """Fetch and read the tarball, which is split already."""
         return read_tarball(fetch(self.url, self.cache))
 
 

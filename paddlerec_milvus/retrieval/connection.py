@@ -161,13 +161,11 @@ class Connection:
         within: float,
     ) -> None:
         """Order an index on ``vector``; a server builds it after this call, Lite inside it."""
-        wanted = _pymilvus().MilvusClient.prepare_index_params()
-        wanted.add_index(
-            "vector", index_type=type_name, metric_type=metric, params=dict(parameters)
-        )
+        order = _pymilvus().MilvusClient.prepare_index_params()
+        order.add_index("vector", index_type=type_name, metric_type=metric, params=dict(parameters))
         # Lite answers when all is built, and that may take longer than a call
         patience = within if self.is_lite else None
-        self.call("create_index", name, wanted, sync=False, within=patience)
+        self.call("create_index", name, order, sync=False, within=patience)
 
     def close(self) -> None:
         """Close; Lite lets go of its folder when its last user of this process closes."""
@@ -221,12 +219,12 @@ class Connection:
 
 
 def _causes(problem: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    causes: list[BaseException] = []
     step: BaseException | None = problem
-    while step is not None and step not in found:
-        found.append(step)
+    while step is not None and step not in causes:
+        causes.append(step)
         step = step.__cause__ or step.__context__
-    return found
+    return causes
 
 
 def _grpc_status(problem: BaseException) -> str:

@@ -73,12 +73,12 @@ def _greedy(
         for place in [next(line)]
     ]
     heapq.heapify(heads)
-    taken, given = Counter[int](), Counter[int]()
+    taken, counts = Counter[int](), Counter[int]()
     chosen: list[int] = []
     while heads and len(chosen) < top_n:
         _, place, category = heads[0]
-        if given[owners[place]] < quota:
-            given[owners[place]] += 1
+        if counts[owners[place]] < quota:
+            counts[owners[place]] += 1
             taken[category] += 1
             chosen.append(place)
         following = next(rest[category], None)

@@ -164,9 +164,8 @@ class MilvusRetriever:
         expected = {key: params[key] for key in built}  # Lite keeps none
         if index.get("index_type") != self._index.type_name or built != expected:
             there = f"{index.get('index_type', 'none')} {built}"
-            raise self._wrong(
-                f"its index is {there}, expected {self._index.type_name} {params}", again
-            )
+            expectation = f"{self._index.type_name} {params}"
+            raise self._wrong(f"its index is {there}, expected {expectation}", again)
         self.versions.dimension = version.dimension
         if pin:
             self._version = version.name
@@ -257,8 +256,7 @@ class MilvusRetriever:
                     + (f" (and {len(absent) - 1} more of those asked for)" if absent[1:] else "")
                 )
             stored[part] = [by_id[number] for number in distinct[part].tolist()]
-        result: FloatArray = stored[inverse]
-        return result
+        return np.asarray(stored[inverse], np.float32)
 
     def count(self) -> int:
         """The exact number of stored items, the last writes included."""

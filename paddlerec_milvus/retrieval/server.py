@@ -61,7 +61,7 @@ class LocalMilvus:
         self.port = port
         self.authorization = authorization
         self.start_seconds = start_seconds
-        self._given = data_dir.absolute() if data_dir is not None else None
+        self._data_dir = data_dir.absolute() if data_dir is not None else None
         self.folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._health = ""
@@ -92,7 +92,7 @@ class LocalMilvus:
         """Start the server and wait until it is healthy."""
         package = package_folder()
         binaries = unpacked_binaries(package)
-        self.folder = self._given or Path(tempfile.mkdtemp(prefix="paddlerec-milvus-"))
+        self.folder = self._data_dir or Path(tempfile.mkdtemp(prefix="paddlerec-milvus-"))
         try:
             ports = self._choose_ports()
             self._write_settings(package, ports)
@@ -115,7 +115,7 @@ class LocalMilvus:
             except subprocess.TimeoutExpired:
                 process.kill()  # the server is tied to the supervisor and ends with it
                 process.wait()
-        if self._given is None and self.folder != Path():
+        if self._data_dir is None and self.folder != Path():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def wait(self) -> None:
@@ -175,7 +175,7 @@ class LocalMilvus:
             before = environment.get(name)
             environment[name] = f"{binaries}:{before}" if before else str(binaries)
         supervisor = Path(__file__).with_name("supervisor.py")
-        remove = "" if self._given is not None else str(self.folder)
+        remove = "" if self._data_dir is not None else str(self.folder)
         command = [sys.executable, "-I", str(supervisor), str(os.getpid()), remove]
         command += [str(binaries / "milvus"), "run", "standalone"]
         with (self.folder / "logs" / "server.log").open("wb") as log:
@@ -253,9 +253,9 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a server in the foreground until Ctrl-C or SIGTERM; 2 if it cannot be started."""
-    options = arguments().parse_args(given)
+    options = arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = LocalMilvus(options.data, port=options.port, authorization=options.auth)
     try:

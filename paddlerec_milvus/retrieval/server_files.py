@@ -33,9 +33,9 @@ def free_ports(count: int) -> list[int]:
     """Different free TCP ports of 127.0.0.1. Another program may still take one before its use."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [int(free.getsockname()[1]) for free in sockets]
 
 
 def package_folder() -> Path:

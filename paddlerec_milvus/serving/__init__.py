@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-_missing = [name for name in ("fastapi", "httpx", "prometheus_client") if find_spec(name) is None]
+_NEEDED = ("cachetools", "fastapi", "httpx", "prometheus_client", "pythonjsonlogger")
+_missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
     raise ImportError(
         f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'"

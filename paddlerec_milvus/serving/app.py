@@ -89,8 +89,7 @@ def _started(
     deployment: Callable[[], Deployment],
     connect: Callable[[], UserStorage],
 ) -> CandidateService:
-    states = UserStates(settings, connect)
-    return CandidateService(settings, metrics, deployment(), states)
+    return CandidateService(settings, metrics, deployment(), UserStates(settings, connect))
 
 
 @contextlib.asynccontextmanager

@@ -105,7 +105,7 @@ class AsyncUserStore:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def call(self, work: Callable[[UserStorage], T]) -> T:
-        """``work(store)`` in a thread."""
+        """The result of ``work(store)``, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self.now, work)
 
     async def read(self, user: int) -> UserState | None:
@@ -135,7 +135,7 @@ class AsyncUserStore:
                 answer.set_result(states.get(user))
 
     def now(self, work: Callable[[UserStorage], T]) -> T:
-        """``work(store)`` in this thread."""
+        """The result of ``work(store)``, done in this thread."""
         store = self._opened()
         try:
             return work(store)

@@ -50,7 +50,7 @@ class PendingRequest(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        """Whether it goes alone."""
+        """Whether it is searched for alone, and after other large ones."""
         return is_too_large(*self.load)
 
 

@@ -38,7 +38,7 @@ class IndexVersion(NamedTuple):
 
     @property
     def number(self) -> int:
-        """3 of ``items_v3``."""
+        """The version's number: 3 of ``items_v3``."""
         return int(self.name.rpartition("_v")[2])
 
 

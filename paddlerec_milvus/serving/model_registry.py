@@ -27,7 +27,7 @@ YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
 
 class TrainedModel(NamedTuple):
-    """A model on disk."""
+    """A trained model on disk: its settings and its checkpoint."""
 
     settings: Settings
     checkpoint: Path

@@ -122,7 +122,7 @@ class RequestRecorder:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, with its id in the headers and in a log line."""
         if scope["type"] != "http":
             await self._app(scope, receive, _with_reason(scope, send))
             return

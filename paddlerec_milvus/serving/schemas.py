@@ -144,7 +144,7 @@ class EventsRequest(BaseModel):
 
 
 class UserCandidatesQuery(BaseModel):
-    """How the candidates of a stored user are wanted: as in a request for candidates."""
+    """Options of the candidates for a stored user, as in a request for candidates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -195,7 +195,7 @@ class InsertAnswer(BaseModel):
 
 
 class RollbackAnswer(BaseModel):
-    """What serves again."""
+    """The version that serves again."""
 
     collection: str
     """The version's own name."""

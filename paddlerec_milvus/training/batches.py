@@ -72,10 +72,10 @@ def rows_of(batch: Any, rows: slice, size: int) -> Any:
     if isinstance(batch, Mapping):
         return {key: rows_of(value, rows, size) for key, value in batch.items()}
     if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
-        plain = not any(hasattr(each, "shape") or isinstance(each, Mapping) for each in batch)
+        plain = not any(hasattr(value, "shape") or isinstance(value, Mapping) for value in batch)
         if plain and len(batch) == size:  # texts
             return batch[rows]
-        return [rows_of(each, rows, size) for each in batch]
+        return [rows_of(value, rows, size) for value in batch]
     return batch
 
 

@@ -65,7 +65,7 @@ class Collectives:
         counts[self.processes.rank] = [len(rows) for rows, _ in tables]
         short = paddle.to_tensor(np.concatenate([header, counts.ravel()]))
         row = paddle.concat([gradient.reshape([-1]) for gradient in dense] or [paddle.zeros([1])])
-        with self.processes.together():
+        with self.processes.collective():
             dist.all_reduce(short)
             dist.all_reduce(row)
             header, flat = np.split(short.numpy(), [len(header)])
@@ -102,7 +102,7 @@ class Fence:
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        with socket.socket(socket.AF_UNIX) as own, processes.together():
+        with socket.socket(socket.AF_UNIX) as own, processes.collective():
             own.settimeout(PATIENCE)
 
             def listen() -> str:
@@ -122,7 +122,7 @@ class Fence:
 
     def __call__(self) -> None:
         """Nobody goes on before all are here; TrainingError when one does not come."""
-        with self.processes.together():
+        with self.processes.collective():
             if self.processes.leads:
                 self._receive()
                 self._send()

@@ -92,12 +92,14 @@ class Gradients:
     """What the processes of a run do between ``backward`` and the next batch."""
 
     def __init__(
-        self, model: Any, optimizer: Any, processes: Processes, asked: threading.Event
+        self, model: Any, optimizer: Any, processes: Processes, stop_requested: threading.Event
     ) -> None:
-        self.optimizer, self.processes, self.asked = optimizer, processes, asked
+        self.optimizer, self.processes, self.stop_requested = optimizer, processes, stop_requested
         # set when some process was asked to: all stop after the same step
-        self.stop = asked if processes.world == 1 else threading.Event()
-        self.parameters = [each for each in model.parameters() if not each.stop_gradient]
+        self.stop = stop_requested if processes.world == 1 else threading.Event()
+        self.parameters = [
+            parameter for parameter in model.parameters() if not parameter.stop_gradient
+        ]
         self.dense: list[Any] = []
         self.tables: list[Any] = []
         self.exchange: Exchange | None = None
@@ -111,18 +113,18 @@ class Gradients:
         if self.exchange is None:
             self.exchange = self._open()
         world = self.processes.world
-        used = [each.grad is not None for each in self.dense]
-        header = np.array([self.asked.is_set(), float(loss), *used], dtype=np.float32)
+        used = [parameter.grad is not None for parameter in self.dense]
+        header = np.array([self.stop_requested.is_set(), float(loss), *used], dtype=np.float32)
         header, row, collected = self.exchange(header, self._dense(), self._rows())
         start = 0
-        for each, used_by in zip(self.dense, header[2:], strict=True):
+        for parameter, used_by in zip(self.dense, header[2:], strict=True):
             if used_by:
-                set_gradient(each, row[start : start + each.size] / world)
-            start += each.size
+                set_gradient(parameter, row[start : start + parameter.size] / world)
+            start += parameter.size
         self.idle = False
-        for table, found in zip(self.tables, collected, strict=True):
+        for table, of_table in zip(self.tables, collected, strict=True):
             part, parts = (0, 1) if self.shared is None else (self.processes.rank, world)
-            rows, values, total = sum_rows(found, part, parts)
+            rows, values, total = sum_rows(of_table, part, parts)
             self.idle |= 0 < total < parts
             if total:
                 set_sparse_gradient(table, rows, values)
@@ -145,15 +147,16 @@ class Gradients:
     def _open(self) -> Exchange:
         """In the first step, whose gradients show which are sparse."""
         sparse = [
-            each.grad is not None and each.grad.is_selected_rows() for each in self.parameters
+            parameter.grad is not None and parameter.grad.is_selected_rows()
+            for parameter in self.parameters
         ]
         anywhere = self.processes.mean(np.array(sparse, dtype=np.float32)) > 0
-        for each, is_table in zip(self.parameters, anywhere, strict=True):
-            (self.tables if is_table else self.dense).append(each)
+        for parameter, is_table in zip(self.parameters, anywhere, strict=True):
+            (self.tables if is_table else self.dense).append(parameter)
         near = self.processes.on_one_host and paddle.get_device() == "cpu"
         if near and self.tables and updates_rows_alone(self.optimizer):
-            sizes = 2 + len(self.dense), sum(each.size for each in self.dense)
-            widths = [each.shape[1] for each in self.tables]
+            sizes = 2 + len(self.dense), sum(parameter.size for parameter in self.dense)
+            widths = [parameter.shape[1] for parameter in self.tables]
             shared = SharedMemory.open(self.processes, *sizes, widths)
             if shared is not None:
                 return shared
@@ -161,25 +164,27 @@ class Gradients:
 
     def _dense(self) -> list[Any]:
         """A gradient of each, zeros where this process has none."""
-        for each in self.dense:
-            if each.grad is not None and each.grad.is_selected_rows():
-                raise _changed(each, "sparse")
+        for parameter in self.dense:
+            if parameter.grad is not None and parameter.grad.is_selected_rows():
+                raise _changed(parameter, "sparse")
         return [
-            paddle.zeros(each.shape) if each.grad is None else each.grad.astype("float32")
-            for each in self.dense
+            paddle.zeros(parameter.shape)
+            if parameter.grad is None
+            else parameter.grad.astype("float32")
+            for parameter in self.dense
         ]
 
     def _rows(self) -> list[tuple[Ids, Any]]:
-        found = []
+        gathered = []
         for table in self.tables:
             if table.grad is None:
-                found.append((np.zeros(0, dtype=np.int64), paddle.zeros([0, table.shape[1]])))
+                gathered.append((np.zeros(0, dtype=np.int64), paddle.zeros([0, table.shape[1]])))
                 continue
             if not table.grad.is_selected_rows():
                 raise _changed(table, "dense")
             values = table.grad._get_tensor_from_selected_rows()
-            found.append((np.array(table.grad.rows(), dtype=np.int64), values))
-        return found
+            gathered.append((np.array(table.grad.rows(), dtype=np.int64), values))
+        return gathered
 
     def _accumulators(self, *, of_rows: bool) -> list[Any]:
         """The optimizer's of the tables: those with a value for each row, or the others."""
@@ -194,7 +199,7 @@ class Gradients:
     def _share(self) -> bool:
         """Move the tables and their accumulators, the same in all so far, to where all see them."""
         tensors = [*self.tables, *self._accumulators(of_rows=True)]
-        arrays = self.processes.shared_arrays([(each.shape, np.float32) for each in tensors])
+        arrays = self.processes.shared_arrays([(tensor.shape, np.float32) for tensor in tensors])
         if arrays is None:
             return False
         for tensor, array in zip(tensors, arrays, strict=True):

@@ -68,7 +68,7 @@ class Processes:
     def fence(self) -> None:
         """Nobody goes on before all are here; for moments of the same work only."""
         if self.world > 1:
-            with self.together():
+            with self.collective():
                 dist.all_reduce(self._token)
 
     def mean(self, values: Any) -> Any:
@@ -76,14 +76,14 @@ class Processes:
         if self.world == 1:
             return values
         total = paddle.to_tensor(np.asarray(values, dtype=np.float64))
-        with self.together():
+        with self.collective():
             dist.all_reduce(total)
         return (total.numpy() / self.world).astype(np.asarray(values).dtype)
 
     def align(self, tensors: Iterable[Any]) -> None:
         """Give the others the leader's ``tensors``."""
         if self.world > 1:
-            with self.together():
+            with self.collective():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
@@ -143,7 +143,7 @@ class Processes:
 
     def _ask(self, what: str, *arguments: Any) -> Any:
         """Ask the store; a signal that comes meanwhile is dealt with afterwards: it cannot."""
-        with self.together():
+        with self.collective():
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
                 return getattr(self._store, what)(*arguments)
@@ -156,7 +156,7 @@ class Processes:
             time.sleep(0.1)
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def collective(self) -> Iterator[None]:
         """An exchange with the others; TrainingError when one of them does not take part."""
         try:
             yield

@@ -33,22 +33,22 @@ def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
     With ``once`` further ones change nothing, and after it none does to the end of the process: a
     launcher sends several, also to one that is about to say why it ends.
     """
-    asked = threading.Event()
+    requested = threading.Event()
 
     def ask(signum: int, frame: object) -> None:
-        if asked.is_set() and not once:
+        if requested.is_set() and not once:
             raise KeyboardInterrupt
-        if not asked.is_set():
+        if not requested.is_set():
             more = "" if once else "; once more stops at once and loses the epoch"
             logger.info("stopping after this batch%s", more)
-        asked.set()
+        requested.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if once else handler)

@@ -146,10 +146,10 @@ class Trainer:
             self._own_names(),
             visual_writer(visual if draws else None) as writer,
             logging_redirect_tqdm(loggers=[logging.getLogger()]),
-            stop_on_request(once=self.processes.world > 1) as asked,
+            stop_on_request(once=self.processes.world > 1) as requested,
         ):
             self.processes.align(self.model.parameters())
-            self.gradients = Gradients(self.model, self.optimizer, self.processes, asked)
+            self.gradients = Gradients(self.model, self.optimizer, self.processes, requested)
             for epoch in epochs:
                 if self.validation is not None and self.validation.gives_up(epoch, self.best):
                     break
@@ -215,7 +215,7 @@ class Trainer:
         }
 
     def _epoch(
-        self, epoch: int, start: Position | None, asked: threading.Event, writer: Any
+        self, epoch: int, start: Position | None, stop_requested: threading.Event, writer: Any
     ) -> None:
         interval = self.settings.runner.print_interval
         self.model.train()
@@ -240,7 +240,7 @@ class Trainer:
             done += 1
             self.step += 1
             bar.update()
-            if asked.is_set():
+            if stop_requested.is_set():
                 bar.close()
                 self._stop(epoch, done, epoch_random)
             waited = time.perf_counter()

@@ -51,13 +51,13 @@ class Validation:
         try:
             with paddle.utils.unique_name.guard():
                 search = Search.exactly(self.encoder.item_vectors(), self.metric, self.top_n)
-                found, _ = candidates_of(
+                lists, _ = candidates_of(
                     self.encoder, search, self.queries, self.batch_size, Stopwatch()
                 )
         finally:
             self.encoder.model.train()
             set_random_state(state)
-        return relevance(found, self.users.truth_indptr, self.users.truths, self.top_n)
+        return relevance(lists, self.users.truth_indptr, self.users.truths, self.top_n)
 
     def better(self, epoch: int, best: Best | None) -> Best:
         """The better by recall of ``best``, the earlier one of equals, and the model as it is."""

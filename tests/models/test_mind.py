@@ -56,11 +56,11 @@ class TestVectors:
         mapped = interests(plain, *users) @ layer.weight.numpy() + layer.bias.numpy()
         np.testing.assert_allclose(interests(model, *users), np.maximum(mapped, 0), atol=1e-5)
 
-    def test_one_look_up_is_the_same_as_many(self) -> None:
+    def test_one_lookup_is_the_same_as_many(self) -> None:
         model = build()
         history, _ = some_users()
         parts = [paddle.to_tensor(x) for x in (history, LABELS.ravel(), np.array([3, 3, 0, 29]))]
-        for part, found in zip(parts, model.look_up(*parts), strict=True):
+        for part, found in zip(parts, model.lookup(*parts), strict=True):
             np.testing.assert_allclose(found.numpy(), model.items(part).numpy(), atol=1e-6)
 
     def test_distinct(self) -> None:

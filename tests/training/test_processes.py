@@ -326,11 +326,11 @@ def test_who_is_lost_is_named() -> None:
     expected = rf"in 3 processes: process 1 \(pid {ended.pid}\) ended before its time"
     with (
         pytest.raises(TrainingError, match=expected),
-        Processes(0, 3, _places=places).together(),
+        Processes(0, 3, _places=places).collective(),
     ):
         raise RuntimeError("connection reset")
     with (
         pytest.raises(TrainingError, match=r"does not answer \(TIMEOUT self_rank = 0\); all stop"),
-        Processes(0, 2, _places=places[:1]).together(),
+        Processes(0, 2, _places=places[:1]).collective(),
     ):
         raise RuntimeError("[/somewhere/pair.cc:584] TIMEOUT self_rank = 0")

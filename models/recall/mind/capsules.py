@@ -61,7 +61,7 @@ class InterestCapsules(nn.Layer):
         self.routing_init = routing_init
         self.dynamic_k = dynamic_k
         self.weights_learn = weights_learn
-        self.kept_weights = None  # of a click's age, once the layer is frozen
+        self.frozen_weights = None  # of a click's age, once the layer is frozen
         normal = nn.initializer.Normal(0.0, init_std)
         self.bilinear_mapping_matrix = self.create_parameter(
             [dim, dim], default_initializer=identity(dim) if map_init == "identity" else normal
@@ -98,17 +98,17 @@ class InterestCapsules(nn.Layer):
         return paddle.clip(paddle.floor(paddle.log2(clicks)), 1, self.routing_logits.shape[1])
 
     def freeze(self):
-        """From here on parameters stay as they are: the weights of a click's age are kept."""
-        self.kept_weights = {}
+        """From here on parameters stay as they are: the weights of a click's age are frozen."""
+        self.frozen_weights = {}
 
     def click_weights(self, table, lengths, max_l):
         """[B, L, 1]: 0 at padding, elsewhere the learned weight exp(``table``[age]), or 1."""
-        kept = self.kept_weights
-        weights = None if kept is None else kept.get((id(table), max_l))
+        frozen = self.frozen_weights
+        weights = None if frozen is None else frozen.get((id(table), max_l))
         if weights is None:
             weights = weights_by_length(table, max_l)
-            if kept is not None:
-                kept[id(table), max_l] = weights
+            if frozen is not None:
+                frozen[id(table), max_l] = weights
         return F.embedding(lengths, weights).reshape([-1, max_l, 1])
 
     def route(self, history, lengths):

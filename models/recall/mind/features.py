@@ -32,8 +32,8 @@ def read_codes(path, key):
 
 def train_folder(config):
     """``runner.train_data_dir``; side features lie beside it, in the prepared folder."""
-    given = Path(config.get("config_abs_dir", ""), config.get("runner.train_data_dir", ""))
-    return Path(os.path.normpath(given))
+    folder = Path(config.get("config_abs_dir", ""), config.get("runner.train_data_dir", ""))
+    return Path(os.path.normpath(folder))
 
 
 def item_codes(config, item_count):

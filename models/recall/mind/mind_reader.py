@@ -106,9 +106,9 @@ class RecDataset(IterableDataset):
         order = rng.permutation(self.samples)
         own = batch_size // self.world
         if self.batches_per_epoch > 0:
-            wanted = self.batches_per_epoch * own * self.world
-            rounds = [order] + [rng.permutation(order) for _ in range((wanted - 1) // len(order))]
-            order = np.concatenate(rounds)[:wanted]
+            needed = self.batches_per_epoch * own * self.world
+            rounds = [order] + [rng.permutation(order) for _ in range((needed - 1) // len(order))]
+            order = np.concatenate(rounds)[:needed]
         offsets = np.arange(self.maxlen)
         order = order[: len(order) // self.world * self.world][self.rank :: self.world]
         for start in range(0, len(order), own):

@@ -123,18 +123,18 @@ class MIND(nn.Layer):
             return self.unit(self.item_emb.weight)
         return self.items(paddle.arange(self.item_emb.weight.shape[0]))
 
-    def look_up(self, *ids):
+    def lookup(self, *ids):
         """Vectors [..., D] of each of ``ids`` [...].
 
         On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
         """
         if not ids[0].place.is_cpu_place():
-            return [self.items(each) for each in ids]
-        rows, places = distinct(np.concatenate([each.numpy().reshape(-1) for each in ids]))
+            return [self.items(part) for part in ids]
+        rows, places = distinct(np.concatenate([part.numpy().reshape(-1) for part in ids]))
         table, vectors, start = self.items(paddle.to_tensor(rows)), [], 0
-        for each in ids:
-            stop = start + math.prod(each.shape)
-            place = paddle.to_tensor(places[start:stop]).reshape(each.shape)
+        for part in ids:
+            stop = start + math.prod(part.shape)
+            place = paddle.to_tensor(places[start:stop]).reshape(part.shape)
             vectors.append(F.embedding(place, table))
             start = stop
         return vectors
@@ -209,7 +209,7 @@ class MIND(nn.Layer):
         ids = self.negatives.sample(self.neg_samples)
         if self.batch_negatives:
             ids = paddle.concat([ids, labels])
-        embedded, target, negative = self.look_up(history, labels, ids)
+        embedded, target, negative = self.lookup(history, labels, ids)
         embedded = F.dropout(embedded, self.dropout)
         weights = self.capsual_layer.route(embedded, lengths)
         context = self.capsual_layer.context(embedded, lengths)
