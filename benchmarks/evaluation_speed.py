@@ -24,6 +24,7 @@ from full_size import ITEMS, full_size_sample
 from tabulate import tabulate
 
 from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.evaluation.results import EvaluationReport
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +82,7 @@ def theirs(paddlerec: Path, work: Path, sample: Path, test: Path, top_n: int) ->
     return {"users": users * settings["runner"]["infer_batch_size"], "seconds": seconds}
 
 
-def ours(work: Path, sample: Path, test: Path, top_n: int, ef: int) -> dict[str, object]:
+def ours(work: Path, sample: Path, test: Path, top_n: int, ef: int) -> EvaluationReport:
     """Our tools/infer.py against a real Milvus server."""
     out = work / "ours"
     options = [
@@ -105,8 +106,7 @@ def ours(work: Path, sample: Path, test: Path, top_n: int, ef: int) -> dict[str,
         # as `make` does: the server has the other cores; PaddleRec and FAISS keep all of them
         one_thread = {"MILVUS_URI": server.uri, "OMP_NUM_THREADS": "1"}
         run([sys.executable, "-u", "tools/infer.py", *ask], ROOT, **one_thread)
-    values: dict[str, object] = json.loads(report.read_text())
-    return values
+    return EvaluationReport.model_validate_json(report.read_text())
 
 
 def main() -> None:
@@ -125,13 +125,15 @@ def main() -> None:
     report = ours(work, sample, test, arguments.top_n, arguments.ef)
     upstream = theirs(arguments.paddlerec.resolve(), work, sample, test, arguments.top_n)
 
-    stages = report["seconds_by_stage"]
+    last = report.last
+    stages = last.seconds_by_stage
     built = stages["insert"] + stages["index"] + stages["load"]
-    whole = report["seconds"]
+    whole, index = last.seconds, last.index
+    assert index is not None  # a real server was searched
     rates = {
         "PaddleRec infer.py, FAISS flat": upstream["users"] / upstream["seconds"],
-        "tools/infer.py, Milvus HNSW": report["users"] / (whole - built),
-        "the same, insert and index build included": report["users"] / whole,
+        "tools/infer.py, Milvus HNSW": last.users / (whole - built),
+        "the same, insert and index build included": last.users / whole,
     }
     slowest = rates["PaddleRec infer.py, FAISS flat"]
     rows = [(name, f"{rate:,.0f}", f"{rate / slowest:.1f}") for name, rate in rates.items()]
@@ -139,18 +141,18 @@ def main() -> None:
     result = {
         "users_per_second": rates,
         "ratio": rates["tools/infer.py, Milvus HNSW"] / slowest,
-        "index_recall": report[f"index_recall@{arguments.top_n}"],
+        "index_recall": index.index_recall,
         "seconds_by_stage": stages,
-        "index": report["settings"]["index"],
+        "index": report.settings["index"],
         "top_n": arguments.top_n,
-        "users": {"ours": report["users"], "paddlerec": upstream["users"]},
+        "users": {"ours": last.users, "paddlerec": upstream["users"]},
         "items": ITEMS,
         "machine": machine(),
         "versions": versions(),
     }
     file = work / "evaluation_speed.json"
     file.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"index_recall@{arguments.top_n}: {result['index_recall']:.4f}; all figures: {file}")
+    print(f"index_recall@{arguments.top_n}: {index.index_recall:.4f}; all figures: {file}")
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def ours(retriever: MilvusRetriever, index: Index, work: Workload, k: int) -> Wa
 
     def measure() -> tuple[float, float]:
         quality = quality_of(work, exact, retriever.search_with(index, work.queries, k))
-        asked = calls_of(work.interests, Load(index, k))
+        calls = calls_of(work.interests, Load(index, k))
         outcome = run_load(
             lambda queries: retriever.search_with(index, queries, k),
-            asked,
-            Load(index, k, len(asked)),
+            calls,
+            Load(index, k, len(calls)),
         )
         return quality["index_recall"]["interest"]["mean"], outcome.rate
 
@@ -73,10 +73,10 @@ def raw(client: MilvusClient, collection: str, index: Index, work: Workload, k: 
         began = time.perf_counter()
         for vectors in users:
             hits = client.search(collection, vectors, limit=k, search_params=params)
-            lists.extend([hit["id"] for hit in each] for each in hits)
+            lists.extend([hit["id"] for hit in query_hits] for query_hits in hits)
         seconds = time.perf_counter() - began
-        found = sum(len(truth & set(ids)) for truth, ids in zip(truths, lists, strict=True))
-        return found / (k * len(truths)), len(users) / seconds
+        exact = sum(len(truth & set(ids)) for truth, ids in zip(truths, lists, strict=True))
+        return exact / (k * len(truths)), len(users) / seconds
 
     return measure
 
@@ -105,7 +105,7 @@ def ann_benchmarks(
         about, results = run_individual_query(
             Milvus(), work.vectors, work.queries, "angular", k, 1, False
         )
-        distances = [sorted(distance for _, distance in found) for _, found in results]
+        distances = [sorted(distance for _, distance in hits) for _, hits in results]
         recall, _, _ = get_recall_values(truths, distances, k, knn_threshold, epsilon=1e-6)
         return float(recall), 1 / about["best_search_time"]
 
@@ -118,7 +118,7 @@ def compare(ways: dict[str, Way], repetitions: int) -> dict[str, tuple[float, fl
     for _ in range(repetitions):
         for name, measure in ways.items():
             seen[name].append(measure())
-    return {name: tuple(np.median(each, axis=0).tolist()) for name, each in seen.items()}
+    return {name: tuple(np.median(runs, axis=0).tolist()) for name, runs in seen.items()}
 
 
 def main() -> int:
@@ -133,17 +133,21 @@ def main() -> int:
     add("--users", type=int, default=1_000, metavar="N", help="(1,000)")
     add("--repetitions", type=int, default=5, metavar="N", help="of each way (5)")
     add("--json", type=Path, metavar="FILE", help="all figures")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    return run(lambda: rows.extend(_measured(given))) or int(not all(row["agrees"] for row in rows))
+    return run(lambda: rows.extend(_measured(arguments))) or int(
+        not all(row["agrees"] for row in rows)
+    )
 
 
-def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
-    sweep = read_sweep(given.sweep)
-    index = _index(given.index)
+def _measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    sweep = read_sweep(arguments.sweep)
+    index = _index(arguments.index)
     work = load_workload(sweep)
-    work = work.take(np.arange(min(given.users, len(work.interests))))
-    single = replace(work, interests=work.queries[: given.users, None], truths=None, histories=())
+    work = work.take(np.arange(min(arguments.users, len(work.interests))))
+    single = replace(
+        work, interests=work.queries[: arguments.users, None], truths=None, histories=()
+    )
     if work.metric != "IP" or not np.allclose(np.linalg.norm(work.vectors, axis=1), 1, atol=1e-3):
         raise SettingsError("the comparison needs normalised vectors and metric IP")
     with ExitStack() as stack:
@@ -166,23 +170,23 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
                 | (
                     {
                         "ann-benchmarks": ann_benchmarks(
-                            given.ann_benchmarks.resolve(), *reference, single, sweep.k
+                            arguments.ann_benchmarks.resolve(), *reference, single, sweep.k
                         )
                     }
-                    if given.ann_benchmarks
+                    if arguments.ann_benchmarks
                     else {}
                 ),
             ),
         }
         rows = []
-        for asked, (own, others) in pairs.items():
-            found = compare({"ours": own, **others}, given.repetitions)
-            base = found["ours"]
-            for name, (recall, rate) in found.items():
+        for queries, (own, others) in pairs.items():
+            medians = compare({"ours": own, **others}, arguments.repetitions)
+            base = medians["ours"]
+            for name, (recall, rate) in medians.items():
                 near = abs(recall - base[0]) <= RECALL and abs(rate / base[1] - 1) <= RATE
                 rows.append(
                     {
-                        "asked": asked,
+                        "asked": queries,
                         "by": name,
                         "index_recall": recall,
                         "calls/s": rate,
@@ -191,10 +195,10 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
                     }
                 )
     print(tabulate(rows, headers="keys", floatfmt=".4f", tablefmt="github"))
-    if given.json:
-        about = {"index": given.index, "k": sweep.k, "data": work.described()}
+    if arguments.json:
+        about = {"index": arguments.index, "k": sweep.k, "data": work.described()}
         about |= {"machine": machine(), "versions": versions(), "rows": rows}
-        write_json(about, given.json, "--json")
+        write_json(about, arguments.json, "--json")
     return rows
 
 

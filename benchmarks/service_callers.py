@@ -111,7 +111,7 @@ class Wire:
 
 
 def post(path: str, body: bytes) -> bytes:
-    """A whole request."""
+    """A whole HTTP request with a JSON ``body``."""
     head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -124,7 +124,7 @@ class ByService:
     requests: Sequence[bytes]
 
     def connect(self) -> tuple[Wire, Sequence[bytes]]:
-        """A connection."""
+        """A connection of its own, and the requests."""
         return Wire(self.port), self.requests
 
 
@@ -140,7 +140,7 @@ class ByPymilvus:
     queries: Sequence[FloatArray]
 
     def connect(self) -> tuple[Search, Sequence[FloatArray]]:
-        """A client of its own."""
+        """A client of its own, and the queries."""
         client = MilvusClient(self.uri, token=self.token, dedicated=True)
         return Search(client, self.collection, self.options), self.queries
 
@@ -154,12 +154,12 @@ class Search:
     def __call__(self, request: FloatArray) -> list[tuple[list[int], list[float]]]:
         """Ids and scores of each of the queries ``request`` [n, D]."""
         try:
-            found = self._client.search(
+            results = self._client.search(
                 self._collection, list(request), timeout=REQUEST_LIMIT, **self._options
             )
         except MilvusException as problem:
             raise RetrievalError(str(problem)) from problem
-        return [(hits.ids, hits.distances) for hits in found]
+        return [(hits.ids, hits.distances) for hits in results]
 
     def close(self) -> None:
         """Close the client."""
@@ -228,10 +228,10 @@ class Callers:
         return answers
 
 
-def rotated(asked: Sequence[Any], first: int) -> list[Any]:
-    """``asked`` from the place ``first`` on, round to the one before."""
-    place = first % len(asked)
-    return [*asked[place:], *asked[:place]]
+def rotated(requests: Sequence[Any], first: int) -> list[Any]:
+    """``requests`` from the place ``first`` on, round to the one before."""
+    place = first % len(requests)
+    return [*requests[place:], *requests[:place]]
 
 
 def serve(end: End) -> None:
@@ -249,8 +249,8 @@ def serve(end: End) -> None:
                 end.send(None)
             else:
                 _, way, load, start = order
-                call, asked = connected[way]
-                end.send(run_load(call, rotated(asked, load.first), load, start))
+                call, requests = connected[way]
+                end.send(run_load(call, rotated(requests, load.first), load, start))
         except Exception:
             end.send(f"a caller process of the benchmark failed:\n{traceback.format_exc()}")
 

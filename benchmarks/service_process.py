@@ -85,7 +85,7 @@ class ServiceProcess:
         raise RetrievalError(f"{self.url}{path}: {last}, after {seconds:g} s")
 
     def rss_mib(self) -> float:
-        """Resident memory."""
+        """Resident memory of the service, in MiB."""
         return float(self._seen().memory_info().rss) / MIB
 
     def cpu_seconds(self) -> float:

@@ -80,42 +80,48 @@ def bench_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def say(message: str) -> None:
-    """Progress."""
+    """Print a line of progress to standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
-def provenance(given: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+def provenance(arguments: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     """What made the numbers."""
-    arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(given).items()}
+    parameters = {n: str(v) if isinstance(v, Path) else v for n, v in vars(arguments).items()}
     installed = versions() | {name: version(name) for name in PACKAGES}
-    return {**bench.about, "parameters": arguments, "machine": machine(), "versions": installed}
+    return {**bench.about, "parameters": parameters, "machine": machine(), "versions": installed}
 
 
 @contextmanager
-def served(given: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
+def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
     """The checkpoint's items in a Milvus, the service on them, and requests of test users."""
     from paddlerec_milvus.bench.workload import trained_workload  # paddle is slow to load
 
-    options = [f"index.{each}" for each in INDEX] + given.opt
+    options = [f"index.{pair}" for pair in INDEX] + arguments.opt
     options.append(f"milvus.collection={COLLECTION}")
-    settings = settings_for(given.config_yaml, options, given.data)
+    settings = settings_for(arguments.config_yaml, options, arguments.data)
     say("reading the checkpoint and the test users")
     work = trained_workload(
-        "serving", given.config_yaml, given.data, options, given.epoch, given.users, given.seed
+        "serving",
+        arguments.config_yaml,
+        arguments.data,
+        options,
+        arguments.epoch,
+        arguments.users,
+        arguments.seed,
     )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-serving-")))
-        uri = given.server
+        uri = arguments.server
         if uri == "local":
             say("starting Milvus")
             uri = stack.enter_context(LocalMilvus(folder / "milvus")).uri
         environment = {
             "MILVUS_URI": uri,
-            "SERVING_YAML": given.config_yaml,
+            "SERVING_YAML": arguments.config_yaml,
             "SERVING_OPTIONS": shlex.join(options),
-            "SERVING_EPOCH": given.epoch,
+            "SERVING_EPOCH": arguments.epoch,
             "SERVING_KEPT": str(folder / "kept"),
-            **({} if given.data is None else {"SERVING_DATA": str(given.data.resolve())}),
+            **({} if arguments.data is None else {"SERVING_DATA": str(arguments.data.resolve())}),
         }
         say("starting the service")
         service = stack.enter_context(ServiceProcess(environment, folder / "service.log"))
@@ -125,20 +131,20 @@ def served(given: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
         stack.callback(client.delete)
         service.wait_for("/readyz", READY_LIMIT)
         index = _index(settings)
-        ways = _ways(given, settings, work, Asked(uri, service.port, index, batch))
+        ways = _ways(arguments, settings, work, Endpoints(uri, service.port, index, batch))
         about = {
             "data": work.described(),
             "inserted": inserted.model_dump(),
             "index": dict(settings.index),
-            "segments": [each._asdict() for each in _settled(settings, uri, index)],
-            "same_lists": same_lists(ways, given.top_k),
+            "segments": [segment._asdict() for segment in _settled(settings, uri, index)],
+            "same_lists": same_lists(ways, arguments.top_k),
         }
         say(f"lists of the service that are pymilvus' hits, merged: {about['same_lists']:.1%}")
         yield Bench(service, ways, index, about)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Endpoints:
     """Where requests go, and how many users a large one has."""
 
     uri: str
@@ -153,38 +159,38 @@ def _index(settings: Settings) -> Index:
 
 
 def _ways(
-    given: argparse.Namespace, settings: Settings, work: Workload, asked: Asked
+    arguments: argparse.Namespace, settings: Settings, work: Workload, endpoints: Endpoints
 ) -> dict[str, Way]:
-    k = given.top_k
+    k = arguments.top_k
     raw = ByPymilvus(
-        asked.uri,
+        endpoints.uri,
         os.environ.get("MILVUS_TOKEN", ""),
         COLLECTION,
         {
             "limit": k,
             "search_params": {
                 "metric_type": settings.retrieval.metric,
-                "params": asked.index.search_params(k),
+                "params": endpoints.index.search_params(k),
             },
             "consistency_level": settings.milvus.consistency,
         },
-        calls_of(work.interests, Load(asked.index, k)),
+        calls_of(work.interests, Load(endpoints.index, k)),
     )
     histories = [history.tolist() for history in work.histories]
-    one, large = grouped(histories, 1), grouped(histories, asked.batch)
+    one, large = grouped(histories, 1), grouped(histories, endpoints.batch)
 
     def by_service(groups: Sequence[list[list[int]]], exclude_history: bool) -> ByService:
         bodies = [
-            {"hist_item": each, "top_k": k, "exclude_history": exclude_history} for each in groups
+            {"hist_item": group, "top_k": k, "exclude_history": exclude_history} for group in groups
         ]
         return ByService(
-            asked.port, [post("/candidates", json.dumps(body).encode()) for body in bodies]
+            endpoints.port, [post("/candidates", json.dumps(body).encode()) for body in bodies]
         )
 
     return {
         "raw": raw,
         "raw, batch": replace(
-            raw, queries=calls_of(work.interests, Load(asked.index, k, users=asked.batch))
+            raw, queries=calls_of(work.interests, Load(endpoints.index, k, users=endpoints.batch))
         ),
         "service": by_service(one, False),
         "service, batch": by_service(large, False),
@@ -208,7 +214,7 @@ def _settled(settings: Settings, uri: str, index: Index) -> list[Segment]:
     with MilvusRetriever(uri, COLLECTION, token=token, metric=metric, index=index) as retriever:
         while True:
             segments = retriever.segments()
-            if all(each.flushed for each in segments) or time.monotonic() > end:
+            if all(segment.flushed for segment in segments) or time.monotonic() > end:
                 return segments
             time.sleep(1)
 
@@ -218,13 +224,13 @@ def same_lists(ways: dict[str, Way], top_k: int) -> float:
     search, queries = ways["raw"].connect()
     call, requests = ways["service"].connect()
     same = []
-    for asked, request in list(zip(queries, requests, strict=True))[:CHECKED_USERS]:
-        hits = search(asked)
+    for vectors, request in list(zip(queries, requests, strict=True))[:CHECKED_USERS]:
+        hits = search(vectors)
         longest = max(len(ids) for ids, _ in hits)
         ids = np.full((1, len(hits), longest), -1, np.int64)
         scores = np.full(ids.shape, -np.inf, np.float32)
-        for row, (found, distances) in enumerate(hits):
-            ids[0, row, : len(found)], scores[0, row, : len(found)] = found, distances
+        for row, (hit_ids, distances) in enumerate(hits):
+            ids[0, row, : len(hit_ids)], scores[0, row, : len(hit_ids)] = hit_ids, distances
         merged = merge_interests(ids, scores, top_k).ids[0]
         same.append(json.loads(call(request))["candidates"][0] == merged[merged > 0].tolist())
     search.close()

@@ -52,32 +52,34 @@ def main() -> int:
         help="requests a second of the open loop (25, 50 and 70 %% of the throughput)",
     )
     add("--json", type=Path, metavar="FILE", help="all figures")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     met: list[bool] = []
-    return run(lambda: met.extend(_main(given))) or int(not all(met))
+    return run(lambda: met.extend(_main(arguments))) or int(not all(met))
 
 
-def _main(given: argparse.Namespace) -> list[bool]:
+def _main(arguments: argparse.Namespace) -> list[bool]:
     with (
-        served(given, given.batch) as bench,
-        Callers(given.connections, {name: bench.ways[name] for name in ("raw", "service")}) as many,
+        served(arguments, arguments.batch) as bench,
+        Callers(
+            arguments.connections, {name: bench.ways[name] for name in ("raw", "service")}
+        ) as many,
     ):
-        rounds, heads = measured(bench, many, given)
+        rounds, heads = measured(bench, many, arguments)
         capacity = float(np.median([outcome.rate for outcome in rounds["service", "many"]]))
-        rates = given.rate or [share * capacity for share in SHARES]
-        opened = [open_loop(bench, many, given, rate) for rate in rates]
-        about = provenance(given, bench) | {"service_rss_mib": bench.service.rss_mib()}
-    rows = compared(rounds, given)
+        rates = arguments.rate or [share * capacity for share in SHARES]
+        opened = [open_loop(bench, many, arguments, rate) for rate in rates]
+        about = provenance(arguments, bench) | {"service_rss_mib": bench.service.rss_mib()}
+    rows = compared(rounds, arguments)
     stages = by_stage(heads, joined(rounds["service", "one"]).latency()["mean"])
     print(_table(rows), _table([stages]), _table(opened), sep="\n\n")
-    if given.json:
+    if arguments.json:
         about |= {"rows": rows, "mean_ms": stages, "open_loop": opened}
         about["rounds"] = {
-            f"{way}, {what}": [{"rate": each.rate, **each.latency()} for each in outcomes]
+            f"{way}, {what}": [{"rate": o.rate, **o.latency()} for o in outcomes]
             for (way, what), outcomes in rounds.items()
         }
-        write_json(about, given.json, "--json")
-    return [row["met"] for row in rows if row["bar"]] + [not each["failures"] for each in opened]
+        write_json(about, arguments.json, "--json")
+    return [row["met"] for row in rows if row["bar"]] + [not row["failures"] for row in opened]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
@@ -86,44 +88,44 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def measured(
-    bench: Bench, callers: Callers, given: argparse.Namespace
+    bench: Bench, callers: Callers, arguments: argparse.Namespace
 ) -> tuple[Rounds, list[bytes]]:
     """What raw pymilvus and the service did in each round; the heads of single answers."""
     connected = {name: way.connect() for name, way in bench.ways.items()}
     heads: list[bytes] = []
 
-    def alone(name: str, requests: int) -> LoadResult:
-        call, asked = connected[name]
+    def alone(name: str, count: int) -> LoadResult:
+        call, requests = connected[name]
 
-        def kept(request: Any) -> None:
+        def call_and_note(request: Any) -> None:
             call(request)
             if name == "service" and isinstance(call, Wire):
                 heads.append(call.head)
 
-        run_load(call, asked, Load(bench.index, 1, max(1, int(WARM_UP * requests))))
-        return run_load(kept, asked, Load(bench.index, 1, requests))
+        run_load(call, requests, Load(bench.index, 1, max(1, int(WARM_UP * count))))
+        return run_load(call_and_note, requests, Load(bench.index, 1, count))
 
     def many(name: str) -> LoadResult:
-        return bench.many(callers, name, given.connections, seconds=given.seconds)
+        return bench.many(callers, name, arguments.connections, seconds=arguments.seconds)
 
     steps: dict[tuple[str, str], Callable[[], LoadResult]] = {
-        ("raw", "one"): lambda: alone("raw", given.requests),
-        ("service", "one"): lambda: alone("service", given.requests),
-        ("service", "excluding"): lambda: alone("service, excluding", given.requests),
+        ("raw", "one"): lambda: alone("raw", arguments.requests),
+        ("service", "one"): lambda: alone("service", arguments.requests),
+        ("service", "excluding"): lambda: alone("service, excluding", arguments.requests),
         ("raw", "many"): lambda: many("raw"),
         ("service", "many"): lambda: many("service"),
-        ("raw", "batch"): lambda: alone("raw, batch", given.batches),
-        ("service", "batch"): lambda: alone("service, batch", given.batches),
+        ("raw", "batch"): lambda: alone("raw, batch", arguments.batches),
+        ("service", "batch"): lambda: alone("service, batch", arguments.batches),
     }
     for way in ("raw", "service"):
-        bench.many(callers, way, given.connections, seconds=WARM_UP * given.seconds + 1)
+        bench.many(callers, way, arguments.connections, seconds=WARM_UP * arguments.seconds + 1)
     rounds: Rounds = {step: [] for step in steps}
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         order = list(steps.items())
         for (way, what), step in order if number % 2 == 0 else order[::-1]:
             outcome = step()
             rounds[way, what].append(outcome)
-            say(f"round {number + 1} of {given.rounds}, {what}, {way}: {_in_words(outcome)}")
+            say(f"round {number + 1} of {arguments.rounds}, {what}, {way}: {_in_words(outcome)}")
     for call, _ in connected.values():
         call.close()
     return rounds, heads
@@ -138,15 +140,17 @@ def _in_words(outcome: LoadResult) -> str:
 
 
 def open_loop(
-    bench: Bench, callers: Callers, given: argparse.Namespace, rate: float
+    bench: Bench, callers: Callers, arguments: argparse.Namespace, rate: float
 ) -> dict[str, Any]:
     """Requests on a timetable of ``rate`` a second; latencies count from the planned start."""
-    seen = bench.many(callers, "service", given.connections, rate=rate, seconds=given.seconds)
+    seen = bench.many(
+        callers, "service", arguments.connections, rate=rate, seconds=arguments.seconds
+    )
     say(f"open loop, {rate:,.0f} planned a second: {_in_words(seen)}")
     return {"open loop, requests/s": rate, "answered/s": seen.rate, **seen.latency()}
 
 
-def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
+def compared(rounds: Rounds, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each bar, and those of requests with exclude_history, which have none.
 
     Figures are medians of the rounds; least and most are of single rounds.
@@ -158,7 +162,7 @@ def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
         raw = [figure(outcome) for outcome in rounds["raw", base]]
         service = [figure(outcome) for outcome in rounds["service", what]]
         ratio = float(np.median(service) / np.median(raw))
-        each = [ours / theirs for theirs, ours in zip(raw, service, strict=True)]
+        ratios = [ours / theirs for theirs, ours in zip(raw, service, strict=True)]
         failures = sum(one.failures for one in rounds["raw", base] + rounds["service", what])
         within = ratio <= most if most else ratio >= least
         return {
@@ -166,15 +170,15 @@ def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
             "raw": float(np.median(raw)),
             "service": float(np.median(service)),
             "service / raw": ratio,
-            "least": min(each),
-            "most": max(each),
+            "least": min(ratios),
+            "most": max(ratios),
             "failures": failures,
             "bar": f"≤ {most}" if most else f"≥ {least}" if least else "",
             "met": within and not failures if most or least else None,
         }
 
-    one, batch = "one connection", f"users/s, {given.batch} users a request"
-    many, users = f"requests/s, {given.connections} connections", given.batch
+    one, batch = "one connection", f"users/s, {arguments.batch} users a request"
+    many, users = f"requests/s, {arguments.connections} connections", arguments.batch
     return [
         row(f"p50, ms, {one}", "one", "one", _percentile("p50"), most=2.0),
         row(f"p99, ms, {one}", "one", "one", _percentile("p99"), most=3.0),

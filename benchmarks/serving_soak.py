@@ -51,27 +51,27 @@ def main() -> int:
     add("--share", type=float, default=0.7, metavar="S", help="of the throughput (0.7)")
     add("--rate", type=float, default=0.0, metavar="R", help="requests a second, instead")
     add("--out", type=Path, required=True, metavar="DIR", help="serving_soak.json and .png")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     steady: list[bool] = []
-    return run(lambda: steady.append(_main(given))) or int(not all(steady))
+    return run(lambda: steady.append(_main(arguments))) or int(not all(steady))
 
 
-def _main(given: argparse.Namespace) -> bool:
+def _main(arguments: argparse.Namespace) -> bool:
     with (
-        served(given) as bench,
-        Callers(given.connections, {"service": bench.ways["service"]}) as callers,
+        served(arguments) as bench,
+        Callers(arguments.connections, {"service": bench.ways["service"]}) as callers,
     ):
-        capacity = throughput(bench, callers, given.connections)
-        rate = given.rate or given.share * capacity
-        windows = soaked(bench, callers, given, rate)
-        about = provenance(given, bench)
+        capacity = throughput(bench, callers, arguments.connections)
+        rate = arguments.rate or arguments.share * capacity
+        windows = soaked(bench, callers, arguments, rate)
+        about = provenance(arguments, bench)
     verdict = judged(windows)
     rows = {"throughput, requests/s": capacity, "load, requests/s": rate} | verdict
     print(tabulate(list(rows.items()), floatfmt=",.2f", tablefmt="github"))
     about |= {"verdict": rows, "windows": [_row(window) for window in windows]}
-    write_json(about, given.out / "serving_soak.json", "--out")
-    draw(windows, rate, given.out / "serving_soak.png")
-    say(f"written: {given.out}/serving_soak.json, serving_soak.png")
+    write_json(about, arguments.out / "serving_soak.json", "--out")
+    draw(windows, rate, arguments.out / "serving_soak.png")
+    say(f"written: {arguments.out}/serving_soak.json, serving_soak.png")
     return bool(verdict["steady"])
 
 
@@ -85,13 +85,15 @@ def throughput(bench: Bench, callers: Callers, connections: int) -> float:
     return float(np.median(rates[1:]))
 
 
-def soaked(bench: Bench, callers: Callers, given: argparse.Namespace, rate: float) -> list[Window]:
-    """All windows of the load."""
+def soaked(
+    bench: Bench, callers: Callers, arguments: argparse.Namespace, rate: float
+) -> list[Window]:
+    """Put ``rate`` requests a second on the service; all windows of that load."""
     began = time.monotonic()
     windows: list[Window] = []
-    while time.monotonic() - began < 60 * given.minutes:
+    while time.monotonic() - began < 60 * arguments.minutes:
         used = bench.service.cpu_seconds()
-        outcome = bench.many(callers, "service", given.connections, rate=rate, seconds=WINDOW)
+        outcome = bench.many(callers, "service", arguments.connections, rate=rate, seconds=WINDOW)
         used = bench.service.cpu_seconds() - used
         end = time.monotonic() - began
         windows.append(Window(end, bench.service.rss_mib(), used, outcome))
@@ -109,8 +111,8 @@ def judged(windows: Sequence[Window]) -> dict[str, Any]:
     edge = min(EDGE, windows[-1].end / 3)
     first = [window for window in windows if window.end <= max(edge, windows[0].end)]
     last = [window for window in windows if window.end > windows[-1].end - edge]
-    p99 = [joined([each.outcome for each in part]).latency()["p99"] for part in (first, last)]
-    memory = [float(np.median([each.rss_mib for each in part])) for part in (first, last)]
+    p99 = [joined([window.outcome for window in part]).latency()["p99"] for part in (first, last)]
+    memory = [float(np.median([window.rss_mib for window in part])) for part in (first, last)]
     failures = sum(window.outcome.failures for window in windows)
     grown = p99[1] / p99[0], memory[1] / memory[0]
     return {
@@ -147,7 +149,7 @@ def draw(windows: Sequence[Window], rate: float, file: Path) -> None:
         2, 1, figsize=(9.6, 6.4), sharex=True, layout="constrained"
     )
     for name, style in (("p99", "-"), ("p50", "--")):
-        above.plot(minutes, [each[name] for each in seen], style, color="black", label=name)
+        above.plot(minutes, [latency[name] for latency in seen], style, color="black", label=name)
     above.set_ylabel("latency, ms")
     above.legend(frameon=False, ncols=2)
     below.plot(minutes, [window.rss_mib for window in windows], color="black")

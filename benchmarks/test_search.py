@@ -42,14 +42,14 @@ def in_turns(workload: Workload, users: int) -> Iterator[FloatArray]:
 
 def measure(benchmark: Any, search: Search, workload: Workload, users: int) -> None:
     """Time ``search`` of so many users a call; what it finds must be near the truth."""
-    asked = in_turns(workload, users)
+    queries = in_turns(workload, users)
     benchmark.extra_info["items"], benchmark.extra_info["dimension"] = workload.vectors.shape
     benchmark.extra_info["k"] = K
-    benchmark(lambda: search(next(asked)))
+    benchmark(lambda: search(next(queries)))
     exact = ExactRetriever(workload.vectors, workload.ids, workload.metric)
-    found = index_recall(search(workload.queries).ids, exact.search(workload.queries, K).ids)
-    benchmark.extra_info["index_recall"] = float(found.mean())
-    assert found.mean() > 0.9
+    recalls = index_recall(search(workload.queries).ids, exact.search(workload.queries, K).ids)
+    benchmark.extra_info["index_recall"] = float(recalls.mean())
+    assert recalls.mean() > 0.9
 
 
 @pytest.fixture(scope="module", params=list(INDEXES))
@@ -98,7 +98,7 @@ def test_engine_alone(
 def test_merge(benchmark: Any, workload: Workload, users: int) -> None:
     interests = workload.interests[:users]
     exact = ExactRetriever(workload.vectors, workload.ids, workload.metric)
-    found = exact.search(interests.reshape(-1, interests.shape[2]), K)
+    hits = exact.search(interests.reshape(-1, interests.shape[2]), K)
     shape = (users, interests.shape[1], K)
-    lists = benchmark(merge_interests, found.ids.reshape(shape), found.scores.reshape(shape), K)
+    lists = benchmark(merge_interests, hits.ids.reshape(shape), hits.scores.reshape(shape), K)
     assert (lists.ids > 0).all()

@@ -24,10 +24,10 @@ def test_interests(
     encoder = Encoder(settings, folder)
     encoder.load(settings.path("infer_load_path") / "0")
     held_out = read_users(settings, "test_data_dir")
-    histories, lengths = (each[:users] for each in held_out.histories(encoder.maxlen))
+    histories, lengths = (part[:users] for part in held_out.histories(encoder.maxlen))
     inside: AbstractContextManager[None] = (
         folder.active() if surroundings == "of the model folder" else nullcontext()
     )
     with inside:
-        found = benchmark(encoder.interests, histories, lengths, held_out.user_ids[:users])
-    assert found.shape[0] == users
+        interests = benchmark(encoder.interests, histories, lengths, held_out.user_ids[:users])
+    assert interests.shape[0] == users

@@ -63,18 +63,18 @@ def contenders(paddlerec: Path, data: Path, parts: Sequence[str]) -> list[Conten
         hyper, runner = {**ITEMS, **sizes}, {"train_data_dir": data}
         return Contender(PADDLEREC, command, batch, negatives, hyper, runner, rate=800)
 
-    found = []
+    listed = []
     if "steps" in parts:
         for shape in SHAPES:
-            found += [theirs(*shape)] if shape[0] == 128 else []  # the batch of its yaml
-            found += [one(title, *shape) for title in (OURS, TORCH, BEST)]
+            listed += [theirs(*shape)] if shape[0] == 128 else []  # the batch of its yaml
+            listed += [one(title, *shape) for title in (OURS, TORCH, BEST)]
     if "reader" in parts:
-        found += [one(OURS, *shape) for shape in READ]
+        listed += [one(OURS, *shape) for shape in READ]
     if "processes" in parts:
         batch, negatives = SHAPES[-1]
-        found.append(one(OURS, batch, negatives))
-        found += [one(TWO, total, negatives) for total in (2 * batch, batch)]
-    return list({each.key: each for each in found}.values())
+        listed.append(one(OURS, batch, negatives))
+        listed += [one(TWO, total, negatives) for total in (2 * batch, batch)]
+    return list({contender.key: contender for contender in listed}.values())
 
 
 def read_alone(data: Path, work: Path, threads: int) -> dict[str, Any]:
@@ -88,12 +88,14 @@ def read_alone(data: Path, work: Path, threads: int) -> dict[str, Any]:
     return report
 
 
-def bars(measured: Sequence[Contender], reading: Mapping[str, Any]) -> Iterator[Check]:
+def bars(measured: Sequence[Contender], reader: Mapping[str, Any]) -> Iterator[Check]:
     """Every bar whose two sides were measured."""
-    found = {each.key: each for each in measured}
+    by_key = {contender.key: contender for contender in measured}
 
     def ratio(name: str, shape: tuple[int, int], other: str) -> float:
-        return found[(OURS, *shape)].median(name) / found[(other, *shape)].median(name)
+        return by_key[OURS, shape[0], shape[1]].median(name) / by_key[
+            other, shape[0], shape[1]
+        ].median(name)
 
     def at_least(what: str, value: float, bar: float) -> Check:
         return what, f"{value:.2f}", f"≥ {bar:g}", value >= bar
@@ -101,45 +103,45 @@ def bars(measured: Sequence[Contender], reading: Mapping[str, Any]) -> Iterator[
     def at_most(what: str, value: float, bar: float, unit: str = "") -> Check:
         return what, f"{value:.2f}{unit}", f"≤ {bar:g}{unit}", value <= bar
 
-    wanted = {PADDLEREC: {(128, 128): 20, (128, 1280): 15}, TORCH: dict.fromkeys(SHAPES, 1)}
-    for other, shapes in wanted.items():
+    least = {PADDLEREC: {(128, 128): 20, (128, 1280): 15}, TORCH: dict.fromkeys(SHAPES, 1)}
+    for other, shapes in least.items():
         for shape, bar in shapes.items():
-            if {(OURS, *shape), (other, *shape)} <= found.keys():
+            if {(OURS, *shape), (other, *shape)} <= by_key.keys():
                 what = f"{OURS} / {other}, batch {shape[0]}, {shape[1]} negatives"
                 yield at_least(f"samples/s, {what}", ratio("rate", shape, other), bar)
                 if other == PADDLEREC:
                     yield at_most(f"peak memory, {what}", ratio("peak_mb", shape, other), 1)
     batch, negatives = SHAPES[-1]
     for total, same in ((2 * batch, "the same batch a process"), (batch, "the same total batch")):
-        if (TWO, total, negatives) in found:
-            two, single = found[TWO, total, negatives], found[OURS, batch, negatives]
+        if (TWO, total, negatives) in by_key:
+            two, single = by_key[TWO, total, negatives], by_key[OURS, batch, negatives]
             what = f"samples/s, two processes / one, {same}"
             yield at_least(what, two.median("rate") / single.median("rate"), 1.6)
-    for size, seconds in reading.get("seconds_a_batch", {}).items():
-        shape = next(each for each in READ if each[0] == int(size))
-        share = 100 * seconds / found[(OURS, *shape)].median("step")
+    for size, seconds in reader.get("seconds_a_batch", {}).items():
+        shape = next(step for step in READ if step[0] == int(size))
+        share = 100 * seconds / by_key[OURS, shape[0], shape[1]].median("step")
         yield at_most(f"reading / step, batch {size}, {shape[1]} negatives", share, 5, " %")
-    if reading:
-        yield at_most("start of the reader, to its first batch", reading["start"], 30, " s")
-        yield at_most("peak memory of only reading", reading["peak_mb"] / 1000, 1.5, " GB")
+    if reader:
+        yield at_most("start of the reader, to its first batch", reader["start"], 30, " s")
+        yield at_most("peak memory of only reading", reader["peak_mb"] / 1000, 1.5, " GB")
 
 
 def tables(measured: Sequence[Contender], checks: Sequence[Check], style: str) -> str:
     """All that was measured, then the bars."""
     rows = []
-    for each in sorted(measured, key=lambda one: (one.negatives, one.batch)):
-        rates = [run["rate"] for run in each.runs]
+    for contender in sorted(measured, key=lambda one: (one.negatives, one.batch)):
+        rates = [run["rate"] for run in contender.runs]
         rows.append(
             {
-                "batch": each.batch,
-                "negatives": each.negatives,
-                "": each.title,
-                "samples/s": f"{each.median('rate'):,.0f}",
+                "batch": contender.batch,
+                "negatives": contender.negatives,
+                "": contender.title,
+                "samples/s": f"{contender.median('rate'):,.0f}",
                 "lowest, highest": f"{min(rates):,.0f}, {max(rates):,.0f}",
-                "step, ms": f"{1000 * each.median('step'):.2f}",
-                "reader, %": f"{100 * each.median('reader') / each.median('step'):.1f}",
+                "step, ms": f"{1000 * contender.median('step'):.2f}",
+                "reader, %": f"{100 * contender.median('reader') / contender.median('step'):.1f}",
                 # a launcher's own memory says nothing of the processes that it starts
-                "peak, MB": "" if each.title == TWO else f"{each.median('peak_mb'):,.0f}",
+                "peak, MB": "" if contender.title == TWO else f"{contender.median('peak_mb'):,.0f}",
             }
         )
     met = [(*check[:3], "yes" if check[3] else "NO") for check in checks]
@@ -153,7 +155,7 @@ def save(
     arguments: argparse.Namespace,
     measured: Sequence[Contender],
     checks: Sequence[Check],
-    reading: Mapping[str, Any],
+    reader: Mapping[str, Any],
     load: float,
 ) -> None:
     """Write the JSON, and the same as markdown."""
@@ -161,11 +163,11 @@ def save(
     torch = {"torch": version("torch")} if find_spec("torch") else {}
     report = {
         "measured": [
-            {"title": each.title, "batch": each.batch, "negatives": each.negatives}
-            | {"runs": each.runs}
-            for each in measured
+            {"title": one.title, "batch": one.batch, "negatives": one.negatives}
+            | {"runs": one.runs}
+            for one in measured
         ],
-        "reader_alone": reading,
+        "reader_alone": reader,
         "bars": [
             dict(zip(("what", "value", "bar", "met"), check, strict=True)) for check in checks
         ],
@@ -219,14 +221,14 @@ def main() -> None:
     work = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     data = full_size.full_size_sample(work) / "train"
-    reading = read_alone(data, work, arguments.threads) if "reader" in arguments.parts else {}
+    reader = read_alone(data, work, arguments.threads) if "reader" in arguments.parts else {}
     measured = contenders(arguments.paddlerec, data, arguments.parts)
     for _ in range(arguments.repeats):  # in turns: what else the machine does meets all alike
-        for each in measured:
-            each.run(work, arguments.seconds, arguments.threads)
-    checks = list(bars(measured, reading))
+        for contender in measured:
+            contender.run(work, arguments.seconds, arguments.threads)
+    checks = list(bars(measured, reader))
     print(tables(measured, checks, "simple"))
-    save(arguments, measured, checks, reading, load)
+    save(arguments, measured, checks, reader, load)
 
 
 if __name__ == "__main__":

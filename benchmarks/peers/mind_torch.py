@@ -93,24 +93,24 @@ class MIND(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        given = {key.removeprefix(PREFIX): value for key, value in config.items()}
-        wrong = [f"{key}: {given[key]}" for key in FIXED if given[key] != FIXED[key]]
-        if wrong or given["attention"] == "soft":
+        hyper = {key.removeprefix(PREFIX): value for key, value in config.items()}
+        wrong = [f"{key}: {hyper[key]}" for key in FIXED if hyper[key] != FIXED[key]]
+        if wrong or hyper["attention"] == "soft":
             raise ValueError(f"not mirrored in PyTorch: {'; '.join(wrong) or 'attention: soft'}")
-        self.neg_samples = given["neg_samples"]
-        self.normalize = given["normalize"]
-        self.temperature = given["temperature"]
-        self.attention = given["attention"]
-        dim, rows = given["embedding_dim"], given["item_count"]
+        self.neg_samples = hyper["neg_samples"]
+        self.normalize = hyper["normalize"]
+        self.temperature = hyper["temperature"]
+        self.attention = hyper["attention"]
+        dim, rows = hyper["embedding_dim"], hyper["item_count"]
         self.item_emb = nn.Embedding(rows, dim, sparse=True)
-        nn.init.normal_(self.item_emb.weight, 0.0, given["emb_init_std"])
+        nn.init.normal_(self.item_emb.weight, 0.0, hyper["emb_init_std"])
         self.capsual_layer = InterestCapsules(
             dim,
-            given["capsual.max_k"],
-            given["maxlen"],
-            given["capsual.iters"],
-            given["capsual.init_std"],
-            context=given["context"],
+            hyper["capsual.max_k"],
+            hyper["maxlen"],
+            hyper["capsual.iters"],
+            hyper["capsual.init_std"],
+            context=hyper["context"],
         )
 
     def unit(self, vectors: Tensor) -> Tensor:

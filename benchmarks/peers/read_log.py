@@ -24,7 +24,8 @@ from paddlerec_milvus.zoo import ModelFolder
 
 def read(settings: Settings, sizes: Iterable[int]) -> dict[str, Any]:
     """Seconds from the process's start to the first batch, seconds a batch, and peak memory."""
-    runner, report = settings.runner, {"seconds_a_batch": {}, "batches": {}}
+    runner = settings.runner
+    report: dict[str, Any] = {"seconds_a_batch": {}, "batches": {}}
     files = data_files(settings.path("train_data_dir"), "runner.train_data_dir")
     folder = ModelFolder(settings.model_dir)
     dataset = folder.reader(runner.train_reader_path, files, settings.dotted())

@@ -40,9 +40,9 @@ from paddlerec_milvus.evaluation.results import (
     CatalogueSummary,
     EpochResult,
     IndexQuality,
+    ListRelevance,
     ListSummary,
     MethodResult,
-    Relevance,
 )
 from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
@@ -158,9 +158,9 @@ class Evaluation:
         batch_size = self.settings.runner.infer_batch_size
         return candidates_of(self.encoder, search, queries, batch_size, watch)
 
-    def _relevance(self, lists: IntArray) -> Relevance:
+    def _relevance(self, lists: IntArray) -> ListRelevance:
         users = self.users
-        return Relevance.of(
+        return ListRelevance.of(
             relevance(lists, users.truth_indptr, users.truths, self.top_n), self.top_n
         )
 

@@ -71,7 +71,7 @@ def make_report(
 ) -> EvaluationReport:
     """Epochs and baselines, with the settings, the packages and the machine they came from."""
     return EvaluationReport(
-        version=1,
+        format=1,
         epoch=int(list(epochs)[-1]),
         top_n=top_n,
         retriever="exact" if exact else settings.milvus.uri,

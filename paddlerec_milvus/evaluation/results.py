@@ -62,17 +62,12 @@ class ListSummary(EvaluationResult):
     gini: float | None
     popularity_rank: float | None
     category_diversity: float | None = None
-    """Left out where no item has a category."""
-
-    @property
-    def has_categories(self) -> bool:
-        """Whether items have categories; the diversity may be None all the same."""
-        return "category_diversity" in self.model_fields_set
+    """Left out where no item has a category; None where no user has a value."""
 
     @model_serializer(mode="wrap")
     def _without_categories(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
-        if not self.has_categories:
+        if "category_diversity" not in self.model_fields_set:
             del values["category_diversity"]
         return values
 
@@ -84,7 +79,7 @@ class CatalogueSummary(EvaluationResult):
     popularity_from: str
 
 
-class Relevance(EvaluationResult):
+class ListRelevance(EvaluationResult):
     """Means over users, of lists of ``top_n`` against held-out clicks; see ``metrics``."""
 
     top_n: int
@@ -94,7 +89,7 @@ class Relevance(EvaluationResult):
     hitrate: float
 
     @classmethod
-    def of(cls, means: Mapping[str, float], top_n: int) -> Relevance:
+    def of(cls, means: Mapping[str, float], top_n: int) -> ListRelevance:
         """From ``means`` by names such as ``recall@N``; KeyError where one is missing."""
         return cls(top_n=top_n, **{name: means[f"{name}@{top_n}"] for name in METRICS})
 
@@ -107,7 +102,7 @@ class Relevance(EvaluationResult):
 class MethodResult(EvaluationResult):
     """How a method did: relevance of its lists, means over ``users``, and what they show."""
 
-    relevance: Relevance
+    relevance: ListRelevance
     users: int
     lists: ListSummary
 
@@ -182,8 +177,7 @@ class EvaluationReport(EvaluationResult):
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # the numbers on top, when it is read
 
-    version: Literal[1]
-    """Of this format."""
+    format: Literal[1]
     epoch: int
     """The last one."""
     top_n: int

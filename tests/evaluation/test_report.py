@@ -42,7 +42,7 @@ def json_of(epoch: dict) -> dict:
     popular = {**NUMBERS, "lists": {**epoch["lists"], "coverage": 0.005}}
     return {
         **epoch,
-        "version": 1,
+        "format": 1,
         "epoch": 3,
         "top_n": 5,
         "retriever": "exact",
