@@ -90,7 +90,7 @@ def running(settings: ServiceSettings) -> Iterator[Running]:
         assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
