@@ -120,7 +120,8 @@ class LoopTransport(httpx.BaseTransport):
         )
         answer = await self._asgi.handle_async_request(with_body)
         content = await answer.aread()
-        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+        stream = httpx.ByteStream(content)  # not read yet: the client takes the time until it is
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 
 
 def tiny_settings(**settings: Any) -> ServiceSettings:
