@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,7 +76,6 @@ class Net(nn.Layer):
 GENERIC_MODEL = """
 import net
 import numpy as np
-import paddle
 
 
 class DygraphModel:
@@ -161,6 +159,8 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
 
 def checkpoint_bits(folder: Path) -> dict[str, bytes]:
     """Every array of ``rec.pdparams`` and ``rec.pdopt`` as bytes."""
+    import paddle  # not at the top: most tests that use this module need none
+
     bits = {}
     for part in ("pdparams", "pdopt"):
         for name, value in paddle.load(str(folder / f"rec.{part}")).items():

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextlib
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -32,10 +32,11 @@ class TinyEncoder:
     """Two interests: the mean of the clicks' vectors, and the last click's."""
 
     fingerprint, unit = "tiny", True
-    items, dimension, maxlen = ITEMS, DIMENSION, MAXLEN
+    items, maxlen = ITEMS, MAXLEN
 
-    def __init__(self) -> None:
-        vectors = np.random.default_rng(7).normal(size=(ITEMS + 1, DIMENSION))
+    def __init__(self, dimension: int = DIMENSION) -> None:
+        self.dimension = dimension
+        vectors = np.random.default_rng(7).normal(size=(ITEMS + 1, dimension))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[0] = 0
         self._vectors = vectors.astype(np.float32)
@@ -72,12 +73,13 @@ class SmallIndex:
         self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
     ) -> Neighbours:
         self.searches.append((len(queries), k))
-        ids = sorted(self.vectors_by_id)
+        stored = dict(self.vectors_by_id)  # others may change it meanwhile
+        ids = sorted(stored)
         if filter:
-            names = ast.literal_eval(filter.removeprefix("category in "))
+            names = json.loads(filter.removeprefix("category in "), strict=False)
             ids = [item for item in ids if self.categories.get(item) in names]
-        vectors = np.array([self.vectors_by_id[item] for item in ids], np.float32)
-        return ExactRetriever(vectors.reshape(-1, DIMENSION), ids).search(queries, k)
+        vectors = np.array([stored[item] for item in ids], np.float32)
+        return ExactRetriever(vectors.reshape(-1, queries.shape[1]), ids).search(queries, k)
 
     def upsert(
         self, vectors: FloatArray, ids: list[int], categories: list[str] | None = None
@@ -110,12 +112,17 @@ class LoopTransport(httpx.BaseTransport):
         return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result(60)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
+        async def parts() -> AsyncIterator[bytes]:
+            for part in request.stream:
+                yield part
+
         with_body = httpx.Request(
-            request.method, request.url, headers=request.headers, content=request.read()
+            request.method, request.url, headers=request.headers, content=parts()
         )
         answer = await self._asgi.handle_async_request(with_body)
         content = await answer.aread()
-        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+        stream = httpx.ByteStream(content)  # not read yet: the client takes the time until it is
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 
 
 def tiny_settings(**settings: Any) -> ServiceSettings:

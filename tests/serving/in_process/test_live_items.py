@@ -9,27 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running_service import Running, running
+from in_process import CATEGORIES, ITEMS, in_process_app
+from running_service import Running
 
 NEW = 2**63 - 1  # no item of the model
 
 
-@pytest.fixture
-def shop(empty: Running) -> Running:
-    """A service with vectors, for tests that change them."""
-    assert empty.http.post("/insert").status_code == 200
-    return empty
-
-
 def vector_for(service: Running, history: list[int]) -> list[float]:
-    """The vector of an item that a user of ``history`` gets first: one of the interests."""
+    """The vector of an item that a user of ``history`` gets first: its last interest."""
     answering = service.service.current
     assert answering is not None
     histories = np.zeros((1, answering.model.tower.maxlen), np.int64)
     histories[0, : len(history)] = history
     lengths = np.array([len(history)], np.int64)
     (interests,) = answering.model.tower.interests(histories, lengths)
-    vector: list[float] = interests[0].tolist()
+    vector: list[float] = interests[-1].tolist()
     return vector
 
 
@@ -57,41 +51,35 @@ def test_an_item_that_is_put_is_found_and_one_that_is_deleted_is_not(shop):
     answer = put(shop, {"id": NEW, "vector": vector, "category": "fresh"}, checkpoint=checkpoint)
     assert answer == {"upserted": 1, "checkpoint": checkpoint}
     assert first(shop, [3, 7]) == NEW
-    assert count(shop) == 301
+    assert count(shop) == ITEMS + 1
 
     for _ in range(2):
         answer = shop.http.delete(f"/items/{NEW}")
         assert answer.status_code == 200
         assert answer.json() == {"deleted": NEW}
     assert first(shop, [3, 7]) != NEW
-    assert count(shop) == 300
+    assert count(shop) == ITEMS
 
 
 def test_the_vector_of_an_item_of_the_model_can_change(shop):
-    vector, far = vector_for(shop, [3, 7]), first(shop, [3, 7]) % 300 + 1
+    vector, far = vector_for(shop, [3, 7]), first(shop, [3, 7]) % ITEMS + 1
     put(shop, {"id": far, "vector": vector})
     assert first(shop, [3, 7]) == far
-    assert count(shop) == 300
+    assert count(shop) == ITEMS
     assert shop.ready()[0] == 200
-    shop.http.post("/insert")
-    assert first(shop, [3, 7]) != far
 
 
-def test_an_item_keeps_the_category_of_the_catalogue_unless_it_brings_one(shop):
+def test_an_item_keeps_the_category_of_the_catalogue_unless_it_brings_one(shop, index):
     vector = vector_for(shop, [3, 7])
-    answering = shop.service.current
-    named = answering.model.catalogue.categories
     put(
         shop,
         *({"id": 5, "vector": vector}, {"id": NEW, "vector": vector}),
         *({"id": 6, "vector": vector, "category": "new"}, {"id": 8, "vector": vector}),
     )
-    for category, expected in ((named[5], True), ("new", False), ("", False)):
-        asked = {"filter": f"category == {json.dumps(category)}", "consistency": "Strong"}
-        found = answering.retriever.search([vector], 300, **asked)
-        assert (5 in found.ids) == expected
-        assert (6 in found.ids) == (category == "new")
-        assert (NEW in found.ids) == (category == "")
+    expected = {5: CATEGORIES[5], 6: "new", 8: CATEGORIES[8], NEW: ""}
+    assert {item: index.categories[item] for item in expected} == expected
+    found = shop.candidates([3, 7], filter={"category": ["new"]}, consistency="Strong")
+    assert found["candidates"] == [[6]]
 
 
 def wrong_items(vector: list[float]) -> dict[str, Any]:
@@ -135,7 +123,7 @@ def test_what_cannot_be_stored_is_refused_whole(service, name):
     (found,) = answer.json()["detail"]
     assert found["loc"][0] == "body"
     assert len(answer.text) < 1_000
-    assert count(service) == 300
+    assert count(service) == ITEMS
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"items": "\\ud800"}', b"[" * 10_000])
@@ -146,7 +134,7 @@ def test_a_body_that_is_no_json_is_refused(service, content):
 @pytest.mark.parametrize("item", ["0", "-1", str(2**63), "9" * 5_000, "x", "1.5", "%00"])
 def test_an_id_that_is_none_is_refused(service, item):
     assert service.http.delete(f"/items/{item}").status_code == 422
-    assert count(service) == 300
+    assert count(service) == ITEMS
 
 
 def test_vectors_of_another_model_are_refused(service):
@@ -157,23 +145,15 @@ def test_vectors_of_another_model_are_refused(service):
     assert "0123456789abcdef" in answer.json()["detail"]
 
 
-def test_features_are_refused_by_a_model_without_them(service):
+def test_features_are_refused_where_the_data_has_none(service):
     body = {"items": [{"id": NEW, "features": {"category": "c1"}}]}
     answer = service.http.post("/items", json=body)
     assert answer.status_code == 422
-    assert "trained without item features" in answer.json()["detail"][0]["msg"]
-    assert count(service) == 300
+    assert "the data has no item features" in answer.json()["detail"][0]["msg"]
+    assert count(service) == ITEMS
 
 
-def test_without_stored_vectors_none_can_be_added(empty):
-    vector = [1.0] + [0.0] * (empty.service.model.tower.dimension - 1)
-    answer = empty.http.post("/items", json={"items": [{"id": 7, "vector": vector}]})
-    assert answer.status_code == 503
-    assert answer.json()["detail"] == "no item vectors are stored: POST /insert"
-    assert empty.http.delete("/items/7").status_code == 503
-
-
-def test_a_body_above_the_limit_is_refused(make_settings):
-    with running(make_settings(max_body=1_000)) as service:
+def test_a_body_above_the_limit_is_refused():
+    with in_process_app(max_body=1_000) as service:
         body = {"items": [{"id": 7, "vector": [0.5] * 400}]}
         assert service.http.post("/items", json=body).status_code == 413

@@ -8,7 +8,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running_service import running
+from in_process import ITEMS, in_process_app
 
 HUGE = "9" * 5_000
 
@@ -65,9 +65,9 @@ def test_many_wrong_fields_are_counted_instead_of_listed(service):
     assert len(service.http.post("/candidates", json=wrong).json()["detail"]) == 1
 
 
-def test_limits_are_told(make_settings):
+def test_limits_are_told():
     limits = {"max_users": 2, "max_history": 3, "max_top_k": 4, "max_body": 200}
-    with running(make_settings(**limits)) as small:
+    with in_process_app(**limits) as small:
         for body, text in (
             ({"hist_item": [[], [], []]}, "at most 2 users in a request"),
             ({"hist_item": [[], [1, 2, 3, 4]]}, "at most 3 ids of a user"),
@@ -84,35 +84,33 @@ def test_limits_are_told(make_settings):
         assert small.http.post("/candidates", content=b" " * 200).status_code == 422
 
 
-def test_the_largest_requests_are_answered(make_settings):
-    with running(make_settings(timeout=60.0)) as large:
-        large.http.timeout = 90.0
-        assert large.http.post("/insert").status_code == 200
-        found = large.candidates(*[[row % 299 + 1, row] for row in range(1_024)], top_k=20)
+def test_the_largest_requests_are_answered():
+    with in_process_app(timeout=60.0) as large:
+        found = large.candidates(*[[row % ITEMS + 1, row] for row in range(1_024)], top_k=20)
         assert found["source"] == ["model"] * 1_024
         found = large.candidates([1], top_k=1_000, exclude_history=False)
-        assert len(found["candidates"][0]) == 300  # the whole catalogue
+        assert len(found["candidates"][0]) == ITEMS  # the whole catalogue
         found = large.candidates(list(range(10_000)), [7], top_k=50)
         assert found["source"] == ["model", "model"]
         assert found["candidates"][0] == []  # all of the catalogue was clicked
-        assert found["unknown"] == [10_000 - 300, 0]
+        assert found["unknown"] == [10_000 - ITEMS, 0]
 
 
 ids = st.one_of(
     st.integers(),
-    st.integers(-5, 310),
+    st.integers(-5, ITEMS + 10),
     st.booleans(),
     st.floats(),
     st.none(),
     st.text(max_size=5),
     st.lists(st.integers(), max_size=2),
 )
-histories = st.lists(st.lists(st.integers(-5, 310), max_size=60), max_size=5)
+histories = st.lists(st.lists(st.integers(-5, ITEMS + 10), max_size=60), max_size=5)
 bodies = st.fixed_dictionaries(
     {"hist_item": histories | st.lists(st.lists(ids, max_size=4) | ids, max_size=4)},
     optional={
         "top_k": st.integers(1, 1_000) | ids,
-        "exclude": st.lists(st.integers(1, 300), max_size=9) | ids,
+        "exclude": st.lists(st.integers(1, ITEMS), max_size=9) | ids,
         "exclude_history": st.booleans() | ids,
         "titles": st.booleans() | ids,
     },
@@ -147,7 +145,7 @@ def test_generated_requests_are_answered_or_refused_and_never_fail(service, body
     for row, history in zip(found["candidates"], body["hist_item"], strict=True):
         left_out = set(body.get("exclude", []))
         left_out |= set(history) if body.get("exclude_history", True) else set()
-        assert len(row) == len(set(row)) == min(top_k, 300 - len(left_out & set(range(1, 301))))
+        assert len(row) == len(set(row)) == min(top_k, len(set(range(1, ITEMS + 1)) - left_out))
         assert not set(row) & left_out
 
 

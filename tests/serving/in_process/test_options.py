@@ -3,109 +3,59 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-from running_service import Running, running
+from in_process import CATEGORIES, ITEMS, in_process_app
+from running_service import Running
 
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.serving.candidates import category_filter
+from paddlerec_milvus.data.catalogue import Catalogue
 
-HISTORIES = [[43, 23, 65], [275, 56], [7, 8, 9, 10, 11], [120]]
+HISTORIES = [[3, 7, 12], [27, 16], [7, 8, 9, 10, 11], [12, 31]]
 USERS = len(HISTORIES)
+NAMES = sorted(set(CATEGORIES.values()))
 
 
-@pytest.fixture(scope="module")
-def categories(trained) -> dict[int, str]:
-    with (trained.data / "items.csv").open() as lines:
-        return {int(row["item"]): row["category"] for row in csv.DictReader(lines)}
-
-
-@pytest.fixture(scope="module")
-def names(categories) -> list[str]:
-    return sorted(set(categories.values()))
-
-
-def test_a_filter_lets_only_its_categories_through(service, categories, names):
-    whole = service.candidates(*HISTORIES, top_k=300)
-    for wanted in (names[:1], names[1:3], names):
-        found = service.candidates(*HISTORIES, top_k=300, filter={"category": wanted})
+def test_a_filter_lets_only_its_categories_through(service):
+    whole = service.candidates(*HISTORIES, top_k=ITEMS)
+    for wanted in (NAMES[:1], NAMES[1:3], NAMES):
+        found = service.candidates(*HISTORIES, top_k=ITEMS, filter={"category": wanted})
         assert found["source"] == ["model"] * USERS
         for row, every in zip(found["candidates"], whole["candidates"], strict=True):
-            assert row == [item for item in every if categories[item] in wanted]
+            assert row == [item for item in every if CATEGORIES[item] in wanted]
     mixed = service.candidates(
-        *HISTORIES, top_k=5, filter={"category": [names[0], "no such category"]}
+        *HISTORIES, top_k=5, filter={"category": [NAMES[0], "no such category"]}
     )
-    assert {categories[item] for row in mixed["candidates"] for item in row} == {names[0]}
+    assert {CATEGORIES[item] for row in mixed["candidates"] for item in row} == {NAMES[0]}
 
 
 def test_a_category_that_no_item_has_gives_empty_lists(service):
-    found = service.candidates([43], [], filter={"category": ["no such category"]})
+    found = service.candidates([33], [], filter={"category": ["no such category"]})
     assert found["candidates"] == [[], []]
     assert found["source"] == ["model", "popular"]
 
 
-def test_popular_items_pass_the_filter_and_are_not_excluded(service, categories, names):
-    wanted = [item for item in sorted(categories) if categories[item] in names[:2]]
+def test_popular_items_pass_the_filter_and_are_not_excluded(service):
+    wanted = [item for item in sorted(CATEGORIES) if CATEGORIES[item] in NAMES[:2]]
     found = service.candidates(
-        [], top_k=4, exclude=wanted[1:3], filter={"category": names[:2]}, titles=True
+        [], top_k=4, exclude=wanted[1:3], filter={"category": NAMES[:2]}, titles=True
     )
     assert found["candidates"] == [[wanted[0], *wanted[3:6]]]
-    assert set(found["categories"][0]) <= set(names[:2])
+    assert set(found["categories"][0]) <= set(NAMES[:2])
 
 
-ODD = [
-    'a"b',
-    "a'b",
-    "a\\",
-    '\\"',
-    "two\nlines\r",
-    "tab\t",
-    "中文",
-    "👾",
-    '" or item > 0 or category == "',
-    "\\u0041",
-    "%_*",
-    "{x}",
-]
+def pairs(row: list[int]) -> int:
+    return sum(CATEGORIES[one] != CATEGORIES[other] for one, other in combinations(row, 2))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("where", ["lite", pytest.param("server", marks=pytest.mark.server)])
-def test_names_of_categories_are_taken_as_they_are(where, tmp_path, request):
-    real = where == "server"
-    uri = request.getfixturevalue("server").uri if real else str(tmp_path / "milvus.db")
-    ids = np.arange(1, len(ODD) + 1)
-    with MilvusRetriever(uri, "odd_categories") as retriever:
-        retriever.versions.build(np.eye(len(ODD), 4, dtype=np.float32), ids, ODD)
-        query = np.ones((1, 4), np.float32)
-        for number, name in zip(ids, ODD, strict=True):
-            expression = category_filter([name])
-            found = retriever.search(query, len(ODD), filter=expression, consistency="Strong")
-            assert found.ids[found.ids > 0].tolist() == [number], name
-        expression = category_filter(ODD)
-        every = retriever.search(query, len(ODD), filter=expression, consistency="Strong")
-        assert sorted(every.ids[0].tolist()) == ids.tolist()
-        many = category_filter(f"{'c' * 250}{number}" for number in range(1_000))
-        assert (retriever.search(query, 3, filter=many).ids == -1).all()
-        retriever.versions.drop()
-
-
-def pairs(row: list[int], categories: dict[int, str]) -> int:
-    return sum(categories[one] != categories[other] for one, other in combinations(row, 2))
-
-
-def test_diversity_trades_scores_for_categories(service, categories):
+def test_diversity_trades_scores_for_categories(service):
     def asked(weight: float):
-        found = service.candidates(*HISTORIES, top_k=20, diversity=weight)
+        found = service.candidates(*HISTORIES, top_k=8, diversity=weight)
         rows = found["candidates"]
-        assert [len(set(row)) for row in rows] == [20] * USERS
-        return [pairs(row, categories) for row in rows], [sum(row) for row in found["scores"]]
+        assert [len(set(row)) for row in rows] == [8] * USERS
+        return [pairs(row) for row in rows], [sum(row) for row in found["scores"]]
 
     plain, steps = asked(0), [asked(weight) for weight in (0, 0.01, 0.1, 10)]
     assert steps[0] == plain
@@ -115,66 +65,58 @@ def test_diversity_trades_scores_for_categories(service, categories):
     assert all(np.less(plain[0], steps[-1][0]))
 
 
-def test_with_the_greatest_diversity_every_category_comes_before_a_second_of_one(service, names):
-    found = service.candidates(*HISTORIES, top_k=len(names), diversity=1e9, titles=True)
-    assert [sorted(row) for row in found["categories"]] == [names] * USERS
+def test_with_the_greatest_diversity_every_category_comes_before_a_second_of_one(service):
+    found = service.candidates(*HISTORIES, top_k=len(NAMES), diversity=1e9, titles=True)
+    assert [sorted(row) for row in found["categories"]] == [NAMES] * USERS
 
 
 def test_an_interest_gives_no_more_than_its_quota(service):
-    plain = service.candidates(*HISTORIES, top_k=20)
+    plain = service.candidates(*HISTORIES, top_k=10)
     for options in ({}, {"diversity": 0.05}):
-        found = service.candidates(*HISTORIES, top_k=20, quota=6, **options)
+        found = service.candidates(*HISTORIES, top_k=10, quota=6, **options)
         for row, given in zip(found["candidates"], found["interest"], strict=True):
-            assert len(set(row)) == 20
+            assert len(set(row)) == 10
             assert max(map(given.count, given)) <= 6
     assert any(max(map(row.count, row)) > 6 for row in plain["interest"])
-    alone = service.candidates([43], top_k=20, quota=2)
-    assert len(alone["candidates"][0]) == 2 * 4
+    alone = service.candidates([33, 5], top_k=20, quota=2)
+    assert len(alone["candidates"][0]) == 2 * 2
 
 
 def test_the_nearest_items_name_the_interests(service):
-    one = service.candidates([43, 23, 65], [], top_k=1, nearest=True, exclude=[5])
+    one = service.candidates([33, 23, 5], [], top_k=1, nearest=True, exclude=[6])
     whole = service.candidates(
-        [43, 23, 65], top_k=300, exclude_history=False, nearest=True, titles=True
+        [33, 23, 5], top_k=ITEMS, exclude_history=False, nearest=True, titles=True
     )
     titles = dict(zip(whole["candidates"][0], whole["titles"][0], strict=True))
     assert one["nearest"][1] == []
     assert one["nearest"][0] == whole["nearest"][0]
-    assert len(one["nearest"][0]) == 4
+    assert len(one["nearest"][0]) == 2
     for named in one["nearest"][0]:
         assert len(named) == 3
         assert all(item["title"] == titles[item["id"]] for item in named)
     best = whole["candidates"][0][0]
     assert best in [named[0]["id"] for named in one["nearest"][0]]
-    assert service.candidates([43])["nearest"] is None
+    assert service.candidates([33])["nearest"] is None
 
 
-def test_short_histories_get_popular_items_where_the_service_says_so(make_settings):
-    with running(make_settings(least_history=3)) as service:
-        service.http.post("/insert")
-        found = service.candidates([43, 23, 65], [43, 23, 999], [999], [], top_k=2)
+def test_short_histories_get_popular_items_where_the_service_says_so(index):
+    with in_process_app(index, least_history=3) as service:
+        found = service.candidates([33, 23, 5], [33, 23, 999], [999], [], top_k=2)
         assert found["source"] == ["model", "short", "popular", "popular"]
         assert found["candidates"][1:] == [[1, 2]] * 3
-        long = service.candidates([43] * 3, [1, 43], top_k=2, nearest=True)
+        long = service.candidates([33] * 3, [1, 33], top_k=2, nearest=True)
         assert long["source"] == ["model", "short"]
         assert long["candidates"][1] == [2, 3]
         assert long["nearest"][1] == []
-        service.http.post("/delete")
-        found = service.candidates([43, 23, 65], [43], [])
+        index.is_away = True
+        found = service.candidates([33, 23, 5], [33], [])
         assert found["source"] == ["fallback", "short", "popular"]
 
 
 @pytest.fixture(scope="module")
-def bare(trained, tmp_path_factory):
+def bare():
     """A service that knows no titles and no categories."""
-    from running_service import settings_of
-
-    folder = tmp_path_factory.mktemp("bare")
-    without = shutil.ignore_patterns("items.csv")
-    data = Path(shutil.copytree(trained.data, folder / "data", ignore=without))
-    prepared = type(trained)(data, trained.checkpoints)
-    with running(settings_of(prepared, folder)) as started:
-        assert started.http.post("/insert").status_code == 200
+    with in_process_app(catalogue=Catalogue(ITEMS)) as started:
         yield started
 
 

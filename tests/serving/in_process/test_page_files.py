@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running_service import Running, running
+from in_process import ITEMS, in_process_app
+from running_service import Running
 
 import paddlerec_milvus.serving
 from paddlerec_milvus.serving.auth import Keys
@@ -60,8 +61,8 @@ def test_every_file_of_the_folder_is_served_and_no_other(service: Running):
         assert service.http.get(f"/page/{name}").status_code == 404
 
 
-def test_the_page_is_open_to_all_and_its_calls_are_not(make_settings):
-    with running(make_settings(keys=Keys.parse("read:a-key-to-read"))) as closed:
+def test_the_page_is_open_to_all_and_its_calls_are_not():
+    with in_process_app(keys=Keys.parse("read:a-key-to-read")) as closed:
         assert closed.http.get("/").status_code == 200
         assert closed.http.get("/docs").status_code == 200
         assert closed.http.get("/titles").status_code == 401
@@ -77,11 +78,13 @@ def titles(service: Running, **query: object) -> list[dict[str, object]]:
 
 
 def test_titles_by_words_popular_ones_first(service: Running):
-    found = titles(service, q="ITEM categ", limit=100)
-    ids = [item["id"] for item in found]
-    assert len(ids) == 100
-    assert ids == sorted(ids)
-    assert all(str(item["title"]).startswith(str(item["category"])) for item in found)
+    games = [item for item in range(1, ITEMS + 1) if item % 3 == 1]
+    for limit in (5, 100):
+        found = titles(service, q="GAM titl", limit=limit)
+        assert [item["id"] for item in found] == games[:limit]
+        assert {(item["title"], item["category"]) for item in found} == {
+            (f"Title {item} of games", "games") for item in games[:limit]
+        }
     assert titles(service, q="no such title") == []
 
 
@@ -91,8 +94,8 @@ def test_titles_without_words_are_the_most_popular(service: Running):
 
 
 def test_titles_of_given_items_in_their_order(service: Running):
-    found = titles(service, id=[7, 2, 10**12, -1, 300])
-    assert [item["id"] for item in found] == [7, 2, 300]
+    found = titles(service, id=[7, 2, 10**12, -1, ITEMS])
+    assert [item["id"] for item in found] == [7, 2, ITEMS]
 
 
 @pytest.mark.parametrize(

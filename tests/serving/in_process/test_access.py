@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from running_service import running
+from in_process import ITEMS, in_process_app
 
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.serving.auth import Keys, Role
@@ -17,12 +17,8 @@ READING = [("GET", "/count"), ("POST", "/count")]
 
 
 @pytest.fixture(scope="module")
-def guarded(service, trained, tmp_path_factory):
-    from running_service import settings_of
-
-    settings = settings_of(trained, tmp_path_factory.mktemp("guarded"), keys=KEYS)
-    with running(settings) as started:
-        assert started.http.post("/insert", headers=key("def")).status_code == 200
+def guarded():
+    with in_process_app(keys=KEYS) as started:
         yield started
 
 
@@ -52,7 +48,7 @@ def test_writing_without_the_right_key_is_refused_and_changes_nothing(
     answer = guarded.http.request(method, path, headers=headers)
     assert answer.status_code == status
     assert "def" not in answer.text
-    assert guarded.http.get("/count", headers=key("abc")).json() == {"count": 300}
+    assert guarded.http.get("/count", headers=key("abc")).json() == {"count": ITEMS}
 
 
 def test_each_role_has_its_rights(guarded):
@@ -63,7 +59,7 @@ def test_each_role_has_its_rights(guarded):
     assert guarded.http.post("/candidates", json={"hist_item": [[1]]}).status_code == 401
     assert guarded.http.delete("/delete", headers=key("def")).status_code == 403
     bearer = {"Authorization": "Bearer ghi:jkl"}
-    assert guarded.http.post("/insert", headers=bearer).status_code == 200
+    assert guarded.http.delete("/items/999", headers=bearer).status_code == 200
     for path in ("/healthz", "/readyz", "/metrics", "/docs"):
         assert guarded.http.get(path).status_code == 200
 
@@ -86,21 +82,22 @@ def test_without_keys_only_this_machine_writes(service, headers):
     """Not what came by a proxy, not a page of another site, not a name that was pointed here."""
     for method, path in WRITING:
         assert service.http.request(method, path, headers=headers).status_code in (400, 401)
-    assert service.http.get("/count").json() == {"count": 300}
+    assert service.http.get("/count").json() == {"count": ITEMS}
 
 
-def test_without_keys_nobody_writes_while_others_can_reach_the_service(make_settings):
+def test_without_keys_nobody_writes_while_others_can_reach_the_service():
     """A proxy on this machine that says nothing of itself looks like this machine."""
-    with socket.create_server(("0.0.0.0", 0)), running(make_settings()) as service:
+    with socket.create_server(("0.0.0.0", 0)), in_process_app() as service:
         for method, path in WRITING:
             answer = service.http.request(method, path)
             assert answer.status_code == 401
             assert "while it listens on loopback alone" in answer.json()["detail"]
-        assert service.http.get("/count").json() == {"count": 0}
+        assert service.http.get("/count").json() == {"count": ITEMS}
 
 
 def test_without_keys_our_own_page_writes(service):
-    assert service.http.post("/insert", headers={"Origin": service.url}).status_code == 200
+    headers = {"Origin": service.url}
+    assert service.http.delete("/items/999", headers=headers).status_code == 200
 
 
 def test_a_browser_of_another_site_reads_nothing(service):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.data.cli import main as prepare
 
 TITLES = {
     5: "Harry Potter and the Chamber of Secrets",
@@ -79,8 +80,10 @@ def test_categories_are_numbers_and_lists():
     assert CATALOGUE.items_of(["nosuch"]).tolist() == Catalogue(3).items_of(["b"]).tolist() == []
 
 
-def test_it_is_read_from_a_prepared_folder(trained, tmp_path, caplog):
-    found = read_catalogue(trained.data, 300)
+def test_it_is_read_from_a_prepared_folder(tmp_path, caplog):
+    size = ["--users", "600", "--items", "300", "--clicks", "9000"]
+    assert prepare(["--sample", *size, "--out", str(tmp_path / "data")]) == 0
+    found = read_catalogue(tmp_path / "data", 300)
     assert len(found.titles) == len(found.categories) == found.total == 300
     assert read_catalogue(None, 7).titles == read_catalogue(tmp_path, 7).titles == {}
     (tmp_path / "items.csv").write_text("item,name\n1,x\n")
