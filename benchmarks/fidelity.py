@@ -52,7 +52,7 @@ def ours(retriever: MilvusRetriever, index: Index, work: Workload, k: int) -> Wa
             calls,
             Load(index, k, len(calls)),
         )
-        return quality["index_recall"]["interest"]["mean"], outcome.rate
+        return quality.index_recall.interest.mean, outcome.rate
 
     return measure
 

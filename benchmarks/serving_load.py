@@ -70,12 +70,14 @@ def _main(arguments: argparse.Namespace) -> list[bool]:
         opened = [open_loop(bench, many, arguments, rate) for rate in rates]
         about = provenance(arguments, bench) | {"service_rss_mib": bench.service.rss_mib()}
     rows = compared(rounds, arguments)
-    stages = by_stage(heads, joined(rounds["service", "one"]).latency()["mean"])
+    stages = by_stage(heads, joined(rounds["service", "one"]).latency().mean)
     print(_table(rows), _table([stages]), _table(opened), sep="\n\n")
     if arguments.json:
         about |= {"rows": rows, "mean_ms": stages, "open_loop": opened}
         about["rounds"] = {
-            f"{way}, {what}": [{"rate": o.rate, **o.latency()} for o in outcomes]
+            f"{way}, {what}": [
+                {"rate": o.rate, **o.latency().model_dump(exclude_unset=True)} for o in outcomes
+            ]
             for (way, what), outcomes in rounds.items()
         }
         write_json(about, arguments.json, "--json")
@@ -133,7 +135,7 @@ def measured(
 
 def _in_words(outcome: LoadResult) -> str:
     at = outcome.latency()
-    text = f"{outcome.rate:,.1f} requests/s, p50 {at['p50']:.2f} ms, p99 {at['p99']:.2f} ms"
+    text = f"{outcome.rate:,.1f} requests/s, p50 {at.p50:.2f} ms, p99 {at.p99:.2f} ms"
     if outcome.failures:
         text += f", {outcome.failures} FAILED: {outcome.first_failure}"
     return text
@@ -146,8 +148,9 @@ def open_loop(
     seen = bench.many(
         callers, "service", arguments.connections, rate=rate, seconds=arguments.seconds
     )
+    latency = seen.latency().model_dump(exclude_unset=True)
     say(f"open loop, {rate:,.0f} planned a second: {_in_words(seen)}")
-    return {"open loop, requests/s": rate, "answered/s": seen.rate, **seen.latency()}
+    return {"open loop, requests/s": rate, "answered/s": seen.rate} | latency
 
 
 def compared(rounds: Rounds, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -180,17 +183,21 @@ def compared(rounds: Rounds, arguments: argparse.Namespace) -> list[dict[str, An
     one, batch = "one connection", f"users/s, {arguments.batch} users a request"
     many, users = f"requests/s, {arguments.connections} connections", arguments.batch
     return [
-        row(f"p50, ms, {one}", "one", "one", _percentile("p50"), most=2.0),
-        row(f"p99, ms, {one}", "one", "one", _percentile("p99"), most=3.0),
+        row(f"p50, ms, {one}", "one", "one", _p50, most=2.0),
+        row(f"p99, ms, {one}", "one", "one", _p99, most=3.0),
         row(many, "many", "many", lambda outcome: outcome.rate, least=0.6),
         row(batch, "batch", "batch", lambda outcome: outcome.rate * users, least=0.7),
-        row("p50, ms, exclude_history", "excluding", "one", _percentile("p50")),
-        row("p99, ms, exclude_history", "excluding", "one", _percentile("p99")),
+        row("p50, ms, exclude_history", "excluding", "one", _p50),
+        row("p99, ms, exclude_history", "excluding", "one", _p99),
     ]
 
 
-def _percentile(name: str) -> Figure:
-    return lambda outcome: float(outcome.latency()[name])
+def _p50(outcome: LoadResult) -> float:
+    return outcome.latency().p50
+
+
+def _p99(outcome: LoadResult) -> float:
+    return outcome.latency().p99
 
 
 def by_stage(heads: Sequence[bytes], mean: float) -> dict[str, float]:

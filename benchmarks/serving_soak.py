@@ -99,7 +99,7 @@ def soaked(
         windows.append(Window(end, bench.service.rss_mib(), used, outcome))
         if len(windows) % 6 == 0 or outcome.failures:
             say(
-                f"{end / 60:.1f} min: p99 {outcome.latency()['p99']:.2f} ms, "
+                f"{end / 60:.1f} min: p99 {outcome.latency().p99:.2f} ms, "
                 f"{windows[-1].rss_mib:,.1f} MiB, {outcome.failures} failures"
                 + (f": {outcome.first_failure}" if outcome.failures else "")
             )
@@ -111,7 +111,7 @@ def judged(windows: Sequence[Window]) -> dict[str, Any]:
     edge = min(EDGE, windows[-1].end / 3)
     first = [window for window in windows if window.end <= max(edge, windows[0].end)]
     last = [window for window in windows if window.end > windows[-1].end - edge]
-    p99 = [joined([window.outcome for window in part]).latency()["p99"] for part in (first, last)]
+    p99 = [joined([window.outcome for window in part]).latency().p99 for part in (first, last)]
     memory = [float(np.median([window.rss_mib for window in part])) for part in (first, last)]
     failures = sum(window.outcome.failures for window in windows)
     grown = p99[1] / p99[0], memory[1] / memory[0]
@@ -130,10 +130,9 @@ def judged(windows: Sequence[Window]) -> dict[str, Any]:
 
 
 def _row(window: Window) -> dict[str, Any]:
-    seen = window.outcome.latency()
-    seen.pop("histogram")
+    latency = window.outcome.latency().model_dump(exclude={"histogram"}, exclude_unset=True)
     about = {"end": window.end, "rss_mib": window.rss_mib, "cpu_seconds": window.cpu_seconds}
-    return about | {"answered_per_second": window.outcome.rate} | seen
+    return about | {"answered_per_second": window.outcome.rate} | latency
 
 
 def draw(windows: Sequence[Window], rate: float, file: Path) -> None:
@@ -144,12 +143,12 @@ def draw(windows: Sequence[Window], rate: float, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     minutes = [window.end / 60 for window in windows]
-    seen = [window.outcome.latency() for window in windows]
+    latencies = [window.outcome.latency() for window in windows]
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(9.6, 6.4), sharex=True, layout="constrained"
     )
-    for name, style in (("p99", "-"), ("p50", "--")):
-        above.plot(minutes, [latency[name] for latency in seen], style, color="black", label=name)
+    above.plot(minutes, [latency.p99 for latency in latencies], "-", color="black", label="p99")
+    above.plot(minutes, [latency.p50 for latency in latencies], "--", color="black", label="p50")
     above.set_ylabel("latency, ms")
     above.legend(frameon=False, ncols=2)
     below.plot(minutes, [window.rss_mib for window in windows], color="black")

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 
 if TYPE_CHECKING:  # paddle
-    from paddlerec_milvus.settings import Settings
     from paddlerec_milvus.encoder import Encoder
     from paddlerec_milvus.evaluation.predict import Queries
+    from paddlerec_milvus.settings import Settings
 
 
 class WorkloadInfo(BaseModel):

@@ -165,7 +165,7 @@ def test_names_of_categories_are_taken_as_they_are(where, tmp_path, request):
     uri = request.getfixturevalue("server").uri if real else str(tmp_path / "milvus.db")
     ids = np.arange(1, len(ODD) + 1)
     with MilvusRetriever(uri, "odd_categories") as retriever:
-        retriever.build(np.eye(len(ODD), 4, dtype=np.float32), ids, ODD)
+        retriever.versions.build(np.eye(len(ODD), 4, dtype=np.float32), ids, ODD)
         query = np.ones((1, 4), np.float32)
         for number, name in zip(ids, ODD, strict=True):
             expression = category_filter([name])
@@ -176,4 +176,4 @@ def test_names_of_categories_are_taken_as_they_are(where, tmp_path, request):
         assert sorted(every.ids[0].tolist()) == ids.tolist()
         many = category_filter(f"{'c' * 250}{number}" for number in range(1_000))
         assert (retriever.search(query, 3, filter=many).ids == -1).all()
-        retriever.drop()
+        retriever.versions.drop()
