@@ -328,10 +328,7 @@ class MilvusRetriever:
 def retriever_from_settings(
     settings: Settings, *, timeout: float | None = None, collection: str | None = None
 ) -> MilvusRetriever:
-    """A retriever on ``milvus.collection`` with all that the settings say of Milvus and its index.
-
-    ``timeout`` seconds and another ``collection`` take the place of those of the settings.
-    """
+    """A retriever as the settings say; ``timeout`` seconds and ``collection`` replace theirs."""
     milvus = settings.milvus
     return MilvusRetriever(
         settings.milvus_uri,
