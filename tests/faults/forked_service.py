@@ -1,7 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """``uvicorn main:app`` as a process that can be killed, and the model's folder that it serves.
 
-The process is forked from one that has loaded paddle already: it starts in a second.
+The process is forked from one that has loaded paddle and pymilvus already: it starts in a second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ START_SECONDS = 60.0
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look is too much
 
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["paddlerec_milvus.serving.app", "paddle"])
+forks.set_forkserver_preload(["warm"])
 
 
 class Folder:

@@ -93,7 +93,7 @@ def test_online_is_offline_by_one_graph(server, catalogue, tmp_path, exclude):
         catalogue, tmp_path, server.uri, *options, f"retrieval.exclude_history={exclude}"
     )
     offline = evaluation(given, catalogue)
-    offline.encoder.load(given.found.checkpoint)
+    offline.encoder.load(given.checkpoint)
     histories = [items.tolist() for items in offline.users.history_list()]
     with running(given) as service:
         assert service.http.post("/insert").json()["inserted"] == ITEMS

@@ -135,9 +135,8 @@ def test_a_title_is_text_whatever_is_in_it(browser: Browser, make_settings, trai
     model = settings.model.model_copy(
         update={"runner": settings.model.runner.model_copy(update=runner)}
     )
-    spoilt = settings.found._replace(settings=model)
     with (
-        running(settings.model_copy(update={"found": spoilt})) as service,
+        running(settings.model_copy(update={"model": model})) as service,
         viewing(browser, service.url, "503", viewport=PHONE) as view,
     ):
         expect(view["#cards .title"].nth(0)).to_have_text(bad)
