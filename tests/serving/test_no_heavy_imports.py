@@ -1,6 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""A service with a model and a retriever of its own imports no paddle and no pymilvus, nor do its
-tests."""
+"""A service with its own model and retriever, and its tests, need no paddle and no pymilvus."""
 
 from __future__ import annotations
 
