@@ -10,7 +10,6 @@ from in_process import SmallIndex, TinyEncoder, in_process_app
 from running_service import Running
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.serving.auth import Keys
 
 
 class BreakableIndex(SmallIndex):
@@ -41,11 +40,4 @@ def index() -> BreakableIndex:
 def shop(index) -> Iterator[Running]:
     """One for tests that change items and users."""
     with in_process_app(index) as started:
-        yield started
-
-
-@pytest.fixture
-def guarded() -> Iterator[Running]:
-    """One with keys."""
-    with in_process_app(keys=Keys.parse("read:abc, write:def,admin:ghi:jkl")) as started:
         yield started

@@ -68,7 +68,7 @@ def everything(service: Running) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def guarded() -> Iterator[Running]:
     """One with a user who has clicked."""
     with in_process_app(keys=KEYS) as started:
