@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from paddlerec_milvus.bench.workload import synthetic_workload
-from paddlerec_milvus.bench.workload import Workload
+from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import Settings
 from paddlerec_milvus.data.cli import main as prepare

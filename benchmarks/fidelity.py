@@ -52,7 +52,7 @@ def ours(retriever: MilvusRetriever, index: Index, work: Workload, k: int) -> Wa
             asked,
             Load(index, k, len(asked)),
         )
-        return quality["index_recall"]["interest"]["mean"], outcome.rate
+        return quality.index_recall.interest.mean, outcome.rate
 
     return measure
 
@@ -147,7 +147,8 @@ def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
     if work.metric != "IP" or not np.allclose(np.linalg.norm(work.vectors, axis=1), 1, atol=1e-3):
         raise SettingsError("the comparison needs normalised vectors and metric IP")
     with ExitStack() as stack:
-        place = stack.enter_context(BenchServer("local", Path(stack.enter_context(TemporaryDirectory()))))
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        place = stack.enter_context(BenchServer("local", folder))
         target = place.target(work.metric, index)
         retriever = stack.enter_context(target.connect())
         retriever.build(work.vectors, work.ids)

@@ -68,12 +68,15 @@ def _main(given: argparse.Namespace) -> list[bool]:
         opened = [open_loop(bench, many, given, rate) for rate in rates]
         about = provenance(given, bench) | {"service_rss_mib": bench.service.rss_mib()}
     rows = compared(rounds, given)
-    stages = by_stage(heads, joined(rounds["service", "one"]).latency()["mean"])
+    stages = by_stage(heads, joined(rounds["service", "one"]).latency().mean)
     print(_table(rows), _table([stages]), _table(opened), sep="\n\n")
     if given.json:
         about |= {"rows": rows, "mean_ms": stages, "open_loop": opened}
         about["rounds"] = {
-            f"{way}, {what}": [{"rate": each.rate, **each.latency()} for each in outcomes]
+            f"{way}, {what}": [
+                {"rate": each.rate, **each.latency().model_dump(exclude_none=True)}
+                for each in outcomes
+            ]
             for (way, what), outcomes in rounds.items()
         }
         write_json(about, given.json, "--json")
@@ -131,7 +134,7 @@ def measured(
 
 def _in_words(outcome: LoadResult) -> str:
     at = outcome.latency()
-    text = f"{outcome.rate:,.1f} requests/s, p50 {at['p50']:.2f} ms, p99 {at['p99']:.2f} ms"
+    text = f"{outcome.rate:,.1f} requests/s, p50 {at.p50:.2f} ms, p99 {at.p99:.2f} ms"
     if outcome.failures:
         text += f", {outcome.failures} FAILED: {outcome.first_failure}"
     return text
@@ -143,7 +146,11 @@ def open_loop(
     """Requests on a timetable of ``rate`` a second; latencies count from the planned start."""
     seen = bench.many(callers, "service", given.connections, rate=rate, seconds=given.seconds)
     say(f"open loop, {rate:,.0f} planned a second: {_in_words(seen)}")
-    return {"open loop, requests/s": rate, "answered/s": seen.rate, **seen.latency()}
+    return {
+        "open loop, requests/s": rate,
+        "answered/s": seen.rate,
+        **seen.latency().model_dump(exclude_none=True),
+    }
 
 
 def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -186,7 +193,7 @@ def compared(rounds: Rounds, given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _percentile(name: str) -> Figure:
-    return lambda outcome: float(outcome.latency()[name])
+    return lambda outcome: float(getattr(outcome.latency(), name))
 
 
 def by_stage(heads: Sequence[bytes], mean: float) -> dict[str, float]:

@@ -97,7 +97,7 @@ def soaked(bench: Bench, callers: Callers, given: argparse.Namespace, rate: floa
         windows.append(Window(end, bench.service.rss_mib(), used, outcome))
         if len(windows) % 6 == 0 or outcome.failures:
             say(
-                f"{end / 60:.1f} min: p99 {outcome.latency()['p99']:.2f} ms, "
+                f"{end / 60:.1f} min: p99 {outcome.latency().p99:.2f} ms, "
                 f"{windows[-1].rss_mib:,.1f} MiB, {outcome.failures} failures"
                 + (f": {outcome.first_failure}" if outcome.failures else "")
             )
@@ -109,7 +109,7 @@ def judged(windows: Sequence[Window]) -> dict[str, Any]:
     edge = min(EDGE, windows[-1].end / 3)
     first = [window for window in windows if window.end <= max(edge, windows[0].end)]
     last = [window for window in windows if window.end > windows[-1].end - edge]
-    p99 = [joined([each.outcome for each in part]).latency()["p99"] for part in (first, last)]
+    p99 = [joined([each.outcome for each in part]).latency().p99 for part in (first, last)]
     memory = [float(np.median([each.rss_mib for each in part])) for part in (first, last)]
     failures = sum(window.outcome.failures for window in windows)
     grown = p99[1] / p99[0], memory[1] / memory[0]
@@ -128,8 +128,7 @@ def judged(windows: Sequence[Window]) -> dict[str, Any]:
 
 
 def _row(window: Window) -> dict[str, Any]:
-    seen = window.outcome.latency()
-    seen.pop("histogram")
+    seen = window.outcome.latency().model_dump(exclude={"histogram", "harness_ms"})
     about = {"end": window.end, "rss_mib": window.rss_mib, "cpu_seconds": window.cpu_seconds}
     return about | {"answered_per_second": window.outcome.rate} | seen
 
@@ -147,7 +146,9 @@ def draw(windows: Sequence[Window], rate: float, file: Path) -> None:
         2, 1, figsize=(9.6, 6.4), sharex=True, layout="constrained"
     )
     for name, style in (("p99", "-"), ("p50", "--")):
-        above.plot(minutes, [each[name] for each in seen], style, color="black", label=name)
+        above.plot(
+            minutes, [getattr(each, name) for each in seen], style, color="black", label=name
+        )
     above.set_ylabel("latency, ms")
     above.legend(frameon=False, ncols=2)
     below.plot(minutes, [window.rss_mib for window in windows], color="black")

@@ -32,11 +32,12 @@ from pydantic import BaseModel, ConfigDict
 from tabulate import tabulate
 from tqdm import tqdm
 
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.client_pool import clients_for
+from paddlerec_milvus.bench.format import setting
+from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.race import Timing, race
-from paddlerec_milvus.bench.format import setting
+from paddlerec_milvus.bench.results import BuildResult, Refusal, Result, SearchResult
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
@@ -55,7 +56,6 @@ PACE = "HNSW M 16, efConstruction 200"  # the build that tells the pace of two m
 CLOSE = 0.9  # of the best rate of the grid: such a setting may be the best one today
 
 Serve = Callable[[Index], AbstractContextManager[Served]]
-Row = dict[str, Any]
 
 
 COLUMNS = {
@@ -197,13 +197,13 @@ def tried(trial: Trial, tuner: Tuner, shelf: Shelf, indexes: Sequence[Index], ex
     trial.on_others = float(by_user["index_recall"].mean())
 
 
-def index_of(row: Row) -> Index:
+def index_of(row: SearchResult) -> Index:
     """The setting that a point of a grid is about."""
-    built = dict(row["index"])
-    return index_from_settings(built.pop("type"), {**built, **row["search"]})
+    settings = {**row.index, **row.search}
+    return index_from_settings(str(settings.pop("type")), settings)
 
 
-def contenders(rows: Sequence[Row], target: float) -> list[Index]:
+def contenders(rows: Sequence[Result], target: float) -> list[Index]:
     """The grid's settings at ``target`` that may be the fastest today.
 
     By the grid's own rates, of the numbers of clients that the tuner tries: the best two, and what
@@ -211,11 +211,11 @@ def contenders(rows: Sequence[Row], target: float) -> list[Index]:
     """
     rates: dict[Index, float] = {}
     for row in rows:
-        if row["kind"] != "point" or "refused" in row:
+        if not isinstance(row, SearchResult):
             continue
-        if row["index_recall"]["list"]["mean"] >= target:
+        if row.measured.quality.index_recall.list.mean >= target:
             rates[index_of(row)] = max(
-                load["users_per_second"] for load in row["throughput"] if load["clients"] in CLIENTS
+                load.users_per_second for load in row.measured.throughput if load.clients in CLIENTS
             )
     order = sorted(rates, key=lambda index: -rates[index])
     return [
@@ -223,28 +223,30 @@ def contenders(rows: Sequence[Row], target: float) -> list[Index]:
     ]
 
 
-def cost_of_grid(rows: Sequence[Row]) -> float:
+def cost_of_grid(rows: Sequence[Result]) -> float:
     """Seconds from one row to the next, of builds and points; floors and studies left out."""
-    times = [datetime.fromisoformat(row["provenance"]["time"]) for row in rows]
+    times = [datetime.fromisoformat(row.provenance.time) for row in rows]
     return sum(
         (now - before).total_seconds()
         for row, before, now in zip(rows[1:], times, times[1:], strict=False)
-        if row["kind"] in ("build", "point")
+        if isinstance(row, BuildResult | SearchResult)
+        or (isinstance(row, Refusal) and row.what in ("build", "point"))
     )
 
 
-def pace_of(rows: Sequence[Row], shelf: Shelf) -> dict[str, float]:
+def pace_of(rows: Sequence[Result], shelf: Shelf) -> dict[str, float]:
     """How long a build takes now, as a multiple of what it took the grid, by its words.
 
     Of the stages that each build has: insert, index, load.
     """
     paces = {}
     for row in rows:
-        name = setting(row["index"]) if row["kind"] == "build" and "refused" not in row else ""
-        if name in shelf.served:
-            now = shelf.served[name][0].times._asdict()
-            stages = ("insert_seconds", "index_seconds", "load_seconds")
-            paces[name] = sum(now[stage] for stage in stages) / sum(row[stage] for stage in stages)
+        name = setting(row.index)
+        if isinstance(row, BuildResult) and name in shelf.served:
+            now, then = shelf.served[name][0].times, row.build
+            paces[name] = (now.insert_seconds + now.index_seconds + now.load_seconds) / (
+                then.insert_seconds + then.index_seconds + then.load_seconds
+            )
     return paces
 
 
