@@ -132,6 +132,10 @@ def measured(
     return rounds, heads
 
 
+def _latency(load: LoadResult) -> dict[str, Any]:
+    return load.latency().model_dump(exclude={"harness_ms"})
+
+
 def _in_words(outcome: LoadResult) -> str:
     at = outcome.latency()
     text = f"{outcome.rate:,.1f} requests/s, p50 {at.p50:.2f} ms, p99 {at.p99:.2f} ms"

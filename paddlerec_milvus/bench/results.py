@@ -8,14 +8,12 @@ None: not measured, or it cannot be seen there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import WorkloadInfo
-
-VERSION = 2  # of the fields below, in each line as "schema"
 
 Parameters = Mapping[str, int | float | str]
 """Of an index or a search, by Milvus' names."""
@@ -90,7 +88,7 @@ class IndexRecall(ResultModel):
     list: MeanWithError
 
 
-class Relevance(ResultModel):
+class RelevanceMeans(ResultModel):
     """Means over users at k, against the clicks that were held out."""
 
     recall: float
@@ -130,8 +128,8 @@ class RelevanceLosses(ResultModel):
 class RelevanceComparison(ResultModel):
     """Relevance of an index beside that of exact search, over the same users."""
 
-    index: Relevance
-    exact: Relevance
+    index: RelevanceMeans
+    exact: RelevanceMeans
     loss: RelevanceLosses
 
 
@@ -352,9 +350,3 @@ class Refusal(Measured):
 
 
 Result = BuildResult | SearchResult | LibraryResult | StudyResult | Refusal
-RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
-
-
-def line_of(result: Result) -> str:
-    """A result as one JSON object that names its version; NaN, which JSON lacks, is null."""
-    return f'{{"schema":{VERSION},{result.model_dump_json(exclude_none=True)[1:]}'

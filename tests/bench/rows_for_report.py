@@ -12,7 +12,8 @@ from typing import Any
 
 from paddlerec_milvus.bench.report import compare, write_report
 from paddlerec_milvus.bench.report.view import View, view_of
-from paddlerec_milvus.bench.results import RESULT, Result
+from paddlerec_milvus.bench.results import Result
+from paddlerec_milvus.bench.results_file import RESULT
 
 Row = dict[str, Any]
 

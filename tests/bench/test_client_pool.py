@@ -14,7 +14,6 @@ from paddlerec_milvus.bench.client_pool import (
     ClientPool,
     Load,
     LoadResult,
-    Target,
     calls_of,
     joined,
     run_load,
@@ -22,6 +21,7 @@ from paddlerec_milvus.bench.client_pool import (
 )
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
 from paddlerec_milvus.bench.measure_search import SearchMeter, no_op_ms
+from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError

@@ -7,7 +7,7 @@ import pytest
 from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, latency, point, view
 
 from paddlerec_milvus.bench.measure_search import warnings_of
-from paddlerec_milvus.bench.report.advice import advise, best_of_each_type
+from paddlerec_milvus.bench.report.advice import advise, best_by_type
 from paddlerec_milvus.bench.report.warnings import by_name, remarks_of, sentences
 from paddlerec_milvus.bench.results import LatencySummary
 
@@ -160,5 +160,5 @@ def test_warnings_of_builds_and_short_lists_are_said() -> None:
 
 def test_the_best_of_a_type_is_the_nearest_to_the_target_where_none_meets_it() -> None:
     rows = [point(IVF, {"nprobe": n}, lost=0.1 / n) for n in (1, 4, 2)]
-    (best,) = best_of_each_type(view(rows).points)
+    (best,) = best_by_type(view(rows).points)
     assert best.result.search == {"nprobe": 4}

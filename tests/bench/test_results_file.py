@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 from rows_for_report import HNSW, point, results
 
-from paddlerec_milvus.bench.results import Result, line_of
-from paddlerec_milvus.bench.results_file import FILE, ResultsError, ResultsFile, key_of, read_rows
+from paddlerec_milvus.bench.results import Result
+from paddlerec_milvus.bench.results_file import (
+    FILE,
+    ResultsError,
+    ResultsFile,
+    key_of,
+    line_of,
+    read_rows,
+)
 
 
 def row(key: str, **changed: Any) -> Result:

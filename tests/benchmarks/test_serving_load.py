@@ -27,7 +27,9 @@ def outcome(milliseconds: list[int], rate: float = 100.0, failures: int = 0) -> 
     histogram = new_histogram()
     for each in milliseconds:
         histogram.record_value(1000 * each)
-    return LoadResult(len(milliseconds), failures, "away" * bool(failures), rate, histogram.encode())
+    return LoadResult(
+        len(milliseconds), failures, "away" * bool(failures), rate, histogram.encode()
+    )
 
 
 def rounds(service_ms: list[int], failures: int = 0) -> serving_load.Rounds:
