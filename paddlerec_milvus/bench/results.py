@@ -47,11 +47,10 @@ class LatencySummary(ResultModel):
 
 
 class Throughput(ResultModel):
-    """A number of clients in a closed loop; percentiles are of the run with the median rate."""
+    """A number of clients in a closed loop: medians of ``runs``."""
 
     clients: int
     users_per_second: float
-    """The median of ``runs``."""
     runs: list[float]
     failures: int
     p50: float
@@ -108,7 +107,6 @@ class RelevanceLoss(ResultModel):
     low: float
     high: float
     relative: float
-    """``mean`` over that of exact search."""
 
 
 class RelevanceLosses(ResultModel):
