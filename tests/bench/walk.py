@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import pymilvus  # noqa: F401  (loading it later would be profiled)
 import yaml
 
 import paddlerec_milvus
@@ -24,7 +25,7 @@ from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 
 T = TypeVar("T")
-ROOT = Path(paddlerec_milvus.__file__).parent
+PREFIX = f"{Path(paddlerec_milvus.__file__).parent}/"
 SWEEP = {
     "data": {
         "synthetic": {"items": 200, "dimension": 8, "users": 5, "interests": 2, "clusters": 5}
@@ -51,9 +52,9 @@ def files_entered(call: Callable[[], T]) -> tuple[T, list[str]]:
     entered: dict[str, None] = {}
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        file = Path(frame.f_code.co_filename)
-        if event == "call" and frame.f_code.co_name != "<module>" and ROOT in file.parents:
-            entered.setdefault(str(file.relative_to(ROOT)))
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PREFIX) and code.co_name != "<module>":
+            entered.setdefault(code.co_filename.removeprefix(PREFIX))
 
     sys.setprofile(note)
     try:
