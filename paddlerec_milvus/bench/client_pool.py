@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from paddlerec_milvus.bench.results import LatencySummary
+from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
@@ -40,29 +41,6 @@ REQUEST_SECONDS = 30.0  # deadline of one
 START_SECONDS = 0.05  # for the go to reach every client
 LONGEST_SECONDS = 120.0
 ROUNDING = 1e-9  # of a number of requests
-
-
-@dataclass(frozen=True)
-class Target:
-    """The collection that is searched."""
-
-    uri: str
-    collection: str
-    metric: str
-    index: Index
-    timeout: float
-    token: str = ""
-
-    def connect(self) -> MilvusRetriever:
-        """A retriever on it, for the caller to close."""
-        return MilvusRetriever(
-            self.uri,
-            self.collection,
-            token=self.token,
-            timeout=self.timeout,
-            metric=self.metric,
-            index=self.index,
-        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +106,7 @@ def new_histogram() -> Any:
 
 
 def calls_of(interests: FloatArray, load: Load) -> list[FloatArray]:
-    """The queries [users * K, D] of each call, until all users of ``interests`` were asked for."""
+    """The queries [users * K, D] of each call, until all users of ``interests`` had a turn."""
     users, _, dimension = interests.shape
     turns = -(-users // load.users)
     places = (load.first + np.arange(turns * load.users)) % users
@@ -136,9 +114,9 @@ def calls_of(interests: FloatArray, load: Load) -> list[FloatArray]:
 
 
 def run_load(
-    search: Callable[[T], object], asked: Sequence[T], load: Load, start: float | None = None
+    search: Callable[[T], object], calls: Sequence[T], load: Load, start: float | None = None
 ) -> LoadResult:
-    """``search`` each of ``asked``, again and again, from ``start`` (of perf_counter; now) on."""
+    """``search`` each of ``calls``, again and again, from ``start`` (of perf_counter; now) on."""
     histogram, clock = new_histogram(), time.perf_counter
     start = clock() if start is None else start
     end, last = start + load.seconds, start
@@ -154,7 +132,7 @@ def run_load(
         if begun >= end:
             break
         try:
-            search(asked[number % len(asked)])
+            search(calls[number % len(calls)])
         except RetrievalError as error:
             failures, in_a_row, first = failures + 1, in_a_row + 1, first or str(error)
             if in_a_row == GIVE_UP:
@@ -191,13 +169,13 @@ def starts(loads: Sequence[Load], first: float) -> list[float]:
 def joined(outcomes: Sequence[LoadResult]) -> LoadResult:
     """What they saw together."""
     histogram = new_histogram()
-    for each in outcomes:
-        histogram.decode_and_add(each.histogram)
+    for outcome in outcomes:
+        histogram.decode_and_add(outcome.histogram)
     return LoadResult(
-        sum(each.requests for each in outcomes),
-        sum(each.failures for each in outcomes),
-        next((each.first_failure for each in outcomes if each.first_failure), ""),
-        sum(each.rate for each in outcomes),
+        sum(outcome.requests for outcome in outcomes),
+        sum(outcome.failures for outcome in outcomes),
+        next((outcome.first_failure for outcome in outcomes if outcome.first_failure), ""),
+        sum(outcome.rate for outcome in outcomes),
         histogram.encode(),
     )
 
@@ -219,16 +197,16 @@ class ClientPool:
             self._pipes.append(here)
 
     def __enter__(self) -> ClientPool:
-        kept = os.environ.get("OMP_NUM_THREADS")
+        threads = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"  # read when a process loads numpy
         try:
             for process in self._processes:
                 process.start()
         finally:
-            if kept is None:
+            if threads is None:
                 del os.environ["OMP_NUM_THREADS"]
             else:
-                os.environ["OMP_NUM_THREADS"] = kept
+                os.environ["OMP_NUM_THREADS"] = threads
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -247,10 +225,10 @@ class ClientPool:
         Those with a timetable start one after another within its first step, see :func:`starts`.
         """
         if warm_up:
-            first = [Load(each.index, each.k, warm_up, first=each.first) for each in loads]
-            self._ask([("run", each, time.perf_counter()) for each in first])
+            first = [Load(load.index, load.k, warm_up, first=load.first) for load in loads]
+            self._ask([("run", load, time.perf_counter()) for load in first])
         at = starts(loads, time.perf_counter() + START_SECONDS)
-        return joined(self._ask([("run", *each) for each in zip(loads, at, strict=True)]))
+        return joined(self._ask([("run", *order) for order in zip(loads, at, strict=True)]))
 
     def _ask(self, orders: Sequence[tuple[Any, ...]]) -> list[Any]:
         used = self._pipes[: len(orders)]
@@ -299,9 +277,9 @@ def _serve(pipe: Pipe, interests: str) -> None:
 def _searched(
     retriever: MilvusRetriever, users: FloatArray, load: Load, start: float
 ) -> LoadResult:
-    asked = calls_of(users, load)
+    calls = calls_of(users, load)
     return run_load(
-        lambda queries: retriever.search_with(load.index, queries, load.k), asked, load, start
+        lambda queries: retriever.search_with(load.index, queries, load.k), calls, load, start
     )
 
 
@@ -326,10 +304,10 @@ class InProcessClient:
         def search(queries: FloatArray) -> object:
             return self._retriever.search_with(load.index, queries, load.k)
 
-        asked = calls_of(self._interests, load)
+        calls = calls_of(self._interests, load)
         if warm_up:
-            run_load(search, asked, Load(load.index, load.k, warm_up))
-        return run_load(search, asked, load)
+            run_load(search, calls, Load(load.index, load.k, warm_up))
+        return run_load(search, calls, load)
 
 
 @contextmanager

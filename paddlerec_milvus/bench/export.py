@@ -83,7 +83,7 @@ def export_ann_benchmarks(workload: Workload, k: int, file: Path) -> Path:
     h5py = _h5py()
     distance = _distance(workload)
     metric = {"angular": "COSINE", "euclidean": "L2", "dot": "IP"}[distance]
-    found = _exact(workload, k, metric)
+    neighbours = _exact(workload, k, metric)
     about = _about(workload, k) | {
         "format": "ann-benchmarks HDF5",
         "distances": f"{distance}: {DISTANCES[distance]}",
@@ -95,8 +95,8 @@ def export_ann_benchmarks(workload: Workload, k: int, file: Path) -> Path:
         out.attrs["point_type"] = "float"
         out["train"] = workload.vectors
         out["test"] = workload.queries
-        out["neighbors"] = found.ids.astype(np.int32)
-        out["distances"] = _distances(workload, found, distance)
+        out["neighbors"] = neighbours.ids.astype(np.int32)
+        out["distances"] = _distances(workload, neighbours, distance)
     with replacing(about_file(file)) as fresh:
         _write_about(about, fresh)
     return file
@@ -160,15 +160,17 @@ def _distance(workload: Workload) -> str:
     return "angular" if np.abs(lengths - 1).max() < UNIT else "dot"
 
 
-def _distances(workload: Workload, found: Neighbours, distance: str) -> npt.NDArray[np.float32]:
-    """[U * K, k] float32 of ``found``."""
+def _distances(
+    workload: Workload, neighbours: Neighbours, distance: str
+) -> npt.NDArray[np.float32]:
+    """[U * K, k] float32 of ``neighbours``."""
     if distance != "euclidean":
-        return (distance == "angular") - found.scores
+        return (distance == "angular") - neighbours.scores
     # the root of a score, which is a difference of large sums, would be far off for near items
-    distances = np.empty(found.ids.shape, np.float32)
+    distances = np.empty(neighbours.ids.shape, np.float32)
     for start in range(0, len(distances), BLOCK):
         block = slice(start, start + BLOCK)
-        apart = workload.vectors[found.ids[block]] - workload.queries[block, None]
+        apart = workload.vectors[neighbours.ids[block]] - workload.queries[block, None]
         distances[block] = np.linalg.norm(apart, axis=2)
     return distances
 

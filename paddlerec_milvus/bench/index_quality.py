@@ -13,10 +13,10 @@ import numpy.typing as npt
 from paddlerec_milvus.bench.results import (
     IndexRecall,
     MeanWithError,
-    Relevance,
     RelevanceComparison,
     RelevanceLoss,
     RelevanceLosses,
+    RelevanceMeans,
     SearchQuality,
 )
 from paddlerec_milvus.bench.workload import Truths, Workload
@@ -126,9 +126,9 @@ def _metric(name: str) -> str:
     return name.partition("@")[0]
 
 
-def _means(by_user: PerUser) -> Relevance:
+def _means(by_user: PerUser) -> RelevanceMeans:
     means = {_metric(name): float(values.mean()) for name, values in by_user.items()}
-    return Relevance.model_validate(means)
+    return RelevanceMeans.model_validate(means)
 
 
 def _loss(exact: npt.NDArray[np.float64], index: npt.NDArray[np.float64]) -> RelevanceLoss:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from paddlerec_milvus.bench.client_pool import Target
 from paddlerec_milvus.bench.memory_estimate import MIB, estimate_mib
 from paddlerec_milvus.bench.results import BuildMeasurement, SegmentInfo
-from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.servers import BenchServer, Target
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, most_cells
 from paddlerec_milvus.retrieval.milvus import Segment

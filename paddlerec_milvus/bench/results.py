@@ -8,14 +8,12 @@ None: not measured, or it cannot be seen there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import WorkloadInfo
-
-VERSION = 2  # of the fields below, in each line as "schema"
 
 Parameters = Mapping[str, int | float | str]
 """Of an index or a search, by Milvus' names."""
@@ -49,11 +47,10 @@ class LatencySummary(ResultModel):
 
 
 class Throughput(ResultModel):
-    """A number of clients in a closed loop; percentiles are of the run with the median rate."""
+    """A number of clients in a closed loop: medians of ``runs``."""
 
     clients: int
     users_per_second: float
-    """The median of ``runs``."""
     runs: list[float]
     failures: int
     p50: float
@@ -90,7 +87,7 @@ class IndexRecall(ResultModel):
     list: MeanWithError
 
 
-class Relevance(ResultModel):
+class RelevanceMeans(ResultModel):
     """Means over users at k, against the clicks that were held out."""
 
     recall: float
@@ -110,7 +107,6 @@ class RelevanceLoss(ResultModel):
     low: float
     high: float
     relative: float
-    """``mean`` over that of exact search."""
 
 
 class RelevanceLosses(ResultModel):
@@ -130,8 +126,8 @@ class RelevanceLosses(ResultModel):
 class RelevanceComparison(ResultModel):
     """Relevance of an index beside that of exact search, over the same users."""
 
-    index: Relevance
-    exact: Relevance
+    index: RelevanceMeans
+    exact: RelevanceMeans
     loss: RelevanceLosses
 
 
@@ -352,9 +348,3 @@ class Refusal(Measured):
 
 
 Result = BuildResult | SearchResult | LibraryResult | StudyResult | Refusal
-RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
-
-
-def line_of(result: Result) -> str:
-    """A result as one JSON object that names its version; NaN, which JSON lacks, is null."""
-    return f'{{"schema":{VERSION},{result.model_dump_json(exclude_none=True)[1:]}'

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from paddlerec_milvus.bench.results import RESULT, VERSION, Result, line_of
+from paddlerec_milvus.bench.results import Result
 from paddlerec_milvus.errors import UserError
 
+VERSION = 2  # of the fields of a result, in each line as "schema"
+RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 FILE, REPORT, LOCK = "rows.jsonl", "report.json", ".lock"
 
 
@@ -28,6 +30,18 @@ class ResultsError(UserError):
 def key_of(about: Mapping[str, Any]) -> str:
     """16 hex digits that stand for all that decides a row."""
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def line_of(result: Result) -> str:
+    """A result as one JSON object that names its version; NaN, which JSON lacks, is left out."""
+    content = json.loads(result.model_dump_json(exclude_none=True))
+    return json.dumps({"schema": VERSION, **_without_null(content)})
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(part) for key, part in value.items() if part is not None}
+    return value
 
 
 def read_rows(folder: Path) -> list[Result]:

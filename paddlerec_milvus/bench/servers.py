@@ -8,20 +8,43 @@ import shutil
 import socket
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import psutil
 
-from paddlerec_milvus.bench.client_pool import Target
 from paddlerec_milvus.bench.memory_estimate import MIB
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat, Index
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
 CONNECT_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # of one call: a thousand exact searches in a large collection take long
+
+
+@dataclass(frozen=True)
+class Target:
+    """The collection that is searched."""
+
+    uri: str
+    collection: str
+    metric: str
+    index: Index
+    timeout: float
+    token: str = ""
+
+    def connect(self) -> MilvusRetriever:
+        """A retriever on it, for the caller to close."""
+        return MilvusRetriever(
+            self.uri,
+            self.collection,
+            token=self.token,
+            timeout=self.timeout,
+            metric=self.metric,
+            index=self.index,
+        )
 
 
 class BenchServer:

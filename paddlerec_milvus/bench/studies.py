@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from paddlerec_milvus.bench.client_pool import Load, Target, calls_of, run_load
+from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
 from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.scale import scale_rows
-from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.servers import BenchServer, Target
 from paddlerec_milvus.bench.study_checks import study_index
 from paddlerec_milvus.bench.sweep_config import SweepConfig
 from paddlerec_milvus.bench.sweep_runner import SweepRunner

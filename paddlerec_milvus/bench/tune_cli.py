@@ -20,13 +20,12 @@ from paddlerec_milvus.bench.client_pool import (
     ClientPool,
     Load,
     LoadResult,
-    Target,
     clients_for,
     searching,
 )
 from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.servers import BenchServer, Target
 from paddlerec_milvus.bench.tune_results import SettingResult, TuningReport
 from paddlerec_milvus.bench.tuner import (
     Goal,

@@ -12,7 +12,8 @@ from typing import Any
 
 from paddlerec_milvus.bench.report import compare, write_report
 from paddlerec_milvus.bench.report.view import View, view_of
-from paddlerec_milvus.bench.results import RESULT, Result
+from paddlerec_milvus.bench.results import Result
+from paddlerec_milvus.bench.results_file import RESULT
 
 Row = dict[str, Any]
 
@@ -30,7 +31,13 @@ PROVENANCE: Row = {
         "metric": "IP",
         "norm_skew": 1.0,
     },
-    "measure": {"requests": 1000, "clients": [1, 2, 4, 8], "seconds": 2.0, "repetitions": 2},
+    "measure": {
+        "requests": 1000,
+        "clients": [1, 2, 4, 8],
+        "seconds": 2.0,
+        "repetitions": 2,
+        "rates": [200],
+    },
     "seed": 1,
     "sweep": "goodbooks_mix",
     "time": "2026-11-24T21:40:00Z",

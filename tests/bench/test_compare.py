@@ -131,11 +131,6 @@ def test_lists_of_another_length_are_no_pair() -> None:
         compared([point(HNSW, EF)], [point(HNSW, EF, k=10)])
 
 
-def test_another_schema_is_refused() -> None:
-    with pytest.raises(UserError, match="different schemas cannot be compared: 1 and 2"):
-        compared([point(HNSW, EF)], [point(HNSW, EF) | {"schema": 2}])
-
-
 def test_an_empty_run_is_refused() -> None:
     with pytest.raises(UserError, match="nothing was measured yet"):
         compared([], [point(HNSW, EF)])

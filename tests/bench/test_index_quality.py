@@ -19,12 +19,12 @@ def test_exact_search_loses_nothing():
     work = small()
     exact = exact_of(work, 10)
     values = quality_of(work, exact, exact.neighbours)
-    assert values["index_recall"] == {
+    assert values.index_recall.model_dump() == {
         "interest": {"mean": 1.0, "se": 0.0},
         "list": {"mean": 1.0, "se": 0.0},
     }
-    assert values["short_lists"] == 0
-    assert "relevance" not in values  # nobody clicked
+    assert values.short_lists == 0
+    assert values.relevance is None  # nobody clicked
 
 
 @pytest.mark.parametrize("metric", ["IP", "L2", "COSINE"])
@@ -40,8 +40,8 @@ def test_the_truth_is_that_of_faiss(metric):
     scores, rows = flat.search(queries, 10)
     found = Neighbours(work.ids[rows], -scores if metric == "L2" else scores)
     values = quality_of(work, exact_of(work, 10), found)
-    assert values["index_recall"]["interest"]["mean"] == 1
-    assert values["index_recall"]["list"]["mean"] == 1
+    assert values.index_recall.interest.mean == 1
+    assert values.index_recall.list.mean == 1
 
 
 def test_relevance_lost_worked_by_hand():
@@ -54,14 +54,15 @@ def test_relevance_lost_worked_by_hand():
     assert exact.lists.ids.tolist() == [[1, 2], [3, 4]]
     found = Neighbours(np.array([[1, 3], [3, 4]]), np.array([[1, 0.1], [1, 0.9]], np.float32))
     values = quality_of(work, exact, found)
-    assert values["index_recall"]["list"]["mean"] == 0.75  # 1 of 2, 2 of 2
-    assert values["exact"]["recall@2"] == 1
-    assert values["relevance"]["recall@2"] == 0.75  # 1 of 2 clicks, 1 of 1
-    lost = values["loss"]["recall@2"]
-    assert lost["mean"] == lost["relative"] == 0.25
-    assert lost["low"] == 0
-    assert lost["high"] == 0.5
-    assert values["relevance"]["hitrate@2"] == 1
+    assert values.index_recall.list.mean == 0.75  # 1 of 2, 2 of 2
+    assert values.relevance is not None
+    assert values.relevance.exact.recall == 1
+    assert values.relevance.index.recall == 0.75  # 1 of 2 clicks, 1 of 1
+    lost = values.relevance.loss.recall
+    assert lost.mean == lost.relative == 0.25
+    assert lost.low == 0
+    assert lost.high == 0.5
+    assert values.relevance.index.hitrate == 1
 
 
 def test_a_tie_at_the_end_is_no_fault():
@@ -77,7 +78,7 @@ def test_a_short_list_is_counted():
     exact = exact_of(work, 10)
     ids, scores = exact.neighbours.ids.copy(), exact.neighbours.scores.copy()
     ids[:3, 2:], scores[:3, 2:] = -1, -np.inf  # 6 of at least 10 for user 0
-    assert quality_of(work, exact, Neighbours(ids, scores))["short_lists"] == 1
+    assert quality_of(work, exact, Neighbours(ids, scores)).short_lists == 1
 
 
 def test_skew_is_planted():

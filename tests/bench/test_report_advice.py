@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, point, view
+from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, latency, point, view
 
 from paddlerec_milvus.bench.measure_search import warnings_of
-from paddlerec_milvus.bench.report.advice import advise, best_of_each_type
+from paddlerec_milvus.bench.report.advice import advise, best_by_type
 from paddlerec_milvus.bench.report.warnings import by_name, remarks_of, sentences
+from paddlerec_milvus.bench.results import LatencySummary
 
 
 def advice_of(rows: list[Row]) -> str:
@@ -130,11 +131,16 @@ def test_neighbours_differ_in_one_parameter_alone() -> None:
     assert name == "SCANN nlist 64, nprobe 4, reorder_k 128"
 
 
+def seen(requests: int, failures: int) -> LatencySummary:
+    counts = {"requests": requests, "failures": failures}
+    return LatencySummary.model_validate(latency(3.0) | counts)
+
+
 def test_a_point_of_fewer_requests_says_so() -> None:
-    assert warnings_of({"requests": 998, "failures": 2}, 1_000) == []
-    (said,) = warnings_of({"requests": 812, "failures": 0}, 1_000)
+    assert warnings_of(seen(998, 2), 1_000) == []
+    (said,) = warnings_of(seen(812, 0), 1_000)
     assert said.startswith("latencies are of 812 requests, not of 1,000: its 120 s were over")
-    (failed,) = warnings_of({"requests": 5, "failures": 4}, 1_000)
+    (failed,) = warnings_of(seen(5, 4), 1_000)
     assert "9 requests, not of 1,000, 4 of them without an answer: 3 failures in a row" in failed
     rows = [point(HNSW, {"ef": 96}, warnings=[said]), floor(HNSW, {"ef": 96}) | {"warnings": ["b"]}]
     assert sentences(remarks_of(view(rows))) == [
@@ -154,5 +160,5 @@ def test_warnings_of_builds_and_short_lists_are_said() -> None:
 
 def test_the_best_of_a_type_is_the_nearest_to_the_target_where_none_meets_it() -> None:
     rows = [point(IVF, {"nprobe": n}, lost=0.1 / n) for n in (1, 4, 2)]
-    (best,) = best_of_each_type(view(rows).points)
-    assert best.row["search"] == {"nprobe": 4}
+    (best,) = best_by_type(view(rows).points)
+    assert best.result.search == {"nprobe": 4}

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Studies: their section is checked before anything is built, and each goes on row by row."""
+"""StudyRunner: their section is checked before anything is built, and each goes on row by row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main
+from paddlerec_milvus.bench.results import (
+    StudyMeasurement,
+    StudyParams,
+    StudyResult,
+    StudyValues,
+)
 from paddlerec_milvus.bench.results_file import FILE, ResultsFile, read_rows
-from paddlerec_milvus.bench.studies import Studies, _excluded, run_studies
+from paddlerec_milvus.bench.studies import StudyRunner, _excluded, run_studies
 from paddlerec_milvus.bench.study_checks import check_studies
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
-from paddlerec_milvus.bench.sweep_runner import Found, Run
+from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 
@@ -83,26 +89,28 @@ def test_what_is_not_asked_for_is_not_checked(tmp_path):
     ],
 )
 def test_a_row_that_was_lost_is_measured_again(tmp_path, monkeypatch, studies, names, lost):
-    def study(self: Studies, value: float) -> Iterator[Found]:
-        yield from (Found("any", {"way": name}, {"p50": 1.0}) for name in names)
+    def study(self: StudyRunner, value: float) -> Iterator[StudyMeasurement]:
+        for name in names:
+            params, values = StudyParams(by=name), StudyValues(p50=1.0)
+            yield StudyMeasurement(study="any", params=params, values=values)
 
     for name in ("exclusion", "replacement", "freshness"):
-        monkeypatch.setattr(Studies, name, study)
+        monkeypatch.setattr(StudyRunner, name, study)
     sweep = read_sweep(written(tmp_path, studies))
     work, out = load_workload(sweep), tmp_path / "out"
 
-    def measured() -> list[dict[str, Any]]:
+    def measured() -> list[StudyResult]:
         with ResultsFile(out) as rows:
-            run_studies(Run(sweep, work, rows))
-        return read_rows(out)
+            run_studies(SweepRunner(sweep, work, rows))
+        return [row for row in read_rows(out) if isinstance(row, StudyResult)]
 
     rows = measured()
-    assert [row["params"]["way"] for row in rows] == names
+    assert [row.measured.params.by for row in rows] == names
     lines = (out / FILE).read_text().splitlines(keepends=True)
     (out / FILE).write_text("".join(lines[:-lost]))  # the disk was full after the others
     again = measured()
-    assert [(row["key"], row["params"]) for row in again] == [
-        (row["key"], row["params"]) for row in rows
+    assert [(row.key, row.measured.params) for row in again] == [
+        (row.key, row.measured.params) for row in rows
     ]
     assert again[:-lost] == rows[:-lost]
     assert measured() == again

@@ -12,11 +12,11 @@ from paddlerec_milvus.bench.client_pool import (
     InProcessClient,
     Load,
     LoadResult,
-    Target,
     new_histogram,
 )
 from paddlerec_milvus.bench.index_quality import exact_of, found_by_user
 from paddlerec_milvus.bench.race import race
+from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.tune_cli import result_of
 from paddlerec_milvus.bench.tuner import (
     WINDOWS,

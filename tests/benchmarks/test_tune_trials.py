@@ -27,6 +27,19 @@ from tune_trials import (
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, new_histogram
 from paddlerec_milvus.bench.index_quality import exact_of
 from paddlerec_milvus.bench.race import Timing
+from paddlerec_milvus.bench.results import (
+    BuildMeasurement,
+    BuildResult,
+    IndexRecall,
+    LibraryResult,
+    MeanWithError,
+    Provenance,
+    Refusal,
+    SearchMeasurement,
+    SearchQuality,
+    SearchResult,
+    Throughput,
+)
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.tuner import Goal, Served, Tuner
 from paddlerec_milvus.bench.workload import synthetic_workload
@@ -42,22 +55,35 @@ WORK = synthetic_workload(
 )  # fmt: skip
 
 
-def point(at: str, found: float, rates: dict[int, float], **search: int) -> dict[str, object]:
-    return {
-        "kind": "point",
-        "index": {"type": "HNSW", "M": 8},
-        "search": search,
-        "index_recall": {"list": {"mean": found}},
-        "throughput": [{"clients": n, "users_per_second": rate} for n, rate in rates.items()],
-        "provenance": {"time": f"2026-01-01T00:{at}+00:00"},
-    }
+def at(time: str) -> Provenance:
+    return Provenance.model_construct(time=f"2026-01-01T00:{time}+00:00")
+
+
+def point(time: str, found: float, rates: dict[int, float], **search: int) -> SearchResult:
+    recall = IndexRecall.model_construct(list=MeanWithError(mean=found))
+    measured = SearchMeasurement.model_construct(
+        quality=SearchQuality(index_recall=recall),
+        throughput=[
+            Throughput(clients=n, users_per_second=rate, runs=[rate], failures=0, p50=1, p99=1)
+            for n, rate in rates.items()
+        ],
+    )
+    index = {"type": "HNSW", "M": 8}
+    return SearchResult.model_construct(
+        index=index, search=search, measured=measured, provenance=at(time)
+    )
+
+
+def build(index: Index, **stages: float) -> BuildResult:
+    measured = BuildMeasurement.model_construct(**stages)
+    return BuildResult.model_construct(index=index.label, build=measured)
 
 
 GRID = [
-    {"kind": "floor", "provenance": {"time": "2026-01-01T00:00:00+00:00"}},
-    {"kind": "build", "provenance": {"time": "2026-01-01T00:01:00+00:00"}},
+    LibraryResult.model_construct(provenance=at("00:00")),
+    BuildResult.model_construct(provenance=at("01:00")),
     point("01:30", 0.90, {1: 300, 4: 500, 16: 900}, ef=50),
-    {"kind": "floor", "provenance": {"time": "2026-01-01T00:05:00+00:00"}},
+    LibraryResult.model_construct(provenance=at("05:00")),
     point("05:20", 0.98, {1: 200, 4: 400, 16: 450}, ef=100),
 ]
 
@@ -74,8 +100,9 @@ def test_the_best_two_of_the_grid_and_what_is_close_are_timed_again():
 
 
 def test_a_point_is_a_setting():
-    assert index_of({"index": {"type": "FLAT"}, "search": {}}) == Flat()
-    row = {"index": {"type": "HNSW", "M": 48, "efConstruction": 400}, "search": {"ef": 50}}
+    assert index_of(SearchResult.model_construct(index={"type": "FLAT"}, search={})) == Flat()
+    index = {"type": "HNSW", "M": 48, "efConstruction": 400}
+    row = SearchResult.model_construct(index=index, search={"ef": 50})
     assert index_of(row) == Hnsw(M=48, ef_construction=400, ef=50)
 
 
@@ -185,7 +212,7 @@ def test_a_table_divides_rates_of_one_timing():
 def test_the_pace_of_two_days_is_that_of_the_same_build(shelf):
     shelf.build(Hnsw())
     stages = {"insert_seconds": 0.5, "compact_seconds": 0.0, "index_seconds": 0.25}
-    row = {"kind": "build", "index": Hnsw().label, "load_seconds": 0.25, **stages}
-    other = {**row, "index": Hnsw(M=48).label}
-    refused = {"kind": "build", "index": Hnsw().label, "refused": "no"}
+    row = build(Hnsw(), load_seconds=0.25, **stages)
+    other = build(Hnsw(M=48), load_seconds=0.25, **stages)
+    refused = Refusal.model_construct(index=Hnsw().label, what="build", reason="no")
     assert pace_of([row, other, refused], shelf) == {tune_trials.PACE: 2.0}

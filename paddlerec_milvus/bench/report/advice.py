@@ -25,7 +25,7 @@ class IndexAdvice:
     numbers: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Its fields, for the JSON file of a report."""
         return asdict(self)
 
 
@@ -49,7 +49,7 @@ def cheapest(points: Sequence[Point]) -> Point:
     return min(near, key=lambda point: point.latency.p99)
 
 
-def best_of_each_type(points: Sequence[Point]) -> list[Point]:
+def best_by_type(points: Sequence[Point]) -> list[Point]:
     """The cheapest setting of each index type that meets the target, else the one nearest to it."""
     types = dict.fromkeys(point.type for point in points)
     best = []

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+LONG = 16  # characters
 _MARKUP = re.compile(r"([\\|*`<>\[\]~])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
@@ -19,6 +20,11 @@ class Column(NamedTuple):
     title: str
     cells: Sequence[str]
     words: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a cell is so long that it may break."""
+        return max(map(len, self.cells), default=0) > LONG
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Table:
 def escaped(text: str) -> str:
     """``text`` as Markdown that shows it as it is, on one line."""
     one_line = " ".join(text.split())
-    return _MARKUP.sub(lambda found: f"\\{found.group()}", one_line)
+    return _MARKUP.sub(lambda match: f"\\{match.group()}", one_line)
 
 
 def markdown(table: Table) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from paddlerec_milvus.bench.format import fraction, rounded, whole
-from paddlerec_milvus.bench.report.advice import best_of_each_type
+from paddlerec_milvus.bench.report.advice import best_by_type
 from paddlerec_milvus.bench.report.appendix_tables import title_of
 from paddlerec_milvus.bench.report.plot_style import (
     COLOURS,
@@ -169,7 +169,7 @@ def _with_front(chart: Chart) -> Chart:
 
 def _of_best(view: View) -> Iterator[Chart]:
     """Percentiles and clients, of the best setting of each type."""
-    best = [point for group in view.groups for point in best_of_each_type(group)]
+    best = [point for group in view.groups for point in best_by_type(group)]
     yield _finished(
         "Latency percentiles",
         "The best setting of each type, one client. Low and level is better.",

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from paddlerec_milvus.bench.report.advice import best_of_each_type
+from paddlerec_milvus.bench.report.advice import best_by_type
 from paddlerec_milvus.bench.report.plot_style import (
     DASHES,
     TARGET,
@@ -100,7 +100,7 @@ def _lines(axis: Any, view: View, across: Axis, up: Axis) -> list[tuple[float, f
 
 def _clients(axis: Any, view: View) -> None:
     """The best setting of each type."""
-    best = [point for group in view.groups for point in best_of_each_type(group)]
+    best = [point for group in view.groups for point in best_by_type(group)]
     styles = styles_of(view.points)
     numbers = sorted({number for point in best for number in point.throughput})
     for place, point in enumerate(best):

@@ -20,8 +20,8 @@ from paddlerec_milvus.bench.results import (
     STAGES,
     RelevanceMetric,
     Result,
-    line_of,
 )
+from paddlerec_milvus.bench.results_file import line_of
 from paddlerec_milvus.data.files import replacing
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from paddlerec_milvus.bench.client_pool import Target
+from paddlerec_milvus.bench.results import Refusal, Result
 from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
+from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
-from paddlerec_milvus.bench.sweep_runner import Run
+from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.unsupported import check_search_refused
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RefusedError, RetrievalError
@@ -36,12 +37,12 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def measured(folder: Path, **changed: Any) -> list[dict[str, Any]]:
+def measured(folder: Path, **changed: Any) -> list[Result]:
     file = folder / "mine.yaml"
     file.write_text(yaml.safe_dump(SWEEP | changed))
     sweep = read_sweep(file)
     with ResultsFile(folder / "out") as rows:
-        Run(sweep, load_workload(sweep), rows)()
+        SweepRunner(sweep, load_workload(sweep), rows)()
     return read_rows(folder / "out")
 
 
@@ -61,12 +62,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
 def test_an_index_that_is_lacked_is_a_row(tmp_path: Path) -> None:
     lacked = [{"type": "IVF_PQ", "build": {"nlist": 16, "m": 4}}, {"type": "FLAT"}]
     rows = measured(tmp_path, indexes=lacked)
-    assert [(row["kind"], "refused" in row) for row in rows] == [
-        ("build", True),
-        ("build", False),
-        ("point", False),
-    ]
-    assert "IVF_PQ" in rows[0]["refused"]
+    assert [row.kind for row in rows] == ["refused", "build", "point"]
+    assert isinstance(rows[0], Refusal)
+    assert rows[0].what == "build"
+    assert "IVF_PQ" in rows[0].reason
     assert measured(tmp_path, indexes=lacked) == rows  # not tried again
 
 
@@ -85,24 +84,24 @@ def test_a_build_that_a_full_disk_refuses_is_no_row(
         with pytest.raises(RetrievalError, match=said):
             measured(tmp_path)
     assert not (tmp_path / "out" / "rows.jsonl").exists()
-    assert [row["kind"] for row in measured(tmp_path)] == ["build", "point", "point"]
+    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point"]
 
 
 @pytest.mark.parametrize("times", [1, 9])
 def test_a_search_that_a_quota_refuses_is_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    assert [row["kind"] for row in measured(tmp_path)] == ["build", "point", "point"]
+    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point"]
     file = tmp_path / "out" / "rows.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
-    real = Run._point
+    real = SweepRunner._search
 
-    def refused(self: Run, *arguments: Any) -> None:
+    def refused(self: SweepRunner, *arguments: Any) -> None:
         failing(patched, "search", times)
         real(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_point", refused)
+        patched.setattr(SweepRunner, "_search", refused)
         with pytest.raises(RetrievalError, match=r"so this may pass|so this is no matter of"):
             measured(tmp_path)
     assert len(read_rows(tmp_path / "out")) == 2

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from paddlerec_milvus.bench.cli import main as benchmark
+from paddlerec_milvus.bench.results import RELEVANCE, SearchResult
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.tune_cli import main as tune
 from paddlerec_milvus.evaluation.cli import main as infer
@@ -37,13 +38,16 @@ def test_relevance_is_that_of_infer(trained, tmp_path, capsys):
     wanted = json.loads(report.read_text())
     out = tmp_path / "bench"
     assert benchmark(["-s", str(sweep_of(trained, tmp_path)), "--out", str(out)]) == 0
-    flat, hnsw = (row for row in read_rows(out) if row["kind"] == "point")
-    for name in ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20"):
-        assert flat["relevance"][name] == pytest.approx(wanted[name], abs=1e-9)
-        assert flat["exact"][name] == pytest.approx(wanted[name], abs=1e-9)
-        assert flat["loss"][name]["mean"] == 0
-    assert hnsw["relevance"].keys() == flat["relevance"].keys()
-    assert flat["provenance"]["data"]["users"] == 60
+    flat, hnsw = (row for row in read_rows(out) if isinstance(row, SearchResult))
+    relevance = flat.measured.quality.relevance
+    assert relevance is not None
+    for metric in RELEVANCE:
+        expected = pytest.approx(wanted[f"{metric}@20"], abs=1e-9)
+        assert relevance.index.mean(metric) == expected
+        assert relevance.exact.mean(metric) == expected
+        assert relevance.loss.of(metric).mean == 0
+    assert hnsw.measured.quality.relevance is not None
+    assert flat.provenance.data.users == 60
     assert "recall@20" in capsys.readouterr().out
 
 

@@ -13,7 +13,8 @@ import yaml
 
 from paddlerec_milvus.bench import servers as places
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.measure_build import built
+from paddlerec_milvus.bench.measure_build import measure_build
+from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.results_file import FILE, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
 from paddlerec_milvus.bench.servers import BenchServer
@@ -49,8 +50,8 @@ def written(folder: Path, **changed: Any) -> Path:
     return file
 
 
-def by_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [row for row in rows if row["kind"] == kind]
+def by_kind(rows: list[Any], kind: str) -> list[Any]:
+    return [row for row in rows if row.kind == kind]
 
 
 @pytest.mark.slow
@@ -62,23 +63,23 @@ def test_a_sweep_on_a_server(server, tmp_path, capsys):
     rows = read_rows(out)
     flat, narrow, whole = by_kind(rows, "point")
     for exact in (flat, whole):  # FLAT, and all 16 cells
-        assert exact["index_recall"]["list"]["mean"] == 1
-        assert exact["short_lists"] == 0
-    assert narrow["index_recall"]["list"]["mean"] < 1
-    assert narrow["latency"]["requests"] == 20
-    assert [each["clients"] for each in narrow["throughput"]] == [1, 2]
-    assert narrow["open_loop"][0]["planned"] == 20
-    assert narrow["batches"][0]["users"] == 4
-    refused = [row for row in by_kind(rows, "build") if "refused" in row]
-    assert [row["index"]["type"] for row in refused] == ["HNSW_SQ"]
-    assert {row["engine"] for row in by_kind(rows, "floor")} == {"faiss"}
+        assert exact.measured.quality.index_recall.list.mean == 1
+        assert exact.measured.quality.short_lists == 0
+    assert narrow.measured.quality.index_recall.list.mean < 1
+    assert narrow.measured.latency.requests == 20
+    assert [each.clients for each in narrow.measured.throughput] == [1, 2]
+    assert narrow.measured.open_loop[0].planned == 20
+    assert narrow.measured.batches[0].users == 4
+    refused = by_kind(rows, "refused")
+    assert [(row.what, row.index_type) for row in refused] == [("build", "HNSW_SQ")]
+    assert {row.engine for row in by_kind(rows, "floor")} == {"faiss"}
     assert len(by_kind(rows, "floor")) == 3
-    same = {row["search"].get("nprobe"): row["index_recall"] for row in by_kind(rows, "floor")}
-    assert same[16]["list"]["mean"] == 1
+    same = {row.search.get("nprobe"): row.measured.index_recall for row in by_kind(rows, "floor")}
+    assert same[16].list.mean == 1
     for row in rows:
-        assert row["provenance"]["data"]["fingerprint"]
-        assert row["provenance"]["machine"]["cores"]
-        assert row["provenance"]["seed"] == 1
+        assert row.provenance.data.fingerprint
+        assert row.provenance.machine["cores"]
+        assert row.provenance.seed == 1
     assert {
         "report.html",
         "report.md",
@@ -94,7 +95,7 @@ def test_a_sweep_on_a_server(server, tmp_path, capsys):
     (out / FILE).write_text("".join(lines[:-2]))
     assert main(asked) == 0
     again = read_rows(out)
-    assert [row["key"] for row in again] == [row["key"] for row in rows]
+    assert [row.key for row in again] == [row.key for row in rows]
     assert again[:-2] == rows[:-2]
     assert again[-2:] != rows[-2:]
 
@@ -115,10 +116,10 @@ def test_a_sweep_on_lite_has_one_client(tmp_path):
     assert main(["-s", str(file), "--out", str(out)]) == 0
     rows = read_rows(out)
     (build,) = by_kind(rows, "build")
-    assert "Milvus Lite serves one process" in build["warnings"][0]
+    assert "Milvus Lite serves one process" in build.build.warnings[0]
     for point in by_kind(rows, "point"):
-        assert [each["clients"] for each in point["throughput"]] == [1]
-        assert point["warnings"] == []
+        assert [each.clients for each in point.measured.throughput] == [1]
+        assert point.measured.warnings == []
 
 
 def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
@@ -147,8 +148,8 @@ def test_studies(server, tmp_path):
         tmp_path, server=server.uri, studies=studies, indexes=[{"type": "FLAT"}], floor=[]
     )
     assert main(["-s", str(file), "--out", str(out)]) == 0
-    found = by_kind(read_rows(out), "study")
-    names = [row["study"] for row in found]
+    found = [row.measured for row in by_kind(read_rows(out), "study")]
+    names = [row.study for row in found]
     assert names == [
         *["exclusion"] * 4,
         "upserts",
@@ -158,18 +159,18 @@ def test_studies(server, tmp_path):
         *["scale"] * 3,
     ]
     for row in found[:4]:  # by over-fetching or a filter, at 0 and 20 ids: no list is short
-        assert row["values"]["short_lists"] == 0
-        assert row["values"]["index_recall"] > 0.9
-    assert found[4]["values"]["rows_written_per_second"] > 0
-    assert {row["params"]["consistency"] for row in found[5:9]} == {
+        assert row.values.short_lists == 0
+        assert row.values.index_recall > 0.9
+    assert found[4].values.rows_written_per_second > 0
+    assert {row.params.consistency for row in found[5:9]} == {
         "Strong",
         "Bounded",
         "Session",
         "Eventually",
     }
-    assert found[10]["params"]["state"] == "just upserted"
-    assert found[10]["values"]["index_recall"] > 0.9  # of the new vectors
-    assert found[-1]["params"]["items"] == 10_000_000
+    assert found[10].params.state == "just upserted"
+    assert found[10].values.index_recall > 0.9  # of the new vectors
+    assert found[-1].params.items == 10_000_000
 
     assert main(["-s", str(file), "--out", str(out)]) == 0
     assert len(by_kind(read_rows(out), "study")) == len(found)
@@ -210,16 +211,17 @@ def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
 def test_growth_on_paper():
     # memory 100 + 2 a thousand; insert 3 s and 16 a million; a latency to the power 0.1
     rows = [
-        {
-            "params": {"items": n},
-            "values": {"rss_mib": 100 + n / 500, "insert_seconds": 3 + 16e-6 * n, "p99": n**0.1},
-        }
+        StudyMeasurement(
+            study="scale",
+            params=StudyParams(items=n),
+            values=StudyValues(rss_mib=100 + n / 500, insert_seconds=3 + 16e-6 * n, p99=n**0.1),
+        )
         for n in (1_000, 10_000, 100_000)
     ]
     found = fitted(rows, 1_000_000)
-    assert found["rss_mib"] == pytest.approx(2_100)
-    assert found["insert_seconds"] == pytest.approx(19)
-    assert found["p99"] == pytest.approx(1_000_000**0.1)
+    assert found.rss_mib == pytest.approx(2_100)
+    assert found.insert_seconds == pytest.approx(19)
+    assert found.p99 == pytest.approx(1_000_000**0.1)
 
 
 def test_growth_has_no_negative_part():
@@ -239,11 +241,11 @@ def test_a_server_of_its_own_shows_its_memory_and_is_removed(tmp_path):
     )  # fmt: skip
     with BenchServer("local", tmp_path) as place:
         folder = place._folder
-        row = built(place, place.target("IP", Hnsw()), work)
-        assert row["rss_mib"] > 50
-        assert row["disk_mib"] > 0
-        assert row["segments"] == [{"rows": 2_000, "indexed": True}]
-        assert row["warnings"] == []
+        row, _ = measure_build(place, place.target("IP", Hnsw()), work)
+        assert row.rss_mib > 50
+        assert row.disk_mib > 0
+        assert row.segments == [SegmentInfo(rows=2_000, indexed=True)]
+        assert row.warnings == []
         with place.target("IP", Hnsw()).connect() as retriever:
             retriever.open()
             assert retriever.count() == 2_000
@@ -257,9 +259,9 @@ def test_a_build_says_what_looks_wrong(server, tmp_path):
         metric="IP", seed=1,
     )  # fmt: skip
     with BenchServer(server.uri, tmp_path) as place:
-        row = built(place, place.target("IP", IvfFlat(nlist=64, nprobe=1)), work)
-    assert row["segments"] == [{"rows": 500, "indexed": False}]
-    cells, bare = row["warnings"]
+        row, _ = measure_build(place, place.target("IP", IvfFlat(nlist=64, nprobe=1)), work)
+    assert row.segments == [SegmentInfo(rows=500, indexed=False)]
+    cells, bare = row.warnings
     assert "at most a cell for 39 rows, that is 12" in cells
     assert "1 segments (500 rows) have no index" in bare
-    assert row["rss_mib"] is None
+    assert row.rss_mib is None

@@ -14,15 +14,15 @@ from paddlerec_milvus.bench.client_pool import (
     ClientPool,
     Load,
     LoadResult,
-    Target,
     calls_of,
     joined,
     run_load,
     starts,
 )
 from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.measure_search import Points, no_op_ms
-from paddlerec_milvus.bench.sweep_config import Measure
+from paddlerec_milvus.bench.measure_search import SearchMeter, no_op_ms
+from paddlerec_milvus.bench.servers import Target
+from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
@@ -43,7 +43,7 @@ def test_requests_are_counted_and_cycle_through_the_users():
     outcome = run_load(asked.append, ["a", "b", "c"], Load(Flat(), K, requests=7))
     assert asked == list("abcabca")
     assert (outcome.requests, outcome.failures) == (7, 0)
-    assert outcome.latency()["requests"] == 7
+    assert outcome.latency().requests == 7
 
 
 def test_failures_are_counted_and_end_a_client_when_nothing_answers():
@@ -67,10 +67,10 @@ def test_the_open_loop_counts_from_the_planned_start():
     load = Load(Flat(), K, requests=20, rate=100)
     waited = run_load(search, ["a"], load).latency()
     # the first stalls 200 ms; the 19 planned 10 ms apart behind it wait 190, 180 … 10 ms
-    assert waited["p50"] > 50
+    assert waited.p50 > 50
     stalls = iter([0.2])
     closed = run_load(search, ["a"], Load(Flat(), K, requests=20)).latency()
-    assert closed["p50"] < 50 < closed["max"]
+    assert closed.p50 < 50 < closed.max
 
 
 def test_a_client_that_gives_up_counts_what_it_did_not_ask():
@@ -110,11 +110,11 @@ class Noted:
     ("rate", "clients", "count"), [(50, 16, 50), (10, 3, 20), (7, 8, 20), (200, 1, 200)]
 )
 def test_the_open_loop_asks_at_even_steps_and_as_often_as_planned(rate, clients, count):
-    loads, measure = Noted(), Measure(requests=20, seconds=1.0, clients=[clients], warm_up=0)
+    loads, measure = Noted(), MeasureConfig(requests=20, seconds=1.0, clients=[clients], warm_up=0)
     nothing: Any = None
-    points = Points(nothing, nothing, K, measure, nothing, loads, clients)
+    points = SearchMeter(nothing, nothing, K, measure, nothing, loads, clients)
     row = points._open_loop(Flat(), rate)
-    assert row["planned"] == row["requests"] == len(loads.planned) == count
+    assert row.planned == row.requests == len(loads.planned) == count
     assert sorted(loads.planned) == pytest.approx([number / rate for number in range(count)])
 
 
@@ -122,7 +122,7 @@ def test_clients_together():
     one = run_load(lambda _: None, ["a"], Load(Flat(), K, requests=3))
     two = run_load(lambda _: None, ["a"], Load(Flat(), K, requests=4))
     both = joined([one, two])
-    assert both.requests == both.latency()["requests"] == 7
+    assert both.requests == both.latency().requests == 7
     assert both.rate == one.rate + two.rate
 
 
@@ -146,11 +146,11 @@ def test_processes_search_a_real_server(server, tmp_path):
             clients.open(target)
         retriever.versions.build(work.vectors, work.ids)
         found = retriever.search(work.queries, K)
-        assert quality_of(work, exact_of(work, K), found)["index_recall"]["list"]["mean"] == 1
+        assert quality_of(work, exact_of(work, K), found).index_recall.list.mean == 1
         clients.open(target)
         outcome = clients.run([Load(Flat(), K, requests=20), Load(Flat(), K, requests=30)], 2)
         assert (outcome.requests, outcome.failures) == (50, 0)
-        assert outcome.latency()["requests"] == 50
+        assert outcome.latency().requests == 50
         retriever.versions.drop()
         with pytest.raises(RetrievalError):
             clients.open(target)
