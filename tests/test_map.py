@@ -16,7 +16,7 @@ OTHER_FOLDERS = {"build", "demo", "dist", "log", "output_bench"}  # what command
 def lines_of_map(text: str) -> list[str]:
     """The lines of the code block that shows folders."""
     blocks = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return next(block for block in blocks if "paddlerec_milvus/ " in block).splitlines()
+    return next(block for block in blocks if "\npaddlerec_milvus/" in f"\n{block}").splitlines()
 
 
 def named_paths(file: str) -> set[str]:
