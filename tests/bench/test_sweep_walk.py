@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from walk import files_entered, row_of
+from sweep_walk import files_entered, row_of
 
 MOST_FILES = 16  # of the benchmark; lower it when two are merged
 

@@ -1,7 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Which files the values of a row enter, from a sweep's yaml to a line of the report's table.
 
-``python tests/bench/walk.py`` prints them in order, for a tiny sweep on Milvus Lite.
+``python tests/bench/sweep_walk.py`` prints them in order, for a tiny sweep on Milvus Lite.
 """
 
 from __future__ import annotations

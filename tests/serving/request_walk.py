@@ -1,7 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """The files that a request enters, from the router of POST /candidates to Milvus and back.
 
-``python tests/serving/walk.py`` prepares a small log, trains MIND on it for a moment, serves it on
+``python tests/serving/request_walk.py`` prepares a small log, trains MIND on it for a moment, serves it on
 Milvus Lite and prints the files in the order of their first entry.
 """
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from walk import ROUTER, walk_of
+from request_walk import ROUTER, walk_of
 
 MOST_FILES = 12
 
