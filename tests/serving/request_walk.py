@@ -1,8 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """The files that a request enters, from the router of POST /candidates to Milvus and back.
 
-``python tests/serving/request_walk.py`` prepares a small log, trains MIND on it for a moment, serves
-it on Milvus Lite and prints the files in the order of their first entry.
+``python tests/serving/request_walk.py`` prepares a small log, trains MIND on it for a moment,
+serves it on Milvus Lite and prints the files in the order of their first entry.
 """
 
 from __future__ import annotations
