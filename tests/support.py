@@ -76,6 +76,7 @@ class Net(nn.Layer):
 GENERIC_MODEL = """
 import net
 import numpy as np
+import paddle
 
 
 class DygraphModel:

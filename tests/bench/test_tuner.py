@@ -14,7 +14,7 @@ from paddlerec_milvus.bench.client_pool import (
     LoadResult,
     new_histogram,
 )
-from paddlerec_milvus.bench.index_quality import exact_of, found_by_user
+from paddlerec_milvus.bench.index_quality import exact_of, quality_by_user
 from paddlerec_milvus.bench.race import race
 from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.tune_cli import result_of
@@ -68,7 +68,7 @@ def test_it_ends_at_the_least_nprobe_that_passes(server):
         passing = []
         for each in ladder_of(index, K):
             lists = served.retriever.search_with(each, WORK.queries, K)
-            by_user = found_by_user(WORK, exact, lists)
+            by_user = quality_by_user(WORK, exact, lists)
             if tuner.margin(by_user, exact).passed:
                 passing.append(each)
         assert found.index == passing[0]
@@ -105,7 +105,7 @@ def test_loss_of_relevance_is_a_target_too():
     )
     exact = exact_of(work, K)
     tuner = tuner_on("unused", work, Goal(loss=0.1))
-    kept = found_by_user(work, exact, exact.neighbours)
+    kept = quality_by_user(work, exact, exact.neighbours)
     assert tuner.margin(kept, exact).mean == pytest.approx(0.1)  # 1 - 0.9 of 1
     with pytest.raises(SettingsError, match="these vectors have none"):
         tuner_on("unused", WORK, Goal(loss=0.1)).margin(kept, exact_of(WORK, K))
