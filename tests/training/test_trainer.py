@@ -272,7 +272,7 @@ class TestRefused:
             self.never(generic, tmp_path, f"runner.train_data_dir={tmp_path / 'none'}")
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / ".hidden").write_text("")
-        with pytest.raises(DataError, match=r"runner\.train_data_dir: .*empty: holds no data files"):
+        with pytest.raises(DataError, match=r"runner\.train_data_dir: .*empty: holds no data"):
             self.never(generic, tmp_path, f"runner.train_data_dir={tmp_path / 'empty'}")
 
     def test_train_data_not_set(self, tmp_path: Path) -> None:
