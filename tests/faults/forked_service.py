@@ -34,12 +34,15 @@ from paddlerec_milvus.zoo import ModelFolder
 SERVING = str(ROOT / "serving")
 HISTORIES = [[3, 7], [12, 40, 41], [5], [100, 101, 102, 9], [250, 17]]
 TOP_K = 20
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look is too much
 
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["warm"])
+# modules that are installed: Python 3.11 looks for no others; what a fork finds it need not import
+forks.set_forkserver_preload(
+    ["paddlerec_milvus.encoder", "paddlerec_milvus.serving.app", "pymilvus"]
+)
 
 
 class Folder:

@@ -14,6 +14,7 @@ from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch
+from paddlerec_milvus.retrieval.milvus import retriever_from_settings
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
 from paddlerec_milvus.training.cli import main as train
 
@@ -100,7 +101,7 @@ def test_online_is_offline_by_one_graph(server, catalogue, tmp_path, exclude):
         asked = {"top_k": TOP_N, "exclude_history": exclude}
         online, _ = [online_lists(service, histories, 100, **asked) for _ in range(2)][::-1]
         vectors = offline.encoder.item_vectors()
-        with offline._retriever("online") as retriever:
+        with retriever_from_settings(offline.settings, collection="online") as retriever:
             search = Search(retriever, vectors, "IP", TOP_N)
             expected, _ = offline._candidates(search, offline.queries, Stopwatch())
         np.testing.assert_array_equal(online, expected)
