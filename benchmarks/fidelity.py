@@ -26,8 +26,8 @@ from pymilvus import MilvusClient
 from tabulate import tabulate
 
 from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.measure_build import BenchServer
+from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import run

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from paddlerec_milvus.bench.memory_estimate import MIB
 from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.memory_estimate import MIB
 from paddlerec_milvus.retrieval.server_files import free_ports
 
 SERVING = Path(__file__).resolve().parent.parent / "serving"

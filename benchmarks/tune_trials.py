@@ -32,13 +32,12 @@ from tqdm import tqdm
 from trial_results import TrialResult, TrialsReport
 
 from paddlerec_milvus.bench.client_pool import clients_for
-from paddlerec_milvus.bench.format import setting
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
+from paddlerec_milvus.bench.measure_build import BenchServer
+from paddlerec_milvus.bench.measure_search import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.race import Timing, race
 from paddlerec_milvus.bench.results import BuildResult, Refusal, Result, SearchResult
 from paddlerec_milvus.bench.results_file import read_rows
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.tune_cli import serving
 from paddlerec_milvus.bench.tuner import Goal, Served, Tuner, candidates_for
@@ -46,7 +45,7 @@ from paddlerec_milvus.command import run
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.base import IntArray, Neighbours
 from paddlerec_milvus.retrieval.candidates import Candidates
-from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
+from paddlerec_milvus.retrieval.indexes import Index, index_from_settings, setting_name
 
 TARGETS = (0.9, 0.95, 0.98, 0.99)
 CLIENTS = (1, 4)
@@ -91,7 +90,7 @@ class Shelf:
 
     def build(self, index: Index) -> Served:
         """The index, built if it is not there."""
-        name = setting(index.label)
+        name = setting_name(index.label)
         if name not in self.served:
             began = time.perf_counter()
             served = self._stack.enter_context(self._serve(index))
@@ -101,7 +100,7 @@ class Shelf:
     @contextmanager
     def serve(self, index: Index) -> Iterator[Served]:
         """The index for a Tuner, whose request is noted."""
-        self.requested.append(setting(index.label))
+        self.requested.append(setting_name(index.label))
         yield self.build(index)
 
 
@@ -187,7 +186,7 @@ def pace_of(grid: Sequence[Result], shelf: Shelf) -> dict[str, float]:
     for result in grid:
         if (
             not isinstance(result, BuildResult)
-            or (name := setting(result.index)) not in shelf.served
+            or (name := setting_name(result.index)) not in shelf.served
         ):
             continue
         now, then = shelf.served[name][0].times, result.build
@@ -293,7 +292,7 @@ def table_of(
 
 def named(index: Index | None, k: int) -> str:
     """A setting in words."""
-    return "none" if index is None else setting(index.label, index.search_params(k))
+    return "none" if index is None else setting_name(index.label, index.search_params(k))
 
 
 def _print(lines: Sequence[TrialResult], cost: float, pace: float) -> None:

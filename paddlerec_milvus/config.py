@@ -8,6 +8,7 @@ error. In upstream's own yamls such keys are one warning; in ``-o`` such a key i
 from __future__ import annotations
 
 import ast
+import functools
 import logging
 import os
 import re
@@ -107,15 +108,19 @@ def source_strings(model_dir: Path) -> set[str]:
     strings: set[str] = set()
     for source in model_dir.glob("*.py"):
         try:
-            tree = ast.parse(source.read_text(encoding="utf-8"))
+            strings |= _string_constants(source.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError):
             continue  # the zoo reports it when it is loaded
-        strings |= {
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
     return strings
+
+
+@functools.lru_cache(maxsize=64)  # parsing takes longer than all else of reading a yaml
+def _string_constants(source: str) -> frozenset[str]:
+    return frozenset(
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 def _known_keys(model_dir: Path, keys: Sequence[str]) -> tuple[set[str], set[str]]:

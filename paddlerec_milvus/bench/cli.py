@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
-from paddlerec_milvus.bench.format import setting
-from paddlerec_milvus.bench.memory_estimate import estimate_mib
 from paddlerec_milvus.bench.report import compare, write_report
 from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
 from paddlerec_milvus.bench.studies import run_studies
@@ -28,6 +26,8 @@ from paddlerec_milvus.bench.workload import WorkloadInfo
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.retrieval.indexes import setting_name
+from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 
 EXAMPLES = """\
 examples:
@@ -132,7 +132,7 @@ def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:
     for build in builds:
         size = estimate_mib(build.index, data.items, data.dimension)
         searches = f"{len(build.searches)} settings"
-        lines.append(f"  {setting(build.index.label)}: {searches}, about {size:,.0f} MiB")
+        lines.append(f"  {setting_name(build.index.label)}: {searches}, about {size:,.0f} MiB")
     return "\n".join(lines)
 
 

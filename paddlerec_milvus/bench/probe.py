@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.servers import BenchServer
+from paddlerec_milvus.bench.measure_build import BenchServer
+from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.workload import Workload, norm_skew
-from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Hnsw
+from paddlerec_milvus.sampling import evenly_spread
 
 SAMPLE_ITEMS = 20_000
 SAMPLE_USERS = 200
@@ -65,7 +65,7 @@ def probe(workload: Workload, k: int, place: BenchServer, seed: int = 1) -> Prob
     rng = np.random.default_rng(seed)
     count = min(SAMPLE_ITEMS, len(workload.ids))
     rows = np.sort(rng.permutation(len(workload.ids))[:count])
-    users = workload.take(spread(len(workload.interests), SAMPLE_USERS))
+    users = workload.take(evenly_spread(len(workload.interests), SAMPLE_USERS))
     sample = replace(
         users, vectors=workload.vectors[rows], ids=workload.ids[rows], truths=None, histories=()
     )
@@ -79,7 +79,7 @@ def probe(workload: Workload, k: int, place: BenchServer, seed: int = 1) -> Prob
             quality_of(sample, exact, retriever.search_with(setting, sample.queries, k))
             for setting in (index, replace(index, ef=WIDER * index.ef))
         )
-    some = spread(count, 1_000)
+    some = evenly_spread(count, 1_000)
     truth = ExactRetriever(sample.vectors, sample.ids, sample.metric)
     own = truth.search(sample.vectors[some], 1).ids[:, 0]
     return Probe(

@@ -12,10 +12,9 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.client_pool import InProcessClient, Load
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.measure_build import measure_build
+from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
+from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyResult, StudyValues
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import SyntheticData
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import synthetic_workload

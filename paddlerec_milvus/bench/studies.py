@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of
+from paddlerec_milvus.bench.measure_build import BenchServer, Target
+from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.scale import scale_rows
-from paddlerec_milvus.bench.servers import BenchServer, Target
 from paddlerec_milvus.bench.study_checks import study_index
 from paddlerec_milvus.bench.sweep_config import SweepConfig
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
@@ -25,12 +25,12 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
-from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.candidates import merge_interests, search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
+from paddlerec_milvus.sampling import evenly_spread
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class StudyRunner:
     @property
     def _some(self) -> Workload:
         """A few users, evenly spread, whose lists are compared."""
-        return self.workload.take(spread(len(self.workload.interests), USERS))
+        return self.workload.take(evenly_spread(len(self.workload.interests), USERS))
 
     def _timed(self, search: Callable[[T], object], calls: Sequence[T]) -> StudyValues:
         """p50, p99 and failures of one client."""

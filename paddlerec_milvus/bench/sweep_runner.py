@@ -18,11 +18,15 @@ from paddlerec_milvus.bench.client_pool import (
     run_load,
     searching,
 )
-from paddlerec_milvus.bench.format import setting
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_of
 from paddlerec_milvus.bench.library_baseline import LibraryIndex, supported
-from paddlerec_milvus.bench.measure_build import measure_build
-from paddlerec_milvus.bench.measure_search import SearchMeter, warnings_of
+from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
+from paddlerec_milvus.bench.measure_search import (
+    Exact,
+    SearchMeter,
+    exact_of,
+    quality_of,
+    warnings_of,
+)
 from paddlerec_milvus.bench.results import (
     BuildResult,
     Head,
@@ -37,13 +41,12 @@ from paddlerec_milvus.bench.results import (
     StudyResult,
 )
 from paddlerec_milvus.bench.results_file import ResultsError, ResultsFile, key_of
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.sweep_config import BuildPlan, SweepConfig, builds_of
 from paddlerec_milvus.bench.unsupported import check_build_refused, check_search_refused
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.report import machine, versions
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.indexes import Index, setting_name
 
 
 class SweepRunner:
@@ -78,7 +81,7 @@ class SweepRunner:
             count = max(self.sweep.measure.clients)
             clients = stack.enter_context(clients_for(self.sweep.server, self.workload, count))
             for build in left:
-                bar.set_description(setting(build.index.label))
+                bar.set_description(setting_name(build.index.label))
                 self._floor(build, exact)
                 self._build(build, exact, clients)
 

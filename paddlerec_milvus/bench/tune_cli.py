@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 from tabulate import tabulate
 
-from paddlerec_milvus.bench import format as words
 from paddlerec_milvus.bench.client_pool import (
     ClientPool,
     Load,
@@ -23,9 +22,8 @@ from paddlerec_milvus.bench.client_pool import (
     clients_for,
     searching,
 )
-from paddlerec_milvus.bench.memory_estimate import estimate_mib
+from paddlerec_milvus.bench.measure_build import BenchServer, Target
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.servers import BenchServer, Target
 from paddlerec_milvus.bench.tune_results import SettingResult, TuningReport
 from paddlerec_milvus.bench.tuner import (
     Goal,
@@ -40,7 +38,8 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
-from paddlerec_milvus.retrieval.indexes import Index
+from paddlerec_milvus.retrieval.indexes import Index, setting_name
+from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 
 EXAMPLES = """\
 examples:
@@ -103,7 +102,7 @@ def _tune(arguments: argparse.Namespace) -> None:
         candidates = candidates_for(len(workload.ids), graphs=not probed.warning)
         for index in candidates:
             about = estimate_mib(index, *workload.vectors.shape)
-            label = words.setting(index.label)
+            label = setting_name(index.label)
             _say(f"{label}: about {about:,.0f} MiB, and held until all are timed")
         clients = stack.enter_context(
             clients_for(arguments.server, workload, max(arguments.clients))
@@ -176,7 +175,7 @@ def report_of(tuning: Tuning, k: int, workload: Workload) -> TuningReport:
 def result_of(setting: TunedSetting, k: int) -> SettingResult:
     """``setting`` in words, for lists of ``k``."""
     return SettingResult(
-        index=words.setting(setting.index.label, setting.index.search_params(k)),
+        index=setting_name(setting.index.label, setting.index.search_params(k)),
         index_recall=setting.quality["index_recall"],
         confidence=setting.confidence,
         users_per_second=setting.users_per_second,

@@ -19,18 +19,26 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.bench import format as words
 from paddlerec_milvus.bench.client_pool import LoadRunner
-from paddlerec_milvus.bench.index_quality import Exact, exact_of, quality_by_user
-from paddlerec_milvus.bench.memory_estimate import estimate_mib
+from paddlerec_milvus.bench.measure_search import Exact, exact_of, quality_by_user
 from paddlerec_milvus.bench.race import race
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.evaluation.statistics import spread, standard_error
+from paddlerec_milvus.evaluation.statistics import standard_error
 from paddlerec_milvus.retrieval import indexes
 from paddlerec_milvus.retrieval.base import LARGEST_K, FloatArray, Neighbours
 from paddlerec_milvus.retrieval.build import BuildTimes
-from paddlerec_milvus.retrieval.indexes import Flat, Hnsw, Index, Ivf, IvfFlat, most_cells
+from paddlerec_milvus.retrieval.indexes import (
+    Flat,
+    Hnsw,
+    Index,
+    Ivf,
+    IvfFlat,
+    most_cells,
+    setting_name,
+)
+from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
+from paddlerec_milvus.sampling import evenly_spread
 
 USERS = 1_000  # that the target is checked on
 Z = 2.0  # standard errors of a difference of two such groups of users that the target is passed by
@@ -158,7 +166,7 @@ class Tuner:
 
         Their indexes stay served until all are timed.
         """
-        some = self.workload.take(spread(len(self.workload.interests), USERS))
+        some = self.workload.take(evenly_spread(len(self.workload.interests), USERS))
         exact = exact_of(some, self.k)
         tuning, passing = Tuning(), list[tuple[TunedSetting, LoadRunner]]()
         with ExitStack() as stack:
@@ -169,7 +177,7 @@ class Tuner:
                     reason = "" if cheapest else "no setting meets the target"
                     passing += [cheapest] if cheapest else []
                 if reason:
-                    tuning.failed.append(f"{words.setting(index.label)}: {reason}")
+                    tuning.failed.append(f"{setting_name(index.label)}: {reason}")
             self._time(tuning, passing)
         return tuning
 
@@ -198,7 +206,7 @@ class Tuner:
             if not failed and self.goal.p99_ms is not None and timing.p99_ms > self.goal.p99_ms:
                 failed = f"its p99 is {timing.p99_ms:.2f} ms"
             if failed:
-                name = words.setting(setting.index.label, setting.index.search_params(self.k))
+                name = setting_name(setting.index.label, setting.index.search_params(self.k))
                 tuning.failed.append(f"{name}: meets the target, but {failed}")
             else:
                 tuning.settings.append(setting)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from paddlerec_milvus.bench.servers import Target
+from paddlerec_milvus.bench.measure_build import Target
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.build import TRIAL_ROWS

@@ -10,7 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from paddlerec_milvus.bench.servers import Target
+from paddlerec_milvus.bench.measure_build import Target
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray

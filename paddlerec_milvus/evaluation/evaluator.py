@@ -44,11 +44,11 @@ from paddlerec_milvus.evaluation.results import (
     ListSummary,
     MethodResult,
 )
-from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.versions import CHECKPOINT
+from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -175,7 +175,7 @@ class Evaluation:
 
     def _index_quality(self, milvus: MilvusRetriever, exact: Search) -> IndexQuality:
         """How exact the index is, over all users or a spread of them, and which setting is idle."""
-        rows = spread(len(self.lists), max(EXACT_USERS, EXACT_PAIRS // len(exact.vectors)))
+        rows = evenly_spread(len(self.lists), max(EXACT_USERS, EXACT_PAIRS // len(exact.vectors)))
         truth, _ = self._candidates(exact, self.queries[rows], Stopwatch())
         few = self.queries[rows[:16]]
         interests = self.encoder.interests(few.histories, few.lengths, few.users)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -19,11 +18,6 @@ def standard_error(values: ArrayLike) -> float:
     """Standard error of the mean of ``values`` [n]: s / sqrt(n), s with n - 1; nan below two."""
     array = np.asarray(values, dtype=np.float64)
     return float(stats.sem(array)) if len(array) > 1 else float("nan")
-
-
-def spread(count: int, at_most: int) -> npt.NDArray[np.int64]:
-    """At most ``at_most`` of ``count`` row numbers, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(np.int64))
 
 
 @dataclass(frozen=True)

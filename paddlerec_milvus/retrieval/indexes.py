@@ -270,3 +270,10 @@ def index_from_settings(type: str, params: Mapping[str, Any], *, others: bool = 
                 f"it has: {', '.join(fields) or 'none'}"
             )
     return chosen(**{fields[key]: params[key] for key in fields if key in params})
+
+
+def setting_name(index: Mapping[str, Any], search: Mapping[str, Any] | None = None) -> str:
+    """``HNSW M 16, efConstruction 200, ef 96``: in Milvus' words."""
+    words = {**index, **(search or {})}
+    kind = words.pop("type")
+    return f"{kind} {', '.join(f'{key} {value}' for key, value in words.items())}".strip()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.evaluation.statistics import spread
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
+from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -79,7 +79,7 @@ class CheckpointTower:
         self.maxlen = self._encoder.maxlen
         vectors = self.item_vectors()
         self.items, self.dimension = len(vectors) - 1, vectors.shape[1]
-        lengths = np.linalg.norm(vectors[1 + spread(self.items, SAMPLED)], axis=1)
+        lengths = np.linalg.norm(vectors[1 + evenly_spread(self.items, SAMPLED)], axis=1)
         self.unit = bool(np.allclose(lengths, 1, atol=1e-3))
 
     def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
@@ -97,7 +97,7 @@ class CheckpointTower:
 
     def sample(self) -> FloatArray:
         """Interests [n, D] of users with one click, to try an index with."""
-        clicks = 1 + spread(self.items, SAMPLED)
+        clicks = 1 + evenly_spread(self.items, SAMPLED)
         histories = np.zeros((len(clicks), self.maxlen), np.int64)
         histories[:, 0] = clicks
         interests = self.interests(histories, np.ones(len(clicks), np.int64))

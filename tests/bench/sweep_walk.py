@@ -17,7 +17,6 @@ import pymilvus  # noqa: F401  (loading it later would be profiled)
 import yaml
 
 import paddlerec_milvus
-from paddlerec_milvus.bench.report.markdown import markdown
 from paddlerec_milvus.bench.report.tables import main_table
 from paddlerec_milvus.bench.report.view import view_of
 from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
@@ -37,14 +36,15 @@ SWEEP = {
 }
 
 
-def row_of(folder: Path) -> str:
-    """The table of the settings, all the way from the yaml."""
+def row_of(folder: Path) -> list[str]:
+    """The line of the only setting in the report's table, all the way from the yaml."""
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(SWEEP))
     sweep = read_sweep(file)
     with ResultsFile(folder / "out") as rows:
         SweepRunner(sweep, load_workload(sweep), rows)()
-    return markdown(main_table(view_of(read_rows(folder / "out")), [], []))
+    table = main_table(view_of(read_rows(folder / "out")), [], {})
+    return [cell for column in table.columns for cell in column.cells]
 
 
 def files_entered(call: Callable[[], T]) -> tuple[T, list[str]]:
@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         row, files = files_entered(lambda: row_of(Path(folder)))
     ours = [file for file in files if file.startswith("bench/")]
-    print(row, f"\n{len(ours)} files of the benchmark:", *ours, sep="\n  ")
+    print(" | ".join(row), f"\n{len(ours)} files of the benchmark:", *ours, sep="\n  ")
     others = [file for file in files if file not in ours]
     print(f"\n{len(others)} files of other packages:", *others, sep="\n  ")
 

@@ -19,9 +19,8 @@ from paddlerec_milvus.bench.client_pool import (
     run_load,
     starts,
 )
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of
-from paddlerec_milvus.bench.measure_search import SearchMeter, no_op_ms
-from paddlerec_milvus.bench.servers import Target
+from paddlerec_milvus.bench.measure_build import Target
+from paddlerec_milvus.bench.measure_search import SearchMeter, exact_of, no_op_ms, quality_of
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.errors import RetrievalError

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.index_quality import exact_of, quality_of, with_ties
+from paddlerec_milvus.bench.measure_search import exact_of, quality_of, with_ties
 from paddlerec_milvus.bench.workload import Truths, Workload, norm_skew, synthetic_workload
 from paddlerec_milvus.retrieval.base import Neighbours
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from paddlerec_milvus.bench.measure_build import BenchServer
 from paddlerec_milvus.bench.probe import probe
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 
 HUBS, LENGTH, LEAN = 300, 100.0, 0.3

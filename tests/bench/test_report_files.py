@@ -27,10 +27,10 @@ from rows_for_report import (
     view,
 )
 
-from paddlerec_milvus.bench.format import fraction, per_cent, rounded
 from paddlerec_milvus.bench.report.advice import advise
 from paddlerec_milvus.bench.report.document import as_markdown, report_of
 from paddlerec_milvus.bench.report.plot_style import pareto, styles_of
+from paddlerec_milvus.bench.report.view import fraction, per_cent, rounded
 from paddlerec_milvus.bench.results_file import RESULT
 from paddlerec_milvus.errors import UserError
 

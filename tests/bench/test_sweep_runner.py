@@ -13,11 +13,10 @@ import yaml
 
 from paddlerec_milvus.bench import servers as places
 from paddlerec_milvus.bench.cli import main
-from paddlerec_milvus.bench.measure_build import measure_build
+from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
 from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.results_file import FILE, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from paddlerec_milvus.bench import tune_cli, tuner
 from paddlerec_milvus.bench.client_pool import Load, clients_for
+from paddlerec_milvus.bench.measure_build import BenchServer
 from paddlerec_milvus.bench.probe import Probe
-from paddlerec_milvus.bench.servers import BenchServer
 from paddlerec_milvus.bench.tune_results import TuningReport
 from paddlerec_milvus.bench.tuner import TunedSetting, Tuning
 from paddlerec_milvus.bench.workload import synthetic_workload

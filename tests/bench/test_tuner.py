@@ -14,9 +14,9 @@ from paddlerec_milvus.bench.client_pool import (
     LoadResult,
     new_histogram,
 )
-from paddlerec_milvus.bench.index_quality import exact_of, quality_by_user
+from paddlerec_milvus.bench.measure_build import Target
+from paddlerec_milvus.bench.measure_search import exact_of, quality_by_user
 from paddlerec_milvus.bench.race import race
-from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.tune_cli import result_of
 from paddlerec_milvus.bench.tuner import (
     WINDOWS,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from paddlerec_milvus.bench.measure_build import Target
 from paddlerec_milvus.bench.results import Refusal, Result
 from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
-from paddlerec_milvus.bench.servers import Target
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.unsupported import check_search_refused

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from paddlerec_milvus.bench import write_load as writer
-from paddlerec_milvus.bench.servers import Target
+from paddlerec_milvus.bench.measure_build import Target
 from paddlerec_milvus.bench.workload import Workload, synthetic_workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError

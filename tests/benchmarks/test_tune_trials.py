@@ -25,7 +25,7 @@ from tune_trials import (
 )
 
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, new_histogram
-from paddlerec_milvus.bench.index_quality import exact_of
+from paddlerec_milvus.bench.measure_search import exact_of
 from paddlerec_milvus.bench.race import Timing
 from paddlerec_milvus.bench.results import (
     BuildMeasurement,

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paddlerec_milvus.bench.format import per_cent, rounded, whole
-from paddlerec_milvus.bench.report.view import Loss, Point, View
+from paddlerec_milvus.bench.report.view import Loss, Point, View, per_cent, rounded, whole
 
 LARGEST_LOSS = 0.001  # of recall@k, relative
 LEAST_RECALL = 0.99  # index_recall of the merged list, where nobody clicked

@@ -6,17 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paddlerec_milvus.bench.format import (
-    any_value,
-    fraction,
-    per_cent,
-    rounded,
-    setting,
-    whole,
-)
 from paddlerec_milvus.bench.report.markdown import Column, Table
-from paddlerec_milvus.bench.report.view import View
+from paddlerec_milvus.bench.report.view import View, fraction, per_cent, rounded, whole
 from paddlerec_milvus.bench.results import StudyParams, StudyResult, StudyValues
+from paddlerec_milvus.retrieval.indexes import setting_name
 
 STUDIES = {
     "exclusion": "Lists without items already seen",
@@ -50,7 +43,7 @@ def library_table(view: View) -> Table:
         above = None if served is None else served - engine
         lines.append(
             [
-                point.name if point else setting(row.index, row.search),
+                point.name if point else setting_name(row.index, row.search),
                 row.engine,
                 fraction(row.measured.index_recall.list.mean),
                 rounded(engine),
@@ -96,12 +89,12 @@ def study_tables(view: View) -> list[Table]:
 
 
 def _study_table(name: str, rows: Sequence[StudyResult]) -> Table:
-    settings = [setting(row.index, row.search) for row in rows]
+    settings = [setting_name(row.index, row.search) for row in rows]
     params = [row.measured.params.model_dump() for row in rows]
     values = [row.measured.values.model_dump() for row in rows]
     columns = [
         *(
-            Column(title_of(key), [any_value(line[key]) for line in params], words=True)
+            Column(title_of(key), [_any_value(line[key]) for line in params], words=True)
             for key in StudyParams.model_fields
             if any(line[key] is not None for line in params)
         ),
@@ -123,12 +116,12 @@ def title_of(key: str) -> str:
 
 
 def _value(key: str, value: Any) -> str:
-    return fraction(value) if key in FRACTIONS else any_value(value)
+    return fraction(value) if key in FRACTIONS else _any_value(value)
 
 
 def refused_table(view: View) -> Table:
     """What the server would not do."""
-    lines = [[setting(row.index, row.search), row.what, row.reason] for row in view.refused]
+    lines = [[setting_name(row.index, row.search), row.what, row.reason] for row in view.refused]
     return _from_lines("Refused", ["setting", "what", "reason"], lines, words=3)
 
 
@@ -177,3 +170,12 @@ def _from_lines(
         for place, name in enumerate(titles)
     ]
     return Table(title, columns, note)
+
+
+def _any_value(value: Any) -> str:
+    """Of a study, whatever it is."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return whole(value) if isinstance(value, int) else rounded(value)

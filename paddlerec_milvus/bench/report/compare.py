@@ -9,10 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.format import fraction, per_cent, rounded, setting, whole
 from paddlerec_milvus.bench.report.appendix_tables import parts_of
 from paddlerec_milvus.bench.report.markdown import Column, Table, escaped, markdown
-from paddlerec_milvus.bench.report.view import Point, View, identity, view_of
+from paddlerec_milvus.bench.report.view import (
+    Point,
+    View,
+    fraction,
+    identity,
+    per_cent,
+    rounded,
+    view_of,
+    whole,
+)
 from paddlerec_milvus.bench.results import (
     BuildResult,
     LibraryResult,
@@ -22,6 +30,7 @@ from paddlerec_milvus.bench.results import (
     StudyResult,
 )
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.retrieval.indexes import setting_name
 
 LEAST = {"users/s": 0.05, "p50, ms": 0.05, "p99, ms": 0.10, "RSS, MiB": 0.05}
 EQUAL = 1e-9  # a float's rounding
@@ -265,8 +274,8 @@ def _only(first: Sequence[Result], second: Sequence[Result]) -> list[str]:
 
 def _row_name(row: BuildResult | SearchResult | LibraryResult | StudyResult) -> str:
     if isinstance(row, BuildResult):
-        return f"{row.kind}: {setting(row.index)}"
-    words = f"{setting(row.index, row.search)}, k {row.k}"
+        return f"{row.kind}: {setting_name(row.index)}"
+    words = f"{setting_name(row.index, row.search)}, k {row.k}"
     if isinstance(row, LibraryResult):
         return f"{row.engine}: {words}"
     if isinstance(row, StudyResult):

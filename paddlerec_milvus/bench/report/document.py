@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paddlerec_milvus.bench.format import whole
 from paddlerec_milvus.bench.report.advice import IndexAdvice, advise
 from paddlerec_milvus.bench.report.appendix_tables import (
     library_table,
@@ -23,8 +22,8 @@ from paddlerec_milvus.bench.report.tables import (
     main_table,
     throughput_table,
 )
-from paddlerec_milvus.bench.report.view import View
-from paddlerec_milvus.bench.report.warnings import Remark, remarks_of, sentences
+from paddlerec_milvus.bench.report.view import View, whole
+from paddlerec_milvus.bench.report.warnings import Remark, by_name, remarks_of, sentences
 
 DEFINITIONS = {
     "request": "One user: one search call with all of the user's interest vectors. Latency and "
@@ -97,7 +96,7 @@ def report_of(view: View) -> IndexReport:
         title=f"Index benchmark: {name}" if name else "Index benchmark",
         measured=measured(view),
         advice=advice,
-        main=main_table(view, advice, remarks),
+        main=main_table(view, advice, by_name(remarks)),
         remarks=remarks,
         tables=[table for table in tables if table.lines],
     )

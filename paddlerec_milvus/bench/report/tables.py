@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from paddlerec_milvus.bench.format import fraction, per_cent, rounded, whole
 from paddlerec_milvus.bench.report.advice import IndexAdvice
 from paddlerec_milvus.bench.report.markdown import Column, Table
-from paddlerec_milvus.bench.report.view import Loss, Point, View
-from paddlerec_milvus.bench.report.warnings import Remark, by_name
+from paddlerec_milvus.bench.report.view import Loss, Point, View, fraction, per_cent, rounded, whole
 from paddlerec_milvus.bench.results import (
     RELEVANCE,
     STAGES,
@@ -21,9 +19,12 @@ from paddlerec_milvus.bench.results import (
 NOT_SEEN = "not seen above noise"
 
 
-def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Sequence[Remark]) -> Table:
-    """The columns that one decides by; the advised settings are marked."""
-    points, at_k, short = view.points, view.at_k, by_name(remarks)
+def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Mapping[str, str]) -> Table:
+    """The columns that one decides by; the advised settings are marked.
+
+    ``remarks``: name of a setting or build → what to remark on it, short.
+    """
+    points, at_k = view.points, view.at_k
     chosen = {line.setting for line in advice}
     columns = [
         Column("setting", [point.name for point in points], words=True),
@@ -35,7 +36,7 @@ def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Sequence[Rema
         Column("times FLAT", [rounded(view.times_flat(point)) for point in points]),
         Column("build, s", [rounded(point.built(lambda build: build.seconds)) for point in points]),
         Column("RSS, MiB", [whole(point.built(lambda build: build.rss_mib)) for point in points]),
-        Column("remark", [_short(point, short) for point in points], words=True),
+        Column("remark", [_remark(point, remarks) for point in points], words=True),
     ]
     marked = frozenset(i for i, point in enumerate(points) if point.name in chosen)
     return Table("Settings", columns, _MAIN_NOTE if any(chosen - {None}) else "", marked)
@@ -55,9 +56,9 @@ def lost(loss: Loss | None) -> str:
     return f"{per_cent(relative.mean) if relative.seen else NOT_SEEN} {span}"
 
 
-def _short(point: Point, short: dict[str, str]) -> str:
+def _remark(point: Point, remarks: Mapping[str, str]) -> str:
     names = dict.fromkeys([point.name, point.build_name])  # one and the same without parameters
-    return ", ".join(short[name] for name in names if name in short)
+    return ", ".join(remarks[name] for name in names if name in remarks)
 
 
 def detail_table(view: View) -> Table:

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Results of a run as one looks at them: each point with its build and the FLAT beside it."""
+"""Results as a report shows them: points with their builds, and how numbers are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from paddlerec_milvus.bench.format import setting
 from paddlerec_milvus.bench.results import (
     BuildMeasurement,
     BuildResult,
@@ -25,8 +24,10 @@ from paddlerec_milvus.bench.results import (
     Throughput,
 )
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.retrieval.indexes import setting_name
 
 T = TypeVar("T")
+MINUS = "\N{MINUS SIGN}"
 
 
 class Loss(NamedTuple):
@@ -215,10 +216,10 @@ def view_of(rows: Sequence[Result]) -> View:
     def named(row: BuildResult | SearchResult, *, with_search: bool) -> str:
         where = [server_of(row)] if len(servers) > 1 else []
         if not with_search or isinstance(row, BuildResult):
-            name = setting(row.index)
+            name = setting_name(row.index)
         else:
             where += [f"k {row.k}"] if len(lengths) > 1 else []
-            name = setting(row.index, row.search)
+            name = setting_name(row.index, row.search)
         return f"{name} ({', '.join(where)})" if where else name
 
     builds = [BuildView(row, named(row, with_search=False)) for row in built]
@@ -263,3 +264,39 @@ def _latest(rows: Iterable[Result]) -> Iterable[Result]:
 
 def _group(point: Point) -> tuple[str, int]:
     return server_of(point.result), point.k
+
+
+def rounded(value: float | None) -> str:
+    """Three digits that count, thousands apart: 0.0512, 3.21, 1,234."""
+    if value is None:
+        return ""
+    size = abs(value)
+    if size >= 99.95:
+        text = f"{value:,.0f}"
+    elif size >= 9.995:
+        text = f"{value:.1f}"
+    elif size >= 0.9995:
+        text = f"{value:.2f}"
+    else:
+        text = f"{value:.3f}" if size >= 0.0005 else ("0" if not value else f"{value:.1e}")
+    return text.replace("-", MINUS, 1) if value < 0 else text
+
+
+def fraction(value: float | None) -> str:
+    """Of 1, four decimals."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def whole(value: float | None) -> str:
+    """A count, thousands apart."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+def per_cent(value: float | None, digits: int = 2) -> str:
+    """A share of 1 as per cent, without the sign of it; never a negative nought."""
+    if value is None:
+        return ""
+    text = f"{100 * value:.{digits}f}"
+    if float(text) == 0:
+        return text.lstrip("-")
+    return text.replace("-", MINUS)

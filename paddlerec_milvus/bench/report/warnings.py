@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.format import fraction, setting, whole
-from paddlerec_milvus.bench.report.view import Point, View
+from paddlerec_milvus.bench.report.view import Point, View, fraction, whole
+from paddlerec_milvus.retrieval.indexes import setting_name
 
 
 class Remark(NamedTuple):
@@ -33,7 +33,7 @@ def remarks_of(view: View) -> list[Remark]:
         *_without_effect(view),
         *(remark for point in view.points for remark in _on_point(point)),
         *(
-            Remark(f"{row.engine}: {setting(row.index, row.search)}", "", text)
+            Remark(f"{row.engine}: {setting_name(row.index, row.search)}", "", text)
             for row in view.libraries
             for text in row.measured.warnings
         ),

@@ -132,7 +132,7 @@ def _is_good(body) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=bodies)
 def test_generated_requests_are_answered_or_refused_and_never_fail(service, body):
     answer = service.http.post("/candidates", content=json.dumps(body))
@@ -149,7 +149,7 @@ def test_generated_requests_are_answered_or_refused_and_never_fail(service, body
         assert not set(row) & left_out
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=st.binary(max_size=200))
 def test_any_bytes_are_refused_and_never_fail(service, body):
     assert service.http.post("/candidates", content=body).status_code == 422

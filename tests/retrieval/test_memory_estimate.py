@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paddlerec_milvus.bench.memory_estimate import MIB, ROW_BYTES, estimate_mib
 from paddlerec_milvus.retrieval.indexes import (
     SQ_BITS,
     TYPES,
@@ -21,6 +20,7 @@ from paddlerec_milvus.retrieval.indexes import (
     Scann,
     index_from_settings,
 )
+from paddlerec_milvus.retrieval.memory_estimate import MIB, ROW_BYTES, estimate_mib
 
 ROWS, DIMENSION = 4_000, 32
 VECTORS = np.random.default_rng(1).standard_normal((ROWS, DIMENSION), dtype=np.float32)
