@@ -49,8 +49,10 @@ PYTEST := $(BIN)/python -m pytest -rs -n 2 --dist loadfile
 test: .venv/installed-dev  ## what can be asserted quickly, on exact search, Milvus Lite and a real server
 	@$(PYTEST) -m "not slow"
 
+test-slow: export FUZZ_EXAMPLES ?= 400
 test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the browser, long fuzzing
-	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-400} $(PYTEST) -m slow
+	@$(PYTEST) -m slow
+	@$(PYTEST) $(addprefix tests/serving/in_process/test_,arbitrary_requests.py requests.py)
 
 coverage: .venv/installed-dev  ## both, with the lines that they run
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered

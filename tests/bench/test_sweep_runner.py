@@ -11,7 +11,6 @@ import psutil
 import pytest
 import yaml
 
-from paddlerec_milvus.bench import measure_build as places
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
 from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
@@ -21,6 +20,7 @@ from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
+PLACE = "paddlerec_milvus.bench.measure_build"
 SYNTHETIC = {"items": 3_000, "dimension": 8, "users": 30, "interests": 3, "clusters": 20}
 SWEEP: dict[str, Any] = {
     "data": {"synthetic": SYNTHETIC},
@@ -122,7 +122,7 @@ def test_a_sweep_on_lite_has_one_client(tmp_path):
 
 
 def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(places, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(f"{PLACE}.CONNECT_SECONDS", 0.5)
     file = written(tmp_path, server="http://127.0.0.1:9", floor=[])
     assert main(["-s", str(file), "--plan"]) == 0
     assert "3 builds, 4 search settings" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_studies(server, tmp_path):
 @pytest.mark.slow
 @pytest.mark.server
 def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(places, "TIMEOUT_SECONDS", 3.0)
+    monkeypatch.setattr(f"{PLACE}.TIMEOUT_SECONDS", 3.0)
     out, data = tmp_path / "out", tmp_path / "server"
     with LocalMilvus(data) as server:
         grid = {"type": "IVF_FLAT", "build": {"nlist": 16}, "search": {"nprobe": [1, 2, 4, 8, 16]}}

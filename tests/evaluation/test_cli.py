@@ -14,7 +14,6 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch
-from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.training.cli import main as train
 
 RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")
@@ -162,11 +161,6 @@ def test_excluding_the_history_leaves_none_of_it(trained):
     for row, history in zip(found, users.history_list(), strict=True):
         assert len(row[row > 0]) == 30  # over-fetched, so that the list is still full
         assert not set(row.tolist()) & set(history.tolist())
-
-
-def test_spread_covers_both_ends():
-    assert evenly_spread(10, 100).tolist() == list(range(10))
-    assert evenly_spread(1000, 3).tolist() == [0, 499, 999]
 
 
 @pytest.mark.parametrize("top_n", ["0", "-3", "20000"])

@@ -2,7 +2,7 @@
 """Requests that nobody would write, and what a service must make of them: no 5xx.
 
 The tests here are for the fixture ``target``: a test file that imports them says what it is.
-A hundred or so as a rule; FUZZ_EXAMPLES=10000 sends at least as many to each.
+FUZZ_EXAMPLES (100; 400 in `make test-slow`) says how many; 10000 sends at least as many to each.
 """
 
 from __future__ import annotations

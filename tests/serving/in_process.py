@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,7 @@ from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.serving.app import create_app
 from paddlerec_milvus.serving.settings import ServiceSettings
+from paddlerec_milvus.settings import Settings
 
 ITEMS, DIMENSION, MAXLEN = 40, 8, 5
 CATEGORIES = {item: ("books", "games", "music")[item % 3] for item in range(1, ITEMS + 1)}
@@ -125,10 +127,15 @@ class LoopTransport(httpx.BaseTransport):
         return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 
 
+@functools.cache
+def _mind_settings() -> Settings:
+    return load_settings("mind/config.yaml")
+
+
 def tiny_settings(**settings: Any) -> ServiceSettings:
     """Those of a service without a checkpoint."""
     return ServiceSettings(
-        model=load_settings("mind/config.yaml"), **{"check_seconds": 0.2, "timeout": 10, **settings}
+        model=_mind_settings(), **{"check_seconds": 0.2, "timeout": 10, **settings}
     )
 
 

@@ -266,6 +266,9 @@ def _group(point: Point) -> tuple[str, int]:
     return server_of(point.result), point.k
 
 
+# How numbers are written: what was not measured is an empty string.
+
+
 def rounded(value: float | None) -> str:
     """Three digits that count, thousands apart: 0.0512, 3.21, 1,234."""
     if value is None:

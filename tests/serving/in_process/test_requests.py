@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from in_process import ITEMS, in_process_app
 
@@ -132,7 +133,7 @@ def _is_good(body) -> bool:
     )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzzed(0.75)
 @given(body=bodies)
 def test_generated_requests_are_answered_or_refused_and_never_fail(service, body):
     answer = service.http.post("/candidates", content=json.dumps(body))
@@ -149,7 +150,7 @@ def test_generated_requests_are_answered_or_refused_and_never_fail(service, body
         assert not set(row) & left_out
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzzed(0.5)
 @given(body=st.binary(max_size=200))
 def test_any_bytes_are_refused_and_never_fail(service, body):
     assert service.http.post("/candidates", content=body).status_code == 422
