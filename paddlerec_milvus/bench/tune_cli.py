@@ -189,7 +189,7 @@ def result_of(setting: TunedSetting, k: int) -> SettingResult:
 
 
 def _text(report: TuningReport, seconds: float) -> str:
-    lines = []
+    lines = [f"{report.data['name']}: {split}"] if (split := report.data.get("split")) else []
     if report.settings:
         rows = [
             setting.model_dump(by_alias=True, exclude={"quality"}) for setting in report.settings

@@ -35,6 +35,8 @@ class WorkloadInfo(BaseModel):
     metric: str
     norm_skew: float | None = None
     """The longest item vector over the median one."""
+    split: str | None = None
+    """How the log of the users was split, in words."""
 
 
 class Truths(NamedTuple):
@@ -185,8 +187,11 @@ def trained_workload(
     """
     from paddlerec_milvus.checkpoint import BEST, best_epoch
     from paddlerec_milvus.command import settings_for
+    from paddlerec_milvus.data.prepared import split_words_beside
     from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.held_out_summary import tests_on_valid_users
     from paddlerec_milvus.evaluation.predict import Queries, read_users
+    from paddlerec_milvus.evaluation.results import CHOSE_EPOCH
     from paddlerec_milvus.zoo import ModelFolder
 
     settings = settings_for(model, options, data)
@@ -200,6 +205,9 @@ def trained_workload(
     histories = held_out.history_list()
     truths = Truths(held_out.truth_indptr, held_out.truths)
     table = encoder.item_vectors()
+    split = split_words_beside(settings.path("test_data_dir"))
+    if epoch == BEST and tests_on_valid_users(settings):
+        split += f"; {CHOSE_EPOCH}"
     return Workload(
         name=name,
         vectors=table[1:],
@@ -210,7 +218,11 @@ def trained_workload(
         metric=settings.retrieval.metric,
         truths=truths.take(rows),
         histories=[histories[row] for row in rows],
-        about={"model": model, "epoch": best_epoch(folder) if epoch == BEST else int(epoch)},
+        about={
+            "model": model,
+            "epoch": best_epoch(folder) if epoch == BEST else int(epoch),
+            "split": split,
+        },
     )
 
 

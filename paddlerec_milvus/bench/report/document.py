@@ -110,6 +110,7 @@ def measured(view: View) -> str:
     server = next((server for server in servers[::-1] if server.version), servers[-1])
     words = f"{data.name}: {whole(data.items)} items x {data.dimension}"
     words += f", {whole(data.users)} users with {data.interests} interests each, {data.metric}"
+    words += f", {data.split}" if data.split else ""
     parts = [words, f"Milvus{' ' * bool(server.version)}{server.version} ({server.kind})"]
     lengths = sorted({point.k for point in view.points})
     parts += [f"k {', '.join(map(str, lengths))}"] if lengths else []
