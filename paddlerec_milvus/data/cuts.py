@@ -210,6 +210,6 @@ def _require_both(
         return
     first, last = (iso(_moment(time.item(), ticks)) for time in (times.min(), times.max()))
     raise DataError(
-        f"{option} {iso(moment)}: no click is {'from then on' if before.any() else 'before'}; the "
-        f"log's clicks are from {first} to {last}"
+        f"{option} {iso(moment)}: no click is {'later' if before.any() else 'earlier'}; the log's "
+        f"clicks are from {first} to {last}"
     )

@@ -121,5 +121,7 @@ def split_lines(meta: Mapping[str, Any]) -> list[str]:
         )
     new = [f"{meta[key]:,} {name}" for name in _HELD_OUT if meta.get(key := f"{name}_cold_users")]
     if new:
-        lines.append(f"not measured, without a click before their truths: {', '.join(new)} users")
+        lines.append(
+            f"not measured, without a click before their truths: {' and '.join(new)} users"
+        )
     return lines

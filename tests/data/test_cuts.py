@@ -142,10 +142,10 @@ def test_by_time_against_brute_force(
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (by_time(30), "--test-from 2014-07-01T00:00:00Z: no click is from then on; the log's"),
-        (by_time(0), "--test-from 2014-06-01T00:00:00Z: no click is before; the log's clicks are "
+        (by_time(30), "--test-from 2014-07-01T00:00:00Z: no click is later; the log's"),
+        (by_time(0), "--test-from 2014-06-01T00:00:00Z: no click is earlier; the log's clicks are "
          "from 2014-06-01T00:00:00Z to 2014-06-10T00:00:00Z"),
-        (by_time(7, -3), "--valid-from 2014-05-29T00:00:00Z: no click is before"),
+        (by_time(7, -3), "--valid-from 2014-05-29T00:00:00Z: no click is earlier"),
         (by_time(1), "have the log's first time, 2014-06-01T00:00:00Z, so the last tenth"),
         (by_time(7, 6.5), "no user has clicks both before the valid truths and among them"),
     ],
