@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from paddlerec_milvus.bench import servers as places
+from paddlerec_milvus.bench import measure_build as places
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
 from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
