@@ -195,6 +195,16 @@ def test_a_comparison_says_what_load_and_drift_may_have_done(
     assert "Only in" not in text
 
 
+def test_a_latency_on_a_busy_machine_is_never_beyond_noise() -> None:
+    first = [point(HNSW, EF, p99=3.0, machine_state=QUIET)]
+    second = [point(HNSW, EF, p99=30.0, machine_state=machine_state(0.1))]
+    assert verdict_of(first, second, "p99, ms") == ["load", "the machine was busy"]
+    assert verdict_of(first, [point(HNSW, EF, p99=30.0, machine_state=QUIET)], "p99, ms") == [
+        "quiet",
+        "beyond noise",
+    ]
+
+
 def test_load_hides_no_difference_of_what_is_found() -> None:
     busy = machine_state(1.0)
     one = [point(HNSW, EF, found=0.9, machine_state=busy)]

@@ -17,6 +17,7 @@ from paddlerec_milvus.bench.report.steadiness import (
     worst,
 )
 from paddlerec_milvus.bench.report.view import Loss, Point, View, per_cent, rounded, whole
+from paddlerec_milvus.retrieval.indexes import setting_options
 
 LARGEST_LOSS = 0.001  # of recall@k, relative
 LEAST_RECALL = 0.99  # index_recall of the merged list, where nobody clicked
@@ -96,16 +97,8 @@ def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
     numbers = _numbers(view, best) | {"disturbance": disturbance.share if recorded else None}
     text = f"{best.name}: {_words(view, best)}.{_not_ruled_out(best)}"
     text += _unquiet_words(disturbance, len(good)) + _left_out_words(left_out)
-    return IndexAdvice(text, best.name, numbers, options_of(best))
-
-
-def options_of(point: Point) -> str:
-    """``index.type=HNSW index.M=16 …``, to be pasted after ``-o``."""
-    return " ".join(f"index.{key}={value}" for key, value in _params(point).items())
-
-
-def _params(point: Point) -> dict[str, int | float | str]:
-    return {**point.result.index, **point.result.search}
+    options = setting_options(best.result.index, best.result.search)
+    return IndexAdvice(text, best.name, numbers, options)
 
 
 def _withheld_words(best: Point, rivals: Sequence[Rival]) -> str:

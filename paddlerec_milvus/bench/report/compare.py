@@ -56,7 +56,8 @@ HIDDEN = {"load": "the machine was busy", "drift": "within drift"}
 DISTURBED = (
     "Load, drift: by how much the load of other programs and steal while one of the two was "
     "measured, or the drift of a run or from one to the other, may have changed a speed. A "
-    "difference that is no larger is not beyond noise, whatever the runs of either say."
+    "difference that is no larger is not beyond noise, whatever the runs of either say; nor is any "
+    "difference of a latency beside such load, as a request may wait for any time."
 )
 
 
@@ -85,6 +86,8 @@ class Comparison(NamedTuple):
         cause = self.disturbance
         if cause is None or cause is UNRECORDED:
             return cause.words if cause else ""
+        if math.isinf(cause.share):
+            return cause.cause
         return f"{per_cent(cause.share, 1)} % {cause.cause}" if cause.matters else "quiet"
 
 
@@ -121,13 +124,9 @@ def _fingerprints(view: View) -> set[str]:
 
 def _pairs(ours: View, theirs: View, same_data: bool) -> list[Pair]:
     points = {identity(point.result): point for point in theirs.points}
+    drift = worst(repeat_drift(view, view.points) for view in (ours, theirs))
     pairs = [
-        Pair(
-            point.name,
-            _measures(
-                point, points[key], same_data, _disturbance(ours, theirs, point, points[key])
-            ),
-        )
+        Pair(point.name, _measures(point, points[key], same_data, drift))
         for point in ours.points
         if (key := identity(point.result)) in points
     ]
@@ -139,34 +138,36 @@ def _pairs(ours: View, theirs: View, same_data: bool) -> list[Pair]:
     return [pair for pair in pairs if pair.measures]
 
 
-def _disturbance(ours: View, theirs: View, one: Point, other: Point) -> Disturbance:
-    """What load and drift may have changed of a setting's speed."""
+def _disturbances(one: Point, other: Point, drift: Disturbance) -> tuple[Disturbance, Disturbance]:
+    """Of a setting's throughput, and of its latencies; ``drift`` is that within the two runs."""
     if one.measured.machine_state is None or other.measured.machine_state is None:
-        return UNRECORDED
+        return UNRECORDED, UNRECORDED
     machines = [point.result.provenance.machine for point in (one, other)]
     between = clock_drift([one, other]) if machines[0] == machines[1] else NOTHING
-    drifts = [repeat_drift(view, view.points) for view in (ours, theirs)]
-    return worst([load_on(one), load_on(other), between, *drifts])
+    load = worst([load_on(one), load_on(other)])
+    of_rate = worst([load, between, drift])
+    return of_rate, load._replace(share=math.inf) if load.matters else of_rate
 
 
-def _measures(
-    one: Point, other: Point, same_data: bool, disturbance: Disturbance
-) -> list[Comparison]:
-    speeds = [
-        _throughput(one, other),
-        _by_share("p50, ms", one.latency.p50, other.latency.p50),
-        _by_share("p99, ms", one.latency.p99, other.latency.p99),
+def _measures(one: Point, other: Point, same_data: bool, drift: Disturbance) -> list[Comparison]:
+    of_rate, of_latency = _disturbances(one, other, drift)
+    measures = [
+        _throughput(one, other, of_rate),
+        _by_share("p50, ms", one.latency.p50, other.latency.p50, of_latency),
+        _by_share("p99, ms", one.latency.p99, other.latency.p99, of_latency),
+        _index_recall(one, other),
+        _relevance(one, other) if same_data else None,
     ]
-    measures = [speed and speed._replace(disturbance=disturbance) for speed in speeds]
-    measures += [_index_recall(one, other), _relevance(one, other) if same_data else None]
     return [measure for measure in measures if measure is not None]
 
 
-def _by_share(name: str, one: float, other: float) -> Comparison:
-    return Comparison(name, one, other, LEAST[name] * abs(one))
+def _by_share(
+    name: str, one: float, other: float, disturbance: Disturbance | None = None
+) -> Comparison:
+    return Comparison(name, one, other, LEAST[name] * abs(one), disturbance)
 
 
-def _throughput(one: Point, other: Point) -> Comparison | None:
+def _throughput(one: Point, other: Point, disturbance: Disturbance) -> Comparison | None:
     """At the number of clients, of those that both have, where the first did most."""
     common = set(one.throughput) & set(other.throughput)
     if not common:
@@ -176,7 +177,7 @@ def _throughput(one: Point, other: Point) -> Comparison | None:
     if a is None or b is None:
         return None
     noise = max(LEAST["users/s"] * a, _spread(one, clients), _spread(other, clients))
-    return Comparison("users/s", a, b, noise)
+    return Comparison("users/s", a, b, noise, disturbance)
 
 
 def _spread(point: Point, clients: int) -> float:

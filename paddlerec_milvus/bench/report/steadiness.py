@@ -13,6 +13,7 @@ from paddlerec_milvus.bench.report.view import Point, View, per_cent, rounded, s
 from paddlerec_milvus.bench.results import RepeatResult, SearchMeasurement
 
 QUIET = 0.05  # of a speed; what load and drift change by no more is noise of any run
+NAMED = 0.01  # of a machine; less than that of a part of the load is not worth a word
 
 
 class Disturbance(NamedTuple):
@@ -58,10 +59,10 @@ def load_on(point: Point) -> Disturbance:
 def load_words(state: MachineState) -> str:
     """How many cores other programs and the host used."""
     parts = []
-    if state.foreign:
+    if state.foreign and state.foreign >= NAMED:
         name = f" (most of it: {state.busiest})" if state.busiest else ""
         parts.append(f"other programs used {_cores(state, state.foreign)}{name}")
-    if state.steal:
+    if state.steal and state.steal >= NAMED:
         parts.append(f"the virtual machine's host took {_cores(state, state.steal)} (steal)")
     return " and ".join(parts)
 
