@@ -122,6 +122,8 @@ def test_advice_of_a_busy_machine_says_so() -> None:
     text = advice_of(sweep(machine_state(0.08))).text
     assert "not those of a quiet machine: other programs used 0.160 of 2 cores (most of it" in text
     assert "which may change them by 8.0 %. All other settings that meet the target are" in text
+    beside = advice_of(sweep(QUIET, flat=machine_state(0.5))).text  # FLAT's figures are in it
+    assert "other programs used 1.00 of 2 cores (most of it: cc1) while FLAT was" in beside
     slow = point(IVF, {"nprobe": 1}, lost=0.1, rate=990.0, machine_state=machine_state(0.5))
     only = advice_of([slow, point(HNSW, EF, machine_state=machine_state(0.5))])
     assert only.setting is not None  # the only one that meets the target

@@ -89,10 +89,10 @@ def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
         return IndexAdvice(text + _left_out_words(left_out), None, {})
     best = cheapest(good)
     drift = drift_of(view, group)
-    disturbance = worst([drift, load_on(best)])
     if rivals := rivals_of(best, good, drift):
-        text = _withheld_words(best, rivals) + _left_out_words(left_out)
-        return IndexAdvice(text, None, _withheld_numbers(best, rivals))
+        text, numbers = _withheld(best, rivals)
+        return IndexAdvice(text + _left_out_words(left_out), None, numbers)
+    disturbance = worst([drift, *map(load_on, good)])
     recorded = best.measured.machine_state is not None
     numbers = _numbers(view, best) | {"disturbance": disturbance.share if recorded else None}
     text = f"{best.name}: {_words(view, best)}.{_not_ruled_out(best)}"
@@ -101,8 +101,8 @@ def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
     return IndexAdvice(text, best.name, numbers, options)
 
 
-def _withheld_words(best: Point, rivals: Sequence[Rival]) -> str:
-    """What cannot be told apart, how near it is, why, and what to do."""
+def _withheld(best: Point, rivals: Sequence[Rival]) -> tuple[str, dict[str, Any]]:
+    """What cannot be told apart, how near it is, why, and what to do; and the numbers of it."""
     names = [
         f"{rival.point.name} ({rounded(speed(rival.point))}, by {per_cent(rival.difference, 1)} %)"
         for rival in rivals[:SHOWN]
@@ -115,22 +115,19 @@ def _withheld_words(best: Point, rivals: Sequence[Rival]) -> str:
         "drift": "wait until the machine is steady, or raise measure.seconds and "
         "measure.repetitions",
     }
-    return (
+    text = (
         "No advice: this run cannot tell which setting is the fastest. "
         f"{cause.words[0].upper()}{cause.words[1:]}, which may change a speed by "
         f"{per_cent(cause.share, 1)} %; {best.name} ({rounded(speed(best))} users/s) differs by "
         f"less from {', '.join(names)}. To get an advice: {todo[cause.cause]}, and measure into "
         "another --out, as what a folder holds is not measured again."
     )
-
-
-def _withheld_numbers(best: Point, rivals: Sequence[Rival]) -> dict[str, Any]:
-    cause = worst(rival.disturbance for rival in rivals)
-    return {
+    points = [best, *(rival.point for rival in rivals)]
+    speeds = {point.name: speed(point) for point in points}
+    return text, {
         "withheld": cause.cause,
         "disturbance": cause.share,
-        "users_per_second": {best.name: speed(best)}
-        | {rival.point.name: speed(rival.point) for rival in rivals},
+        "users_per_second": speeds,
     }
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.load_results import Throughput
 from paddlerec_milvus.bench.machine_state import MachineState
 from paddlerec_milvus.bench.report.view import Point, View, per_cent, rounded, server_of
 from paddlerec_milvus.bench.results import RepeatResult, SearchMeasurement
@@ -74,7 +73,9 @@ def _cores(state: MachineState, share: float) -> str:
 def clock_drift(points: Sequence[Point]) -> Disturbance:
     """By how much the time of the fixed piece of work differs, before and after all ``points``."""
     states = [point.measured.machine_state for point in points]
-    times = [time for state in states if state for time in paces_of(state)]
+    times = [
+        time for state in states if state for time in (state.pace_before_ms, state.pace_after_ms)
+    ]
     if not times:
         return NOTHING
     low, high = min(times), max(times)
@@ -82,25 +83,21 @@ def clock_drift(points: Sequence[Point]) -> Disturbance:
     return Disturbance(difference(low, high), "drift", words)
 
 
-def paces_of(state: MachineState) -> tuple[float, float]:
-    """Milliseconds of the fixed piece of work, before and after."""
-    return state.pace_before_ms, state.pace_after_ms
-
-
 def repeat_drift(view: View, points: Sequence[Point]) -> Disturbance:
     """By how much the speed of the first setting changed until the end of the run."""
     return worst(
-        Disturbance(difference(1.0, ratio), "drift", _repeat_words(point, ratio))
+        _change_of(point, repeat)
         for point in points
         for repeat in view.repeats
-        if repeat_of(point, repeat)
-        for ratio in [speed_ratio(point.measured, repeat.measured)]
+        if point.same(repeat) and server_of(point.result) == server_of(repeat)
     )
 
 
-def repeat_of(point: Point, repeat: RepeatResult) -> bool:
-    """Whether ``repeat`` is ``point`` timed again."""
-    return point.same(repeat) and server_of(point.result) == server_of(repeat)
+def _change_of(point: Point, repeat: RepeatResult) -> Disturbance:
+    ratio = speed_ratio(point.measured, repeat.measured)
+    change = f"{per_cent(abs(ratio - 1), 1)} % {'slower' if ratio < 1 else 'faster'}"
+    words = f"{point.name}, timed first and again at the end, was {change} then"
+    return Disturbance(difference(1.0, ratio), "drift", words)
 
 
 def speed_ratio(first: SearchMeasurement, again: SearchMeasurement) -> float:
@@ -116,16 +113,9 @@ def speed_ratio(first: SearchMeasurement, again: SearchMeasurement) -> float:
 
 def _speeds(measured: SearchMeasurement) -> dict[int, float]:
     """By number of clients, and one client's 1 / p50 as that of 0."""
-    loads: list[Throughput] = measured.throughput
-    latency = measured.latency.p50
-    return {load.clients: load.users_per_second for load in loads} | (
-        {0: 1 / latency} if latency else {}
-    )
-
-
-def _repeat_words(point: Point, ratio: float) -> str:
-    change = f"{per_cent(abs(ratio - 1), 1)} % {'slower' if ratio < 1 else 'faster'}"
-    return f"{point.name}, timed first and again at the end, was {change} then"
+    p50 = measured.latency.p50
+    rates = {load.clients: load.users_per_second for load in measured.throughput}
+    return {0: 1 / p50 if p50 else 0.0} | rates
 
 
 def drift_of(view: View, points: Sequence[Point]) -> Disturbance:
