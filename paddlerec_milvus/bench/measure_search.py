@@ -29,7 +29,6 @@ from paddlerec_milvus.bench.load_results import (
     OpenLoop,
     Throughput,
 )
-from paddlerec_milvus.bench.machine_state import MachineRecorder
 from paddlerec_milvus.bench.results import (
     IndexRecall,
     MeanWithError,
@@ -45,6 +44,7 @@ from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance_by_user
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
+from paddlerec_milvus.machine_state import MachineRecorder
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.candidates import Candidates, merge_interests
 from paddlerec_milvus.retrieval.exact import ExactRetriever

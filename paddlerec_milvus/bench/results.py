@@ -17,9 +17,9 @@ from paddlerec_milvus.bench.load_results import (
     ResultModel,
     Throughput,
 )
-from paddlerec_milvus.bench.machine_state import MachineState
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import WorkloadInfo
+from paddlerec_milvus.machine_state import MachineState
 
 Parameters = Mapping[str, int | float | str]
 """Of an index or a search, by Milvus' names."""

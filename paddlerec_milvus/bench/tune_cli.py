@@ -22,7 +22,6 @@ from paddlerec_milvus.bench.client_pool import (
     clients_for,
     searching,
 )
-from paddlerec_milvus.bench.machine_state import MachineRecorder, MachineState
 from paddlerec_milvus.bench.measure_build import BenchServer, Target
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.report.steadiness import QUIET, load_words
@@ -40,6 +39,7 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
+from paddlerec_milvus.machine_state import MachineRecorder, MachineState
 from paddlerec_milvus.retrieval.indexes import Index, setting_name, setting_options
 from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from paddlerec_milvus.bench.machine_state import MachineState
+from paddlerec_milvus.machine_state import MachineState
 
 COLUMNS = {
     "confidence": "sure",

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from paddlerec_milvus.bench.machine_state import MachineState
 from paddlerec_milvus.bench.report.view import Point, View, per_cent, rounded, server_of
 from paddlerec_milvus.bench.results import RepeatResult, SearchMeasurement
+from paddlerec_milvus.machine_state import MachineState
 
 QUIET = 0.05  # of a speed; what load and drift change by no more is noise of any run
 NAMED = 0.01  # of a machine; less than that of a part of the load is not worth a word

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from paddlerec_milvus.bench.machine_state import (
+from paddlerec_milvus.machine_state import (
     CpuSnapshot,
     MachineRecorder,
     Program,

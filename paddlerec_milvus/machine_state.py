@@ -17,16 +17,17 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
-
-from paddlerec_milvus.bench.load_results import ResultModel
+from pydantic import BaseModel, ConfigDict
 
 PIECE, PIECES = bytes(2**18), 100  # the fixed work is to hash the first; the shortest time counts
 PROXY = "docker-proxy"  # listens in the place of a server in a container
 SERVERS = ("milvus", "etcd", "minio", PROXY)  # programs of a Milvus
 
 
-class MachineState(ResultModel):
+class MachineState(BaseModel):
     """The machine from before a measurement until after it; shares are of all its cores' time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cores: int
     seconds: float
