@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -21,4 +22,4 @@ class Dataset:
     test: HeldOutUsers
     items: pl.DataFrame  # item, source_id, title, category
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
-    notes: Mapping[str, int | bool]
+    notes: Mapping[str, Any]
