@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -23,19 +23,22 @@ from paddlerec_milvus.bench.client_pool import (
     calls_of,
     run_load,
 )
-from paddlerec_milvus.bench.results import (
+from paddlerec_milvus.bench.load_results import (
     BatchThroughput,
-    IndexRecall,
     LatencySummary,
-    MeanWithError,
     OpenLoop,
+    Throughput,
+)
+from paddlerec_milvus.bench.machine_state import MachineRecorder
+from paddlerec_milvus.bench.results import (
+    IndexRecall,
+    MeanWithError,
     RelevanceComparison,
     RelevanceLoss,
     RelevanceLosses,
     RelevanceMeans,
     SearchMeasurement,
     SearchQuality,
-    Throughput,
 )
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import Truths, Workload
@@ -178,6 +181,7 @@ class SearchMeter:
         """One search setting. Raises RetrievalError when the server is away."""
         neighbours = self.retriever.search_with(index, self.workload.queries, self.k)
         quality = quality_of(self.workload, self.exact, neighbours)
+        recorder = MachineRecorder(self.retriever.uri)
         alone = self._load(index, requests=self.measure.requests)
         latency = self._run([alone]).latency()
         return SearchMeasurement(
@@ -191,7 +195,13 @@ class SearchMeter:
             ],
             batches=[self._batch(index, users) for users in self.measure.batches],
             open_loop=[self._open_loop(index, rate) for rate in self.measure.rates],
+            machine_state=recorder.state(),
         )
+
+    def timed_again(self, index: Index) -> SearchMeasurement:
+        """What the speed of a search setting is compared by, without batches and open loops."""
+        measure = self.measure.model_copy(update={"batches": [], "rates": []})
+        return replace(self, measure=measure).measured(index)
 
     def _load(self, index: Index, **how: Any) -> Load:
         return Load(index, self.k, **how)

@@ -35,6 +35,8 @@ class WorkloadInfo(BaseModel):
     metric: str
     norm_skew: float | None = None
     """The longest item vector over the median one."""
+    split: str | None = None
+    """How the log of the users was split, in words."""
 
 
 class Truths(NamedTuple):
@@ -186,8 +188,11 @@ def trained_workload(
     from paddlerec_milvus.checkpoint import BEST, best_epoch, usable_checkpoint
     from paddlerec_milvus.checkpoint_record import data_of
     from paddlerec_milvus.command import settings_for
+    from paddlerec_milvus.data.prepared import split_words_beside
     from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.held_out_summary import tests_on_valid_users
     from paddlerec_milvus.evaluation.predict import Queries, read_users
+    from paddlerec_milvus.evaluation.results import CHOSE_EPOCH
     from paddlerec_milvus.zoo import ModelFolder
 
     settings = settings_for(model, options, data)
@@ -202,6 +207,9 @@ def trained_workload(
     histories = held_out.history_list()
     truths = Truths(held_out.truth_indptr, held_out.truths)
     table = encoder.item_vectors()
+    split = split_words_beside(settings.path("test_data_dir"))
+    if epoch == BEST and tests_on_valid_users(settings):
+        split += f"; {CHOSE_EPOCH}"
     return Workload(
         name=name,
         vectors=table[1:],
@@ -217,6 +225,7 @@ def trained_workload(
             "epoch": best_epoch(checkpoint.parent) if epoch == BEST else int(epoch),
             "data": identity and identity.name,
             "data_fingerprint": identity and identity.fingerprint,
+            "split": split,
         },
     )
 

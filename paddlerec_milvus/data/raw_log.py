@@ -37,7 +37,8 @@ class RawLog:
 
     ``users`` and ``items`` [n] int64 are rows of ``user_ids`` [U] and ``item_ids`` [I], which are
     sorted and either integers or strings. ``titles`` has the string columns source_id, title and
-    category, for any number of items.
+    category, for any number of items. ``times`` [n] are the clicks' times, None where there is only
+    an order.
     """
 
     users: Ints
@@ -45,6 +46,7 @@ class RawLog:
     user_ids: pl.Series
     item_ids: pl.Series
     titles: pl.DataFrame | None = None
+    times: npt.NDArray[np.generic] | None = None
 
 
 def read_interactions(path: Path, string_ids: bool = False) -> RawLog:
@@ -78,7 +80,7 @@ def raw_log(users: pl.Series, items: pl.Series, times: npt.NDArray[np.generic]) 
     user_ids, user_rows = _codes(users)
     item_ids, item_rows = _codes(items)
     order = np.lexsort((times, user_rows))
-    return RawLog(user_rows[order], item_rows[order], user_ids, item_ids)
+    return RawLog(user_rows[order], item_rows[order], user_ids, item_ids, times=times[order])
 
 
 def _codes(ids: pl.Series) -> tuple[pl.Series, Ints]:

@@ -20,6 +20,7 @@ from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.data.raw_log import RawLog, read_interactions, read_titles_file
 from paddlerec_milvus.data.reviews import read_reviews
 from paddlerec_milvus.data.split import split_log
+from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
 from paddlerec_milvus.data.synthetic import synthetic_log
 from paddlerec_milvus.errors import DataError
 
@@ -32,7 +33,7 @@ class Source(Protocol):
     def identity(self) -> Identity:
         """Kind, parameters and checksums: equal for equal datasets."""
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split."""
 
 
@@ -48,9 +49,10 @@ class Sample:
         """The sizes of the log; its seed is not the source's."""
         return {"kind": "sample", "users": self.users, "items": self.items, "clicks": self.clicks}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """See Source; the seed draws the log as well."""
-        return split_log(synthetic_log(self.users, self.items, self.clicks, seed), seed, min_count)
+        log = synthetic_log(self.users, self.items, self.clicks, seed)
+        return split_log(log, seed, min_count, split)
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ class Interactions:
             "string_ids": self.string_ids,
         }
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
         log = read_interactions(self.file, self.string_ids)
-        return split_log(_with_titles(log, self.titles), seed, min_count)
+        return split_log(_with_titles(log, self.titles), seed, min_count, split)
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ class Reviews:
         """Kind and what tells one such log from another, see Source."""
         return {"kind": "reviews", **_of_files(self.file, self.titles)}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
-        return split_log(_with_titles(read_reviews(self.file), self.titles), seed, min_count)
+        log = _with_titles(read_reviews(self.file), self.titles)
+        return split_log(log, seed, min_count, split)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class AmazonBook:
         """Kind and what tells one such log from another, see Source."""
         return {"kind": "amazonbook", "url": self.url}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
-        """Fetch and read the tarball, which is split already."""
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
+        """Fetch and read the tarball, which is split by users already."""
         return read_tarball(fetch(self.url, self.cache))
 
 

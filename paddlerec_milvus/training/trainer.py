@@ -20,6 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.data.prepared import split_words_beside
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.settings import Settings
@@ -131,6 +132,8 @@ class Trainer:
     def run(self) -> None:
         """Train until ``runner.epochs`` or patience ends; Interrupted when asked to stop."""
         self.processes.meet()
+        data = self.settings.path("train_data_dir")
+        logger.info("training on %s, %s", data, split_words_beside(data))
         start = self._starting_point()
         first = 0 if start is None else start.epoch + int(start.done)
         epochs = range(first, self.settings.runner.epochs)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sweep_walk import files_entered, row_of
 
-MOST_FILES = 10  # of the benchmark
+MOST_FILES = 11  # of the benchmark; one of them is the machine's state meanwhile
 
 
 def test_a_rows_values_enter_few_files(tmp_path: Path) -> None:
