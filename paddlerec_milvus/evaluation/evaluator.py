@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.checkpoint import BEST, best_epoch
+from paddlerec_milvus.checkpoint import evaluated_checkpoints
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
@@ -85,20 +84,12 @@ class Evaluation:
 
     def epochs(self) -> dict[str, EpochResult]:
         """What is measured of each epoch, by its number."""
-        reports = {}
+        reports, checkpoints = {}, evaluated_checkpoints(self.settings, best=self.best)
         logger.info("%s: %s", self.settings.path("test_data_dir"), self.held_out.words())
         with nullcontext() if self.exact else self._milvus() as retriever:
-            for epoch, checkpoint in self._checkpoints():
+            for epoch, checkpoint in checkpoints:
                 reports[str(epoch)] = self._epoch(epoch, checkpoint, retriever)
         return reports
-
-    def _checkpoints(self) -> Iterator[tuple[int, Path]]:
-        runner, folder = self.settings.runner, self.settings.path("infer_load_path")
-        if self.best:
-            yield best_epoch(folder), folder / BEST
-            return
-        for epoch in range(runner.infer_start_epoch, runner.infer_end_epoch):
-            yield epoch, folder / str(epoch)
 
     def _milvus(self) -> MilvusRetriever:
         """Where the vectors go; beside those by which a service answers, if there are such."""
