@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -22,4 +23,4 @@ class Dataset:
     items: pl.DataFrame  # item, source_id, title, category
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
     split: Mapping[str, str]  # its kind, and by time its moments
-    notes: Mapping[str, int | bool]  # further counts
+    notes: Mapping[str, Any]  # further counts, and how the log was read
