@@ -116,8 +116,8 @@ def split_lines(meta: Mapping[str, Any]) -> list[str]:
             f"{meta['splits'][name]['cold_truths']:,} of the {name} truths" for name in _HELD_OUT
         ]
         lines.append(
-            f"{meta['cold_items']:,} items have no click in train, so clicks alone cannot "
-            f"recommend them: {' and '.join(cold)}, which stay in the denominator"
+            f"without a click in train: {meta['cold_items']:,} items; clicks alone cannot "
+            f"recommend them, and {' and '.join(cold)} are theirs and stay in the denominator"
         )
     new = [f"{meta[key]:,} {name}" for name in _HELD_OUT if meta.get(key := f"{name}_cold_users")]
     if new:

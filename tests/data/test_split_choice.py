@@ -42,8 +42,10 @@ def test_a_split_by_time_says_what_it_is_and_what_it_leaves_out(
     shown = capsys.readouterr().out
     words = "split by time: valid from 2014-06-06T00:00:00Z, test from 2014-06-08T00:00:00Z"
     assert words in shown.splitlines()
-    assert "1 items have no click in train" in shown
-    assert "0 of the valid truths and 30 of the test truths, which stay in the denom" in shown
+    assert "without a click in train: 1 items;" in shown
+    assert (
+        "0 of the valid truths and 30 of the test truths are theirs and stay in the denom" in shown
+    )
     assert "not measured, without a click before their truths: 2 test users" in shown
     meta = meta_of(out)
     assert (
