@@ -26,11 +26,17 @@ from paddlerec_milvus.data.log_arguments import (
 from paddlerec_milvus.data.prepare import Outcome, prepare
 from paddlerec_milvus.data.sources import AmazonBook, Interactions, Reviews, Sample, Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
+from paddlerec_milvus.data.split_choice import (
+    USERS,
+    add_split_options,
+    split_choice,
+    split_lines,
+)
 from paddlerec_milvus.errors import SettingsError, UserError
 
 _ABOUT = """\
 Prepare a click log for training and evaluation: drop rare items and users, number items from 1 by
-falling popularity, split users 8:1:1, and write train/, valid/, test/, items.csv and meta.json.
+falling popularity, split it, and write train/, valid/, test/, items.csv and meta.json.
 Give exactly one source. The folder appears when all is done; a second run finds it and ends."""
 
 _EXAMPLES = """\
@@ -47,6 +53,8 @@ examples:
                                                             some kinds of event alone
   prepare.py --interactions plays.txt --sep ' ' --columns user=1,item=3,time=2 --out data/plays
                                                             a log without a header
+  prepare.py --interactions clicks.csv --split time --test-from 2014-07-01 --out data/mine
+                                                            ... nobody's future trains the model
   prepare.py --reviews reviews_Books_5.json.gz --out data/books
                                                             Amazon's review file
   prepare.py --amazonbook --out data/amazonbook             PaddleRec's Amazon Books (download)
@@ -73,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=DEFAULT_SEED, help="of split and sample (default: %(default)s)"
     )
+    add_split_options(parser)
     parser.add_argument(
         "--min-count",
         type=int,
@@ -146,16 +155,18 @@ def _source(options: argparse.Namespace) -> Source:
             )
     if kind == "sample":
         return _sample(options)
+    if options.seed != DEFAULT_SEED and options.split not in (None, USERS):
+        raise SettingsError(f"--seed does not go with --split {options.split}, which draws nothing")
     if kind == "interactions":
         return Interactions(
             options.interactions, _path(options.items), options.string_ids, log_options(options)
         )
     if kind == "reviews":
         return Reviews(options.reviews, _path(options.items), log_options(options))
-    if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT):
+    if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT) or options.split:
         raise SettingsError(
-            "--seed and --min-count do not go with --amazonbook, which is filtered and split "
-            "already; remove them"
+            "--seed, --min-count and --split do not go with --amazonbook, which is filtered and "
+            "split by users already; remove them"
         )
     return AmazonBook(options.cache or _default_cache(), options.url or ADDRESS)
 
@@ -238,6 +249,7 @@ def report(outcome: Outcome) -> str:
             f"{meta['dropped_clicks']:,} clicks"
         )
     lines += log_lines(meta)
+    lines += split_lines(meta)
     for kind, columns in meta.get("features", {}).items():
         counts = [
             f"{name} ({count['values']:,} values, {count['unknown']:,} {kind}s unknown)"
@@ -264,6 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 FeatureFiles(
                     options.item_features, options.user_features, options.min_feature_count
                 ),
+                split_choice(options),
             )
         print(report(outcome))
         if outcome.already:  # a run that reads the log says them then

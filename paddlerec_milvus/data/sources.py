@@ -24,6 +24,7 @@ from paddlerec_milvus.data.log_options import LogOptions
 from paddlerec_milvus.data.raw_log import RawLog
 from paddlerec_milvus.data.read_log import JSON_LINES, read_interactions
 from paddlerec_milvus.data.split import split_log
+from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
 from paddlerec_milvus.data.synthetic import synthetic_log
 from paddlerec_milvus.errors import DataError
 
@@ -36,7 +37,7 @@ class Source(Protocol):
     def identity(self) -> Identity:
         """Kind, parameters and checksums: equal for equal datasets."""
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split."""
 
 
@@ -52,9 +53,10 @@ class Sample:
         """The sizes of the log; its seed is not the source's."""
         return {"kind": "sample", "users": self.users, "items": self.items, "clicks": self.clicks}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """See Source; the seed draws the log as well."""
-        return split_log(synthetic_log(self.users, self.items, self.clicks, seed), seed, min_count)
+        log = synthetic_log(self.users, self.items, self.clicks, seed)
+        return split_log(log, seed, min_count, split)
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class Interactions:
             **self.options.identity(),
         }
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
         log = read_interactions(self.file, self.string_ids, self.options)
-        dataset = split_log(_with_titles(log, self.titles), seed, min_count)
+        dataset = split_log(_with_titles(log, self.titles), seed, min_count, split)
         return _with_notes(dataset, log)
 
 
@@ -98,7 +100,7 @@ class Reviews:
             **self.options.identity(),
         }
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
         log = read_interactions(self.file, True, self.options)
         if log.notes["format"] != JSON_LINES:
@@ -106,7 +108,7 @@ class Reviews:
                 f"{self.file}: found {log.notes['format']}, expected a JSON object a line; read it "
                 "with --interactions"
             )
-        dataset = split_log(_with_titles(log, self.titles), seed, min_count)
+        dataset = split_log(_with_titles(log, self.titles), seed, min_count, split)
         return _with_notes(dataset, log)
 
 
@@ -121,8 +123,8 @@ class AmazonBook:
         """Kind and what tells one such log from another, see Source."""
         return {"kind": "amazonbook", "url": self.url}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
-        """Fetch and read the tarball, which is split already."""
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
+        """Fetch and read the tarball, which is split by users already."""
         return read_tarball(fetch(self.url, self.cache))
 
 

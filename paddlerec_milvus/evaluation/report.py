@@ -16,7 +16,12 @@ from tabulate import tabulate
 
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.evaluation.results import EpochResult, EvaluationReport, MethodResult
+from paddlerec_milvus.evaluation.results import (
+    EpochResult,
+    EvaluationReport,
+    HeldOutSummary,
+    MethodResult,
+)
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 from paddlerec_milvus.settings import Settings
 
@@ -66,6 +71,7 @@ def make_report(
     top_n: int,
     epochs: Mapping[str, EpochResult],
     baselines: Mapping[str, MethodResult],
+    held_out: HeldOutSummary,
     *,
     exact: bool,
 ) -> EvaluationReport:
@@ -75,6 +81,7 @@ def make_report(
         epoch=int(list(epochs)[-1]),
         top_n=top_n,
         retriever="exact" if exact else settings.milvus.uri,
+        held_out=held_out,
         epochs=dict(epochs),
         baselines=dict(baselines),
         settings=json.loads(settings.model_dump_json()),  # a token stays masked
@@ -91,8 +98,9 @@ def rows_of(report: EvaluationReport) -> dict[str, MethodResult]:
 
 
 def table(report: EvaluationReport) -> str:
-    """All that is printed of a report: relevance, then interests and lists, then words on these."""
-    return "\n\n".join([relevance_table(report), interest_table(report), in_words(report)])
+    """All that is printed of a report: whom it is of, relevance, interests and lists, and words."""
+    parts = [report.held_out.words(), relevance_table(report), interest_table(report)]
+    return "\n\n".join([*parts, in_words(report)])
 
 
 def relevance_table(report: EvaluationReport) -> str:

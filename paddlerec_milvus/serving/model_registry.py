@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.checkpoint import PREFIX
+from paddlerec_milvus.checkpoint_record import data_of, require_fit
 from paddlerec_milvus.data.prepared import ITEMS
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.settings import Settings
@@ -39,6 +40,10 @@ class TrainedModel(NamedTuple):
         if self.settings.runner.train_data_dir is None:
             return None
         return self.settings.path("train_data_dir").parent
+
+    def require_fit(self) -> None:
+        """CheckpointError: it was trained on other data than that of its settings, or is stale."""
+        require_fit(self.checkpoint, data_of(self.settings, held_out=False))
 
     def fingerprint(self) -> str:
         """Of the parameters; CheckpointError: there are none."""

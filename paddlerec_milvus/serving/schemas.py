@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 
 EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
 OPTIONS_EXAMPLE: dict[str, Any] = {
@@ -202,8 +203,8 @@ class RollbackAnswer(BaseModel):
     checkpoint: str
 
 
-class CountAnswer(BaseModel):
-    """How many item vectors are stored."""
+class CountAnswer(ModelIdentity):
+    """How many item vectors are stored, and whose."""
 
     count: int
 
@@ -214,13 +215,16 @@ class DeleteAnswer(BaseModel):
     deleted: int | None
 
 
-class ReadyAnswer(BaseModel):
-    """Whether candidates come from the model, and if not, why."""
+class ReadyAnswer(ModelIdentity):
+    """Whether candidates come from the model, and if not, why; and which model that is."""
 
     ready: bool
     reason: str
     checkpoint: str
+    """The same as ``digest``."""
     items: int
+    started_with: ModelIdentity | None = None
+    """Another model, with which the service was started, or which it inserted last."""
 
 
 class TitledItem(BaseModel):
