@@ -95,6 +95,10 @@ def test_line_ends_quotes_blanks_and_encodings(tmp_path: Path) -> None:
         ('{"user": 1, "item": 2, "time": 3}\n{"user": 1,\n', {}, "line 2: found '{\"user\": 1,'"),
         ("user,item,rating\n1,2,x\n", {"min_rating": 3.0}, "line 2: found rating 'x'"),
         ("1 2 3\n", {}, "1 columns and no header"),
+        ("user,item,time\n1,a\rb,3\n", {}, "line 2: a carriage return inside a line"),
+        ("user,item,time\n1,2,3\n1,2\0,3\n", {}, "line 3: a zero byte"),
+        ("user,item,item,time\n1,2,3,4\n", {}, "the column 'item' is there twice"),
+        ("person,thing\n1,2\n1,3\n", {}, "looks like a header with unknown names"),
     ],
 )
 def test_a_fault_is_named_with_its_place_and_remedy(
