@@ -91,11 +91,11 @@ def line_blocks(path: Path, encoding: str | None = None) -> Iterator[bytes]:
             carry = block
             continue
         carry = block[len(whole) + 1 :]
-        _check_utf8(path, whole, lines)
+        _check_text(path, whole, lines)
         lines += whole.count(b"\n") + 1
         yield whole + b"\n"
     if rest := carry.rstrip(b"\r\n"):
-        _check_utf8(path, rest, lines)
+        _check_text(path, rest, lines)
         yield rest + b"\n"
 
 
@@ -119,7 +119,14 @@ def _decoded(path: Path, encoding: str | None) -> Iterator[bytes]:
             raise DataError(f"{path}: not text in {encoding} ({error})") from None
 
 
-def _check_utf8(path: Path, block: bytes, lines_before: int) -> None:
+def _check_text(path: Path, block: bytes, lines_before: int) -> None:
+    for byte, name, remedy in (
+        (b"\0", "zero byte, so it is no UTF-8 text", "say what it is, such as --encoding utf-16"),
+        (b"\r", "carriage return inside a line", "save it with one kind of line ends"),
+    ):
+        if (at := block.find(byte)) >= 0:
+            line = lines_before + block.count(b"\n", 0, at) + 1
+            raise DataError(f"{path}, line {line}: a {name}; {remedy}")
     if block.isascii():
         return
     try:

@@ -118,6 +118,11 @@ def columns_by_content(rows: Rows, place: str) -> tuple[dict[str, int], list[str
     if not any(first):
         raise DataError(f"{place}: a blank line or an empty file; expected uid,item,time")
     if width == 2:
+        if any(not _is_number(at[0]) and all(map(_is_number, at[1:])) for at in columns if at[1:]):
+            raise DataError(
+                f"{place}: found '{','.join(first)[:60]}', which looks like a header with unknown "
+                f"names; {_REMEDY}"
+            )
         return {"user": 0, "item": 1}, []
     times = [at for at, cells in enumerate(columns) if all(map(_is_time, cells))]
     if width == 3:

@@ -94,6 +94,8 @@ class IdColumn:
         """Int64, null where a cell is no integer in its plain form."""
         ids: pl.Series = column.cast(pl.Int64, strict=False)
         if ids.null_count() == column.null_count():
+            if not _may_be_names(column):
+                return ids
             plain = ids.cast(pl.String) == column
             return ids if plain.all() else pl.Series(ids.set(~plain, None))
         if len(column) and (column.str.strip_chars() != column).any():
@@ -168,6 +170,12 @@ class IdColumn:
 
 def _categorical(ids: pl.Series) -> pl.Series:
     return pl.Series(ids.cast(pl.String).cast(pl.Categorical))
+
+
+def _may_be_names(column: pl.Series) -> bool:
+    """Whether some of these numbers are perhaps not in their plain form: "007", "+7", "-0"."""
+    zero = column.str.starts_with("0") & (column != "0")
+    return bool((zero | column.str.starts_with("+") | column.str.starts_with("-")).any())
 
 
 def _are_floats(column: pl.Series) -> bool:

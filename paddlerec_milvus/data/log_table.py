@@ -156,6 +156,11 @@ def _text_table(path: Path, options: LogOptions, lines: list[str]) -> LogTable:
     if header:
         names = [name.strip() for name in rows[0]]
         positions = named_columns(names, options.columns, place)
+        twice = [names[at] for at in positions.values() if names.count(names[at]) > 1]
+        if twice:
+            raise DataError(
+                f"{place}: the column '{twice[0]}' is there twice; take one away, or rename it"
+            )
         names = [
             name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)
         ]

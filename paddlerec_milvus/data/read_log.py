@@ -78,8 +78,9 @@ def _check_same_shape(tables: Sequence[LogTable]) -> None:
     for table in tables[1:]:
         if table.shape != first.shape:
             raise DataError(
-                f"{table.path}: {table.words()}, but {first.path.name} in the same folder: "
-                f"{first.words()}; a folder holds parts of one log: name the file"
+                f"{table.path}: {table.format} with {', '.join(table.names)[:100]}, but "
+                f"{first.path.name} in the same folder: {first.format} with "
+                f"{', '.join(first.names)[:100]}; a folder holds parts of one log: name the file"
             )
 
 
