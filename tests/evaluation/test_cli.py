@@ -177,7 +177,11 @@ def test_an_epoch_chosen_on_the_users_that_are_measured_is_said(
     folder = tmp_path / "paddlerec"
     for part in ("train", "valid"):
         shutil.copytree(trained.data / part, folder / part)
+    checkpoints = shutil.copytree(trained.checkpoints, tmp_path / "out")
+    for record in checkpoints.glob("*/rec.json"):
+        record.unlink()  # as PaddleRec's trainer leaves them: they go with any data
     arguments = [str(folder) if a == str(trained.data) else a for a in trained.arguments()]
+    arguments.append(f"runner.infer_load_path={checkpoints}")
     file = tmp_path / "report.json"
     options = ["--exact", "--report", str(file), *flags]
     assert infer([*arguments[:6], *options, *arguments[6:], "hyper_parameters.item_count=301"]) == 0
