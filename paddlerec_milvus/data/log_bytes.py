@@ -120,11 +120,11 @@ def _decoded(path: Path, encoding: str | None) -> Iterator[bytes]:
 
 
 def _check_text(path: Path, block: bytes, lines_before: int) -> None:
-    for byte, name, remedy in (
+    for mark, name, remedy in (
         (b"\0", "zero byte, so it is no UTF-8 text", "say what it is, such as --encoding utf-16"),
         (b"\r", "carriage return inside a line", "save it with one kind of line ends"),
     ):
-        if (at := block.find(byte)) >= 0:
+        if (at := block.find(mark)) >= 0:
             line = lines_before + block.count(b"\n", 0, at) + 1
             raise DataError(f"{path}, line {line}: a {name}; {remedy}")
     if block.isascii():
