@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
-from quality_table import baselines, cli, expected, plan
+from quality_table import baselines, cli, expected, merge, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.pieces import Piece, run_pieces
@@ -21,6 +21,7 @@ from quality_table.plan import Choice, MeasuredMethod
 from quality_table.render import markdown
 from quality_table.results import (
     METRICS,
+    Estimate,
     Measurement,
     QualityReport,
     RelevanceByUser,
@@ -145,6 +146,13 @@ def test_parameters_are_remembered_for_the_same_grid_unless_tuning_is_asked_for(
     assert found["methods"]["item_knn"]["params"] == {"shrink": 0}
 
 
+def test_check_compares_ndcg_where_it_is_expected(data, run, capsys):
+    popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
+    known = {"recall@50": popular, "ndcg@50": 99.0, "tolerance": 0.1}
+    assert run("--methods", "most_popular", "--check", known={"most_popular": known})[0] == 1
+    assert "off: tiny, MostPopular: ndcg@50 is" in capsys.readouterr().err
+
+
 def test_check_names_each_one_that_is_off(data, run, capsys):
     popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
     fits = {"recall@50": round(popular + 0.09, 3), "tolerance": 0.1}
@@ -168,7 +176,7 @@ def test_every_expected_value_has_what_the_check_and_a_rerun_need():
             assert (
                 (known.parameters is not None)
                 == (known.trials is not None)
-                == (name in METHODS and bool(METHODS[name].grid))
+                == (name in METHODS and METHODS[name].tuned)
             )
 
 
@@ -231,6 +239,71 @@ def test_summary_by_hand(data):
     assert summary["mind_minus_best"]["relative"] == 1.0
     # of two users the draws are 00, 01, 10, 11: differences 0.5, 0.25, 0.25, 0
     assert (summary["mind_minus_best"]["low"], summary["mind_minus_best"]["high"]) == (0.0, 0.5)
+
+
+def test_rows_of_an_earlier_run_stay_and_say_where_they_come_from(data, run, tmp_path, capsys):
+    assert run("--methods", "most_popular")[0] == 0
+    earlier = tmp_path / "earlier.json"
+    content = json.loads((tmp_path / "out" / "q.json").read_text())
+    content["data"]["other"] = content["data"]["tiny"] | {"fingerprint": "0"}
+    earlier.write_text(json.dumps(content))
+    code, found = run("--methods", "transitions", "--keep", str(earlier))
+    assert code == 0
+    assert list(found["methods"]) == ["most_popular", "transitions"]
+    first, second = (row["origin"]["command"] for row in found["methods"].values())
+    assert ("--keep" in first, "--keep" in second) == (False, True)
+    written = json.loads((tmp_path / "out" / "q.json").read_text())
+    assert written["data"]["other"]["methods"] == content["data"]["other"]["methods"]
+    assert written["grids"].keys() == {"MostPopular", "transitions"}
+    page = (tmp_path / "out" / "q.md").read_text()
+    assert "- tiny transitions: `python benchmarks/quality.py" in page
+
+    content["data"]["tiny"]["fingerprint"] = "1"
+    earlier.write_text(json.dumps(content))
+    assert run("--methods", "transitions", "--keep", str(earlier))[0] == 2
+    assert "--keep: its tiny has the fingerprint 1, the data" in capsys.readouterr().err
+    earlier.write_text("{}")
+    assert run("--methods", "transitions", "--keep", str(earlier))[0] == 2
+    assert "no results of benchmarks/quality.py" in capsys.readouterr().err
+
+
+def test_mind_of_an_earlier_run_against_a_baseline_of_this_one_by_hand():
+    report = QualityReport.model_validate_json(KEPT.read_text(encoding="utf-8"))
+    log = report.data["s3rec_sports"]
+    row = log.methods["item_knn"]
+    best = row.model_copy(
+        update={
+            "recall": Estimate(mean=0.2, se_seeds=None, se_users=0.003),
+            "ndcg": Estimate(mean=0.01, se_seeds=None, se_users=0.003),
+        }
+    )
+    mind = row.model_copy(
+        update={"recall": Estimate(mean=0.25, se_seeds=None, se_users=0.004), "ndcg": row.ndcg}
+    )
+    earlier = report.model_copy(
+        update={"data": {"log": log.model_copy(update={"methods": {"mind": mind}})}}
+    )
+    fresh = report.model_copy(
+        update={
+            "data": {
+                "log": log.model_copy(
+                    update={
+                        "methods": {"transitions": best},
+                        "best_baseline": None,
+                        "mind_minus_best": None,
+                    }
+                )
+            }
+        }
+    )
+    found = merge.merged(earlier, fresh).data["log"]
+    # standard errors 3 and 4 make one of 5, in thousandths
+    assert (found.best_baseline, found.paired) == ("transitions", False)
+    gain = found.mind_minus_best
+    assert gain is not None
+    assert gain.mean == pytest.approx(0.05)
+    assert gain.high - gain.mean == pytest.approx(1.96 * 0.005, rel=1e-4)
+    assert gain.relative == pytest.approx(0.25)
 
 
 KEPT = ROOT / "benchmarks" / "results" / "quality.json"
