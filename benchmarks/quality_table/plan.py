@@ -183,8 +183,8 @@ def _summary(
         train_clicks=len(log.items),
         test_users=len(first.measurements[0].test.recall) if first else 0,
         methods={name: _row(method) for name, method in methods.items()},
-        best_baseline=best and best.baseline,
-        mind_minus_best=best and best.difference,
+        best_baseline=best.baseline if best else None,
+        mind_minus_best=best.difference if best else None,
         best_by_ndcg=_against_best(methods, "ndcg"),
         not_measured=refused,
     )
