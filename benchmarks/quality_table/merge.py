@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -83,18 +83,27 @@ def _merged_log(name: str, old: LogQuality, fresh: LogQuality) -> LogQuality:
         if key not in methods
     }
     update = {"methods": methods, "not_measured": refused, "test_users": old.test_users}
-    best = _comparison(methods, "recall", fresh.best)
+    measured = fresh.methods.keys()
+    best = _comparison(methods, "recall", [fresh.best, _of_rows(old.best, measured)])
     if best is not None:
         update |= {"best_baseline": best.baseline, "mind_minus_best": best.difference}
         update["paired"] = best.paired
-    update["best_by_ndcg"] = _comparison(methods, "ndcg", fresh.best_by_ndcg)
+    by_ndcg = [fresh.best_by_ndcg, _of_rows(old.best_by_ndcg, measured)]
+    update["best_by_ndcg"] = _comparison(methods, "ndcg", by_ndcg)
     return fresh.model_copy(update=update)
 
 
+def _of_rows(comparison: Comparison | None, measured: Collection[str]) -> Comparison | None:
+    """An earlier ``comparison``, None where one of its two rows was measured again."""
+    if comparison is None or {comparison.baseline, "mind"} & set(measured):
+        return None
+    return comparison
+
+
 def _comparison(
-    methods: Mapping[str, MethodQuality], metric: str, fresh: Comparison | None
+    methods: Mapping[str, MethodQuality], metric: str, known: list[Comparison | None]
 ) -> Comparison | None:
-    """MIND and the best baseline of ``methods``; ``fresh`` where it is of the same two.
+    """MIND and the best baseline of ``methods``; that of ``known`` where it is of the same two.
 
     Rows hold no values of single users, so that this cannot be paired.
     """
@@ -103,8 +112,9 @@ def _comparison(
     if not baselines or "mind" not in methods:
         return None
     best = max(baselines, key=lambda name: values[name].mean)
-    if fresh is not None and fresh.baseline == best:
-        return fresh
+    for comparison in known:
+        if comparison is not None and comparison.baseline == best:
+            return comparison
     ours, theirs = values["mind"], values[best]
     mean = ours.mean - theirs.mean
     spread = NORMAL_95 * float((ours.se_users**2 + theirs.se_users**2) ** 0.5)

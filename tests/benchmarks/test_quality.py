@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
-from quality_table import baselines, cli, expected, merge, plan
+from quality_table import baselines, cli, expected, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.pieces import Piece, run_pieces
@@ -21,7 +21,6 @@ from quality_table.plan import Choice, MeasuredMethod
 from quality_table.render import markdown
 from quality_table.results import (
     METRICS,
-    Estimate,
     Measurement,
     QualityReport,
     RelevanceByUser,
@@ -265,45 +264,6 @@ def test_rows_of_an_earlier_run_stay_and_say_where_they_come_from(data, run, tmp
     earlier.write_text("{}")
     assert run("--methods", "transitions", "--keep", str(earlier))[0] == 2
     assert "no results of benchmarks/quality.py" in capsys.readouterr().err
-
-
-def test_mind_of_an_earlier_run_against_a_baseline_of_this_one_by_hand():
-    report = QualityReport.model_validate_json(KEPT.read_text(encoding="utf-8"))
-    log = report.data["s3rec_sports"]
-    row = log.methods["item_knn"]
-    best = row.model_copy(
-        update={
-            "recall": Estimate(mean=0.2, se_seeds=None, se_users=0.003),
-            "ndcg": Estimate(mean=0.01, se_seeds=None, se_users=0.003),
-        }
-    )
-    mind = row.model_copy(
-        update={"recall": Estimate(mean=0.25, se_seeds=None, se_users=0.004), "ndcg": row.ndcg}
-    )
-    earlier = report.model_copy(
-        update={"data": {"log": log.model_copy(update={"methods": {"mind": mind}})}}
-    )
-    fresh = report.model_copy(
-        update={
-            "data": {
-                "log": log.model_copy(
-                    update={
-                        "methods": {"transitions": best},
-                        "best_baseline": None,
-                        "mind_minus_best": None,
-                    }
-                )
-            }
-        }
-    )
-    found = merge.merged(earlier, fresh).data["log"]
-    # standard errors 3 and 4 make one of 5, in thousandths
-    assert (found.best_baseline, found.paired) == ("transitions", False)
-    gain = found.mind_minus_best
-    assert gain is not None
-    assert gain.mean == pytest.approx(0.05)
-    assert gain.high - gain.mean == pytest.approx(1.96 * 0.005, rel=1e-4)
-    assert gain.relative == pytest.approx(0.25)
 
 
 KEPT = ROOT / "benchmarks" / "results" / "quality.json"
