@@ -8,26 +8,23 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from support import held_out, log_of
 
-from paddlerec_milvus.data.held_out import HeldOutUsers
-from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.evaluation.baselines import ALS, BPR, EASE, ItemKNN, MostPopular, most_popular
+from paddlerec_milvus.evaluation.baselines import (
+    ALS,
+    BPR,
+    EASE,
+    ItemKNN,
+    ItemKNNGamma,
+    MostPopular,
+    Transitions,
+    TransitionsKNN,
+    most_popular,
+)
 from paddlerec_milvus.evaluation.baselines.base import history_matrix, top_items
 
 ITEMS = 16  # ids below this
-
-
-def log_of(users: list[list[int]]) -> ClickLog:
-    indptr = np.concatenate([[0], np.cumsum([len(u) for u in users])]).astype(np.int64)
-    items = np.array([i for u in users for i in u], dtype=np.int64)
-    return ClickLog(np.arange(len(users), dtype=np.int64), indptr, items)
-
-
-def held_out(histories: list[list[int]]) -> HeldOutUsers:
-    log = log_of(histories)
-    one = np.arange(len(histories) + 1, dtype=np.int64)
-    return HeldOutUsers(log.user_ids, log.indptr, log.items, one, np.ones(len(histories), np.int64))
 
 
 def random_lists(count: int, most: int, seed: int) -> list[list[int]]:
@@ -51,6 +48,9 @@ BASELINES = {
     "EASE": EASE,
     "ALS": lambda log, count: ALS(log, count, factors=4, seed=3),
     "BPR": lambda log, count: BPR(log, count, factors=4, epochs=30, seed=3),
+    "ItemKNNGamma": lambda log, count: ItemKNNGamma(log, count, gamma=1.0),
+    "Transitions": lambda log, count: Transitions(log, count, gamma=1.0),
+    "TransitionsKNN": lambda log, count: TransitionsKNN(log, count, gamma=1.0),
 }
 every_baseline = pytest.mark.parametrize("name", BASELINES)
 
