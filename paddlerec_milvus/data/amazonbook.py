@@ -50,6 +50,7 @@ def read_tarball(path: Path) -> Dataset:
         items=item_table(source_ids, None),
         users=None,
         notes={"already_filtered": True},
+        item_ids="string" if _ITEM_MAP in members else "int",
     )
 
 

@@ -22,3 +22,4 @@ class Dataset:
     items: pl.DataFrame  # item, source_id, title, category
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
     notes: Mapping[str, int | bool]
+    item_ids: str = "int"  # or string: what the source's item ids are

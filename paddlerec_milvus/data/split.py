@@ -65,6 +65,7 @@ def split_log(log: RawLog, seed: int = DEFAULT_SEED, min_count: int = DEFAULT_MI
         users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[left_users]})
         if named
         else None,
+        item_ids="string" if log.item_ids.dtype == pl.String else "int",
         notes={
             "already_filtered": untouched,
             "dropped_users": len(log.user_ids) - len(left_users),
