@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.checkpoint import PREFIX
-from paddlerec_milvus.data.prepared import ITEMS
+from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.settings import Settings
 
@@ -103,11 +103,11 @@ class ModelRegistry:
 
 
 def _beside(data: Path | None) -> list[Path]:
-    """What a model needs of its prepared folder to be used: titles, categories, features."""
+    """What a model needs of its prepared folder to be used: ids, titles, categories, features."""
     if data is None:
         return []
     return [
         file
-        for pattern in (ITEMS, "*_features.csv", "*_feature_values.csv")
+        for pattern in (META, ITEMS, "*_features.csv", "*_feature_values.csv")
         for file in data.glob(pattern)
     ]
