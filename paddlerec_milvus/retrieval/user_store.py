@@ -30,13 +30,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RefusedError, SettingsError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, OWN_ID_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
 
+OwnId = int | str
 MOST_INTERESTS = 16  # of a user: a hexadecimal digit of a row's key
 MOST_CLICKS = 1_000  # that a history keeps
 LOAD_SECONDS = 30.0  # a longer load goes on in the server, and the next try finds it
@@ -63,7 +63,8 @@ class UserStore:
     """The users of the item collection ``collection`` in one Milvus.
 
     ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
-    call; ``metric`` is that of searches by other programs. What is there is found when it is
+    call; ``metric`` is that of searches by other programs. ``beside_old``: users that were stored
+    before there were own ids are no reason to refuse. What is there is found when it is
     opened, collections are made by the first write that needs them. Safe to use from several
     threads. All methods raise RetrievalError when Milvus is away or refuses, or when a collection
     of such a name was not made here.
@@ -78,8 +79,10 @@ class UserStore:
         db_name: str = "",
         timeout: float = 30.0,
         metric: str = "IP",
+        beside_old: bool = False,
     ) -> None:
-        self._base, self._old_base = f"{collection}_user_states", f"{collection}_users"
+        self._base = f"{collection}_user_states"
+        self._old_base = "" if beside_old else f"{collection}_users"
         self._metric = metric
         self._making = threading.Lock()
         self._names: dict[int, str] = {}  # by dimension
@@ -198,7 +201,8 @@ class UserStore:
     def _find(self) -> None:
         """Load the collections that are there; RefusedError: one is of before own ids."""
         names: list[str] = self._connection.call("list_collections")
-        if old := old_collections(self._connection, self._old_base, names):
+        old = self._old_base and old_collections(self._connection, self._old_base, names)
+        if old:
             raise RefusedError(
                 f"the users in {old[0]!r} at {self._connection.uri} were stored before users and "
                 "items had the log's own ids: stop the service and run python -m "
@@ -239,10 +243,10 @@ def old_collections(connection: Connection, base: str, names: Sequence[str]) -> 
 
 def last_clicks(history: Sequence[OwnId]) -> list[OwnId]:
     """As many of the last clicks of ``history`` as are kept of a user."""
-    kept = list(history[-MOST_CLICKS:])
-    while len(_json(kept).encode()) > HISTORY_BYTES:
-        kept = kept[1 + len(kept) // 10 :]
-    return kept
+    recent = list(history[-MOST_CLICKS:])
+    while len(_json(recent).encode()) > HISTORY_BYTES:
+        recent = recent[1 + len(recent) // 10 :]
+    return recent
 
 
 def _json(history: Sequence[OwnId]) -> str:

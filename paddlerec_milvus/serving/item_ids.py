@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_NEW = 2**62  # numbers of items that the log does not have
 LARGEST = 2**63 - 1
-MOST_LOOKED_UP = 4_096  # ids of one request that may be new items: one call
+MOST_RESOLVED = 4_096  # ids of one request that may be new items: one call
 ABSENT_SECONDS, MOST_ABSENT = (
     2.0,
     100_000,
@@ -124,7 +124,7 @@ class ItemIds:
         total, stand_ins = self.total, self._stand_ins
         return [number if 1 <= number <= total else stand_ins.get(number, 0) for number in numbers]
 
-    def to_look_up(self, numbers: Iterable[int]) -> list[int]:
+    def unresolved(self, numbers: Iterable[int]) -> list[int]:
         """Those of ``numbers`` that may be new items of which nothing is known here yet."""
         if self._retriever is None:
             return []
@@ -136,9 +136,9 @@ class ItemIds:
                 and number not in self._stand_ins
                 and number not in self._absent
             }
-        return sorted(fresh)[:MOST_LOOKED_UP]
+        return sorted(fresh)[:MOST_RESOLVED]
 
-    def look_up(self, numbers: Sequence[int]) -> None:
+    def resolve(self, numbers: Sequence[int]) -> None:
         """Find which of ``numbers`` are new items, and what they stand for; asks the retriever.
 
         Where that fails, they are unknown for now.
@@ -210,5 +210,5 @@ class TextIds:
         return [0 if one is None else next(numbers) for one in integers]
 
     def own_ids(self, numbers: Iterable[int]) -> list[OwnId | None]:
-        """See :meth:`ItemIds.own_ids`."""
+        """See :meth:`ItemIds.own_ids`; an id is written as text."""
         return [None if own is None else str(own) for own in self._ids.own_ids(numbers)]

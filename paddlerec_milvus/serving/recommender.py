@@ -134,8 +134,8 @@ class CandidateService:
         )
         small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
         batch = arrays() if small else await self._aside(arrays)
-        if batch.to_look_up and served is not None:
-            await self._look_up(model, batch.to_look_up, end)
+        if batch.unresolved and served is not None:
+            await self._resolve(model, batch.unresolved, end)
             batch = arrays() if small else await self._aside(arrays)
         reply = await self._by_model(served, batch, interests, end) if len(batch.rows) else None
         if reply is None:
@@ -146,13 +146,13 @@ class CandidateService:
             self.metrics.stage_seconds.labels(stage).observe(seconds)
         return reply
 
-    async def _look_up(self, model: ServingModel, numbers: list[int], end: float) -> None:
+    async def _resolve(self, model: ServingModel, numbers: list[int], end: float) -> None:
         """Find out which of ``numbers`` are new items, by half of the time that is left."""
-        looking = asyncio.get_running_loop().run_in_executor(
-            self._calls, model.ids.look_up, numbers
+        resolving = asyncio.get_running_loop().run_in_executor(
+            self._calls, model.ids.resolve, numbers
         )
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(looking, (end - time.monotonic()) / 2)
+            await asyncio.wait_for(resolving, (end - time.monotonic()) / 2)
 
     async def _by_model(
         self,

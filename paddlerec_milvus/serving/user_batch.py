@@ -46,7 +46,7 @@ class UserBatch(NamedTuple):
     """B sets of numbers that must not come back; of items that the model does not know, too."""
     unknown: list[list[OwnId]]
     """[B], ids that are none of the model's."""
-    to_look_up: list[int]
+    unresolved: list[int]
     """Numbers in histories that may be items which were added since the model was made."""
 
 
@@ -117,7 +117,7 @@ def user_batch(
         np.array(rows, np.int64),
         exclude,
         unknown,
-        item_ids.to_look_up(strangers) if strangers else [],
+        item_ids.unresolved(strangers) if strangers else [],
     )
 
 

@@ -239,8 +239,8 @@ def _size(cached: _CachedState) -> int:
 async def _rows(items: Sequence[OwnId], model: ServingModel) -> list[int]:
     """The model's row for each of ``items``, 0 for those that it does not know."""
     numbers = model.ids.numbers(items)
-    if fresh := model.ids.to_look_up(numbers):
-        await asyncio.to_thread(model.ids.look_up, fresh)
+    if fresh := model.ids.unresolved(numbers):
+        await asyncio.to_thread(model.ids.resolve, fresh)
     return model.ids.known(numbers)
 
 
