@@ -50,7 +50,7 @@ test: .venv/installed-dev  ## what can be asserted quickly, on exact search, Mil
 	@$(PYTEST) -m "not slow"
 
 test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the browser, long fuzzing
-	@SERVING_FUZZ_EXAMPLES=$${SERVING_FUZZ_EXAMPLES:-400} $(PYTEST) -m slow
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-400} $(PYTEST) -m slow
 
 coverage: .venv/installed-dev  ## both, with the lines that they run
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered

@@ -183,6 +183,7 @@ def _summary(
         gain = paired_bootstrap(recalls["mind"], recalls[best], RESAMPLES, seed=BOOTSTRAP_SEED)
     return LogQuality(
         fingerprint=data.fingerprint,
+        split=data.split,
         items=data.item_count - 1,
         train_users=len(log.user_ids),
         train_clicks=len(log.items),

@@ -107,6 +107,8 @@ class LogQuality(QualityResult):
     """All methods on one click log."""
 
     fingerprint: str
+    split: str | None = None
+    """How the log was split, in words; left out by results of before there was a choice."""
     items: int
     train_users: int
     train_clicks: int

@@ -14,6 +14,7 @@ import polars as pl
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.data.split_choice import BY_USERS, words_of
 from paddlerec_milvus.errors import DataError
 
 META = "meta.json"
@@ -21,6 +22,7 @@ ITEMS = "items.csv"
 USERS = "users.csv"
 FORMAT = 2
 _KINDS = ("int", "string")
+UNKNOWN_SPLIT = "a split of its own (no meta.json)"
 _PREPARE = "python datasets/amazonbook/prepare.py --help"
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,11 @@ class Prepared:
     test_dir: Path
     item_count: int  # largest item id + 1; row 0 is padding
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def split_words(self) -> str:
+        """How the log was split, a short phrase for headings."""
+        return _split_words(self.meta)
 
 
 def open_prepared(folder: Path | str) -> Prepared:
@@ -106,6 +113,22 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not kinds or any(kind not in _KINDS for kind in kinds):
         raise DataError(f"{path}: ids is {ids!r}, expected items and users as int or string")
     return meta
+
+
+def _split_words(meta: Mapping[str, Any]) -> str:
+    return words_of(meta.get("split", BY_USERS.identity())) if meta else UNKNOWN_SPLIT
+
+
+def split_words_beside(part: Path) -> str:
+    """How the log was split of which ``part`` is train/, valid/ or test/, or a file in one of them.
+
+    A folder without a meta.json that can be read does not say.
+    """
+    folder = (part if part.is_dir() else part.parent).parent
+    try:
+        return _split_words(read_meta(folder) if (folder / META).is_file() else {})
+    except DataError:
+        return UNKNOWN_SPLIT
 
 
 def read_titles(folder: Path) -> dict[int, str]:

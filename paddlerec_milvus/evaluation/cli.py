@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,11 @@ lists and held-out clicks: coverage of the catalogue, gini of exposure (0: all i
 popularity rank (0 %: the most popular), and, with categories in items.csv, category_diversity: the
 share of pairs of a list's items that differ in category.
 """
+
+_CHOSE_EPOCH = """\
+warning: --best: the epoch was chosen on the very users that are measured, since the folder has no
+warning: test/ (runner.test_data_dir is runner.valid_data_dir): its figures are too good. For a fair
+warning: test give the folder a test/ of other users"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,9 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
         evaluation = Evaluation(settings, arguments.top_n, arguments.exact, arguments.best)
+        if evaluation.held_out.chose_epoch:
+            print(_CHOSE_EPOCH, file=sys.stderr)
         epochs = evaluation.epochs()
         baselines = evaluation.baselines() if arguments.baselines else {}
-        report = make_report(settings, arguments.top_n, epochs, baselines, exact=arguments.exact)
+        report = make_report(
+            *(settings, arguments.top_n, epochs, baselines, evaluation.held_out),
+            exact=arguments.exact,
+        )
         print(table(report))
         if arguments.lists is not None:
             write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists, ids)

@@ -18,7 +18,12 @@ from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.id_map import IdMap, read_item_ids, read_user_ids
 from paddlerec_milvus.data.prepared import folder_above
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.evaluation.results import EpochResult, EvaluationReport, MethodResult
+from paddlerec_milvus.evaluation.results import (
+    EpochResult,
+    EvaluationReport,
+    HeldOutSummary,
+    MethodResult,
+)
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 from paddlerec_milvus.settings import Settings
 
@@ -68,6 +73,7 @@ def make_report(
     top_n: int,
     epochs: Mapping[str, EpochResult],
     baselines: Mapping[str, MethodResult],
+    held_out: HeldOutSummary,
     *,
     exact: bool,
 ) -> EvaluationReport:
@@ -77,6 +83,7 @@ def make_report(
         epoch=int(list(epochs)[-1]),
         top_n=top_n,
         retriever="exact" if exact else settings.milvus.uri,
+        held_out=held_out,
         epochs=dict(epochs),
         baselines=dict(baselines),
         settings=json.loads(settings.model_dump_json()),  # a token stays masked
@@ -93,8 +100,9 @@ def rows_of(report: EvaluationReport) -> dict[str, MethodResult]:
 
 
 def table(report: EvaluationReport) -> str:
-    """All that is printed of a report: relevance, then interests and lists, then words on these."""
-    return "\n\n".join([relevance_table(report), interest_table(report), in_words(report)])
+    """All that is printed of a report: whom it is of, relevance, interests and lists, and words."""
+    parts = [report.held_out.words(), relevance_table(report), interest_table(report)]
+    return "\n\n".join([*parts, in_words(report)])
 
 
 def relevance_table(report: EvaluationReport) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+CHOSE_EPOCH = "the epoch was chosen on these very users"
 METRICS = ("recall", "ndcg", "ndcg_hits", "hitrate")
 
 
@@ -143,6 +144,37 @@ class IndexQuality(EvaluationResult):
         }
 
 
+class HeldOutSummary(EvaluationResult):
+    """Whom lists are measured on. Truths are counted once for each user; all are in the
+    denominators."""
+
+    split: str
+    """How the log was split, in words."""
+    users: int
+    truths: int
+    excluded_truths: int | None
+    """Those in their user's history, which lists leave out (retrieval.exclude_history), else None.
+    """
+    cold_truths: int | None
+    """Those of items without a train click; None where the train clicks are not known."""
+    chose_epoch: bool
+    """Whether the epoch is the best one on these very users."""
+
+    def words(self) -> str:
+        """The heading of a table."""
+        text = f"{self.split}: {self.users:,} users, {self.truths:,} truths"
+        missed = []
+        if self.excluded_truths is not None:
+            missed.append(f"{self.excluded_truths:,} in a history, which lists leave out,")
+        if self.cold_truths:
+            missed.append(f"{self.cold_truths:,} of items without a train click")
+        if missed:
+            text += f", of which {' and '.join(missed)} stay in the denominator"
+        if self.chose_epoch:
+            text += f"; {CHOSE_EPOCH}"
+        return text
+
+
 class EpochResult(MethodResult):
     """All that is measured of one epoch of a model."""
 
@@ -183,6 +215,7 @@ class EvaluationReport(EvaluationResult):
     top_n: int
     retriever: str
     """``exact``, or the uri of Milvus."""
+    held_out: HeldOutSummary
     epochs: dict[str, EpochResult]
     baselines: dict[str, MethodResult]
     settings: dict[str, Any]

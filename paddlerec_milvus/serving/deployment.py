@@ -21,6 +21,7 @@ from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.tower import UserTower
 
@@ -69,6 +70,10 @@ class Deployment(Protocol):
     """What answers while :attr:`health` is ready."""
     collection: str
     """The name that clients of Milvus search by."""
+    own: ModelIdentity
+    """What the service was started with, or inserted since."""
+    stored: ModelIdentity
+    """Whose item vectors are stored, at the last probe."""
 
     def start(self) -> None:
         """Find out what serves; called once."""
@@ -117,6 +122,7 @@ class FixedDeployment:
             tower, catalogue or Catalogue(tower.items), ids, user_kind=user_kind
         )
         version = IndexVersion("", "", tower.fingerprint)
+        self.own = self.stored = ModelIdentity(digest=tower.fingerprint)
         self.served: ServedVersion | None = ServedVersion(self.model, retriever, version)
         self._retriever = retriever
 

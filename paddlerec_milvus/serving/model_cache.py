@@ -73,11 +73,9 @@ class ModelCache:
             self._unusable.add(fingerprint)
             return None
 
-    def load_and_save(self, trained: TrainedModel) -> ServingModel:
-        """:meth:`load`, and a copy in the registry that training does not write over."""
-        model = self.load(trained)
+    def save(self, trained: TrainedModel, model: ServingModel) -> None:
+        """Put a copy of ``model`` into the registry, which training does not write over."""
         self._registry.save(trained, model.tower.fingerprint)
-        return model
 
     def prune(self, fingerprints: Collection[str]) -> None:
         """Forget all other models, here and in the registry."""

@@ -18,6 +18,7 @@ from pydantic import (
 
 from paddlerec_milvus.data.id_map import Kind
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 
 EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
 OPTIONS_EXAMPLE: dict[str, Any] = {
@@ -221,8 +222,8 @@ class RollbackAnswer(BaseModel):
     checkpoint: str
 
 
-class CountAnswer(BaseModel):
-    """How many item vectors are stored."""
+class CountAnswer(ModelIdentity):
+    """How many item vectors are stored, and whose."""
 
     count: int
 
@@ -233,13 +234,16 @@ class DeleteAnswer(BaseModel):
     deleted: int | None
 
 
-class ReadyAnswer(BaseModel):
-    """Whether candidates come from the model, and if not, why."""
+class ReadyAnswer(ModelIdentity):
+    """Whether candidates come from the model, and if not, why; and which model that is."""
 
     ready: bool
     reason: str
     checkpoint: str
+    """The same as ``digest``."""
     items: int
+    started_with: ModelIdentity | None = None
+    """Another model, with which the service was started, or which it inserted last."""
 
 
 class TitledItem(BaseModel):

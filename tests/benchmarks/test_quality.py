@@ -99,7 +99,10 @@ def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tm
     popular = recall_of(data, MostPopular(log, data.item_count), "test")
     assert found["methods"]["most_popular"]["recall@50"]["mean"] == pytest.approx(popular)
     assert (tmp_path / "out" / "q.png").read_bytes().startswith(b"\x89PNG")
-    assert f"| item-kNN | {100 * on_test:.2f} |" in (tmp_path / "out" / "q.md").read_text()
+    text = (tmp_path / "out" / "q.md").read_text()
+    assert f"| item-kNN | {100 * on_test:.2f} |" in text
+    assert found["split"] == "split by users 8:1:1"
+    assert "## tiny: 200 items, 40 test users, split by users 8:1:1" in text
 
 
 @pytest.mark.slow

@@ -90,6 +90,16 @@ class TestEveryBaseline:
         long = baseline.recommend(held_out([[9, 9, 2, 3, 4]]), 3, 8)
         assert long.tolist() == baseline.recommend(held_out([[2, 3, 4]]), 20, 8).tolist()
 
+    def test_leaves_out_the_whole_history_though_it_sees_the_last_clicks_alone(self, name):
+        baseline = BASELINES[name](log_of(USERS), ITEMS)
+        histories = [[7, 8, *history] for history in HISTORIES]
+        whole = baseline.recommend(held_out(histories), 2, 15)
+        without = baseline.recommend(held_out(histories), 2, 15, exclude_history=True, block=3)
+        for row, short, history in zip(whole, without, histories, strict=True):
+            expected = [item for item in row.tolist() if item not in history and item >= 0]
+            assert short[: len(expected)].tolist() == expected
+            assert (short[len(expected) :] == -1).all()
+
     def test_says_which_item_has_no_place(self, name):
         with pytest.raises(DataError, match="the log holds item 14, but item_count is 14"):
             BASELINES[name](log_of([[1, 14]]), 14)

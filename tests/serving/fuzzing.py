@@ -2,7 +2,7 @@
 """Requests that nobody would write, and what a service must make of them: no 5xx.
 
 The tests here are for the fixture ``target``: a test file that imports them says what it is.
-A hundred or so as a rule; SERVING_FUZZ_EXAMPLES=10000 sends at least as many to each.
+A hundred or so as a rule; FUZZ_EXAMPLES=10000 sends at least as many to each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [  # noqa: RUF022  # as they run: those by the description may store i
     "test_a_body_for_a_call_that_takes_none_changes_nothing_of_it",
 ]
 
-VARIABLE = "SERVING_FUZZ_EXAMPLES"
+VARIABLE = "FUZZ_EXAMPLES"
 EXAMPLES = int(os.environ.get(VARIABLE, "100"))
 LONG = EXAMPLES > 2_000
 

@@ -1,7 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Requests that nobody would write, sent to the service as a program: no 5xx, no growing memory.
 
-A few hundred as a rule; SERVING_FUZZ_EXAMPLES=10000 sends at least as many and checks that, and
+A few hundred as a rule; FUZZ_EXAMPLES=10000 sends at least as many and checks that, and
 the memory, too.
 """
 

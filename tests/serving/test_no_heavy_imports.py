@@ -33,7 +33,7 @@ def test_neither_paddle_nor_pymilvus_is_imported(code):
     ran = subprocess.run(
         [sys.executable, "-c", code + HEAVY],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "SERVING_FUZZ_EXAMPLES": "20"},
+        env={**os.environ, "PYTHONPATH": path, "FUZZ_EXAMPLES": "20"},
         capture_output=True,
         text=True,
         timeout=240,

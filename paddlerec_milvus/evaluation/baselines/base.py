@@ -95,23 +95,25 @@ class Baseline(ABC):
     ) -> IntArray:
         """Candidates [U, top_n] int64 from the last ``maxlen`` clicks of each user, -1 where short.
 
-        Only items with a click in the log are listed; ``exclude_history`` leaves out those that
-        the baseline sees in the history. ``block`` users are scored at a time, by default as many
-        as keep memory below a GiB.
+        Only items with a click in the log are listed; ``exclude_history`` leaves out those of the
+        whole history, of which the baseline sees the last clicks alone. ``block`` users are scored
+        at a time, by default as many as keep memory below a GiB.
         Raises DataError for a history with an item that ``item_count`` has no place for.
         """
         checked_k(top_n)
         histories, _ = users.histories(maxlen)
-        largest = int(histories.max(initial=0))
+        largest = int(users.history.max(initial=0))
         if largest >= self.item_count:
             raise DataError(f"a history holds item {largest}, but item_count is {self.item_count}")
         block = block or min(_USERS, max(1, _SCORES // self.item_count))
+        owner = np.repeat(np.arange(len(users)), np.diff(users.history_indptr))
         lists = [np.empty((0, top_n), dtype=np.int64)]
         for start in range(0, len(histories), block):
             history = history_matrix(histories[start : start + block], self.item_count)
             scores = self.scores(history)
             scores[:, self.clicks == 0] = -np.inf
             if exclude_history:
-                scores[history.nonzero()] = -np.inf
+                past = slice(*users.history_indptr[[start, min(start + block, len(users))]])
+                scores[owner[past] - start, users.history[past]] = -np.inf
             lists.append(top_items(scores, top_n))
         return np.concatenate(lists)

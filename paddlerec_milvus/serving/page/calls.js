@@ -57,7 +57,7 @@ export async function titlesOf(ids, signal) {
   return (await (await call(`titles?${query}`, signal)).json()).items;
 }
 
-/** {ready, reason, checkpoint, items}: also where the service is not ready. */
+/** {ready, reason, model, data, epoch, index, digest, items, started_with}: also where the service is not ready. */
 export async function readiness() {
   return (await fetch("readyz", { signal: AbortSignal.timeout(PATIENCE) })).json();
 }

@@ -5,7 +5,7 @@ import * as calls from "./calls.js";
 import { byId, element } from "./element.js";
 import { searchBox } from "./search.js";
 import { drawCards, drawLegend, drawPicked, drawTiming, nameOf, showOnly } from "./show.js";
-import { exampleOf, headline, sourceText, troubleText } from "./words.js";
+import { exampleOf, headline, modelText, sourceText, troubleText } from "./words.js";
 
 const DEFAULTS = { picked: [], topK: 50, diversity: 0, exclude: true };
 const MOST_PICKED = 100;
@@ -184,9 +184,8 @@ async function tellModel() {
   try {
     const told = await calls.readiness();
     ready = told.ready;
-    const count = told.items.toLocaleString("en");
     line.replaceChildren(element("span", { class: `light ${ready ? "on" : "off"}` }));
-    line.append(ready ? `Ready, ${count} items` : `Not ready: ${told.reason}`);
+    line.append(modelText(told));
   } catch {
     ready = false;
     line.replaceChildren(element("span", { class: "light off" }), "No answer");

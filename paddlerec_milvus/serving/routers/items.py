@@ -71,10 +71,11 @@ async def rollback(request: Request) -> RollbackAnswer:
 @router.get("/count", dependencies=[Depends(needs(Role.READ))], operation_id="get_count")
 @router.post("/count", dependencies=[Depends(needs(Role.READ))], operation_id="post_count")
 async def count(request: Request) -> CountAnswer:
-    """The exact number of item vectors that are stored."""
+    """The exact number of item vectors that are stored, and whose they are."""
     service = service_of(request)
     try:
-        return CountAnswer(count=await service.within(service.deployment.count))
+        number = await service.within(service.deployment.count)
+        return CountAnswer(count=number, **service.deployment.stored.model_dump())
     except RetrievalError as error:  # a reader need not know where Milvus is
         raise HTTPException(503, "Milvus did not tell the number of vectors") from error
 

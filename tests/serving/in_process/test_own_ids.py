@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The ids of the log in every call: strings, ints that are no numbers of ours, and neither mixed."""
+"""The ids of the log in every call: strings, or ints that are no numbers of ours, never both."""
 
 from __future__ import annotations
 
