@@ -53,6 +53,7 @@ def read_tarball(path: Path) -> Dataset:
         users=None,
         split=BY_USERS.identity(),
         notes={"already_filtered": True},
+        item_ids="string" if _ITEM_MAP in members else "int",
     )
 
 

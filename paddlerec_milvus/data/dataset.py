@@ -24,3 +24,4 @@ class Dataset:
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
     split: Mapping[str, str]  # its kind, and by time its moments
     notes: Mapping[str, Any]  # further counts, and how the log was read
+    item_ids: str = "int"  # or string: what the source's item ids are

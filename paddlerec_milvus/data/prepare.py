@@ -33,7 +33,7 @@ from paddlerec_milvus.data.features import (
 from paddlerec_milvus.data.files import HashedFile, writing
 from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
 from paddlerec_milvus.data.log import write_clicks
-from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, read_meta
+from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, USERS, read_meta
 from paddlerec_milvus.data.sources import Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
@@ -160,7 +160,7 @@ def write_dataset(
     files["test/part-0"] = write_held_out(folder / "test" / "part-0", dataset.test)
     files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
     if dataset.users is not None:
-        files["users.csv"] = _write_table(folder / "users.csv", dataset.users)
+        files[USERS] = _write_table(folder / USERS, dataset.users)
     if items is not None:
         files[ITEM_FEATURES] = _write_table(folder / ITEM_FEATURES, items.codes)
         files[ITEM_FEATURE_VALUES] = _write_table(folder / ITEM_FEATURE_VALUES, items.values)
@@ -187,6 +187,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
     return {
         "format": FORMAT,
+        "ids": {
+            "items": dataset.item_ids,
+            "users": "int" if dataset.users is None else "string",
+        },
         "item_count": dataset.items.height + 1,  # embedding rows: row 0 is padding
         "items": dataset.items.height,
         "users": sum(split["users"] for split in splits.values()),

@@ -19,7 +19,9 @@ from paddlerec_milvus.errors import DataError
 
 META = "meta.json"
 ITEMS = "items.csv"
-FORMAT = 1
+USERS = "users.csv"
+FORMAT = 2
+_KINDS = ("int", "string")
 UNKNOWN_SPLIT = "a split of its own (no meta.json)"
 _PREPARE = "python datasets/amazonbook/prepare.py --help"
 
@@ -81,11 +83,16 @@ def _require(folder: Path, names: tuple[str, ...]) -> None:
         )
 
 
+def folder_above(split: Path) -> Path:
+    """The prepared folder of a split's folder, or of a file in one."""
+    return (split if split.is_dir() else split.parent).parent
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """The content of meta.json, checked as far as a run depends on it.
 
     Raises:
-        DataError: not JSON, another format, or no usable item_count.
+        DataError: not JSON, another format, no usable item_count, or no kinds of ids.
     """
     path = folder / META
     remedy = "prepare the folder again with --overwrite"
@@ -95,10 +102,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         actual = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+        if actual == 1:  # without the kinds of ids
+            remedy = f"bring it up to date: python -m paddlerec_milvus.data.migrate {folder}"
         raise DataError(f"{path}: format is {actual}, expected {FORMAT}; {remedy}")
     count = meta.get("item_count")
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise DataError(f"{path}: item_count is {count!r}, expected an integer of 2 or more")
+    ids = meta.get("ids")
+    kinds = [ids.get("items"), ids.get("users")] if isinstance(ids, dict) else []
+    if not kinds or any(kind not in _KINDS for kind in kinds):
+        raise DataError(f"{path}: ids is {ids!r}, expected items and users as int or string")
     return meta
 
 

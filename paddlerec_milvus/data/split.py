@@ -84,6 +84,7 @@ def split_log(
         users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[left_users]})
         if named
         else None,
+        item_ids="string" if log.item_ids.dtype == pl.String else "int",
         split=choice.identity(),
         notes={
             "users": len(left_users),

@@ -11,6 +11,7 @@ from pathlib import Path
 from paddlerec_milvus.command import model_parser, read_settings, run
 from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import (
+    OwnIds,
     check_place,
     make_report,
     table,
@@ -75,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         "--lists",
         type=Path,
         metavar="FILE.jsonl",
-        help='write the last epoch\'s list of every test user there: {"user": 7, "items": [43, …]}',
+        help="write the last epoch's list of every test user there, in the log's own ids: "
+        '{"user": 7, "items": [43, …]}',
     )
     return parser
 
@@ -90,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_place(arguments.report)
         if arguments.lists is not None:
             check_place(arguments.lists, "--lists", ".jsonl")
+            ids = OwnIds.beside(settings.path("test_data_dir"))
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
         evaluation = Evaluation(settings, arguments.top_n, arguments.exact, arguments.best)
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(table(report))
         if arguments.lists is not None:
-            write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists)
+            write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists, ids)
             print(f"lists: {arguments.lists}")
         if arguments.report is not None:
             picture = arguments.report.with_suffix(".png")

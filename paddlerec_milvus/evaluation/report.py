@@ -9,12 +9,14 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from tabulate import tabulate
 
 from paddlerec_milvus.data.files import replacing
+from paddlerec_milvus.data.id_map import IdMap, read_item_ids, read_user_ids
+from paddlerec_milvus.data.prepared import folder_above
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.results import (
     EpochResult,
@@ -183,9 +185,23 @@ def write_json(report: Mapping[str, Any], file: Path, option: str = "--report") 
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def write_lists(users: IntArray, lists: IntArray, file: Path) -> None:
+class OwnIds(NamedTuple):
+    """What the log calls users and items; lists leave the program by these."""
+
+    users: IdMap
+    items: IdMap
+
+    @classmethod
+    def beside(cls, test_data: Path) -> OwnIds:
+        """Those of the prepared folder around ``test_data``; elsewhere the numbers themselves."""
+        folder = folder_above(test_data)
+        return cls(read_user_ids(folder), read_item_ids(folder))
+
+
+def write_lists(users: IntArray, lists: IntArray, file: Path, ids: OwnIds) -> None:
     """Write ``lists`` [U, N] (short ones end with -1) of ``users`` [U], a JSON object a line."""
+    names = ids.users.own_ids(users.tolist())
     with replacing(file, f"--lists {file}") as fresh, fresh.open("w", encoding="utf-8") as lines:
-        for user, items in zip(users.tolist(), lists.tolist(), strict=True):
-            real = [item for item in items if item != MISSING_ID]
+        for user, items in zip(names, lists.tolist(), strict=True):
+            real = ids.items.own_ids(item for item in items if item != MISSING_ID)
             lines.write(json.dumps({"user": user, "items": real}) + "\n")

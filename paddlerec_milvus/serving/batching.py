@@ -179,6 +179,7 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         catalogue,
         cancelled=lambda: all(one.reply.done() for one in requests),
     )
+    served.model.ids.learn_names(results.candidates.ids, results.nearest)
     answers = [
         answer_by_model(one.batch, catalogue, part)
         for one, part in zip(requests, _parts(results, _ends(requests)), strict=True)

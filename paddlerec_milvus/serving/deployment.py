@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
+from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.model_identity import ModelIdentity
@@ -110,9 +112,15 @@ class FixedDeployment:
         tower: UserTower,
         catalogue: Catalogue | None,
         metrics: Metrics,
+        item_ids: IdMap | None = None,
+        user_kind: Kind = "int",
     ) -> None:
         self.health = Health(metrics)
-        self.model = ServingModel(tower, catalogue or Catalogue(tower.items))
+        ids = ItemIds(item_ids or IdMap(), tower.items)
+        ids.follow(retriever)
+        self.model = ServingModel(
+            tower, catalogue or Catalogue(tower.items), ids, user_kind=user_kind
+        )
         version = IndexVersion("", "", tower.fingerprint)
         self.own = self.stored = ModelIdentity(digest=tower.fingerprint)
         self.served: ServedVersion | None = ServedVersion(self.model, retriever, version)

@@ -163,6 +163,7 @@ class MilvusDeployment:
                 f"{model.tower.dimension}"
             )
         before, self._retriever = self._retriever, retriever
+        model.ids.follow(retriever)
         self.model, self.served = model, ServedVersion(model, retriever, version)
         if before is not None:
             self._retired.add(before)

@@ -5,21 +5,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.histories import pad_histories
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.retrieval.base import IntArray
+from paddlerec_milvus.serving.item_ids import ItemIds, TextIds
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.validation import InvalidRequestError, problem
+
+
+class BatchIds(Protocol):
+    """The ids of a request: as the log has them, or as text."""
+
+    def numbers(self, own_ids: Sequence[OwnId]) -> list[int]:
+        """A number for each id, whether the model knows it or not; 0 for one that no item has."""
+        ...
+
+    def own_ids(self, numbers: Iterable[int]) -> list[OwnId | None]:
+        """The id behind each number; None: nobody knows it."""
+        ...
 
 
 class UserBatch(NamedTuple):
     """The B users of a request."""
 
-    request: CandidatesRequest
+    request: CandidatesRequest[Any]
+    ids: BatchIds
+    """By which the request's ids were read, and its answer's are written."""
     histories: IntArray
     """[B, maxlen], the last known ids, padded with 0."""
     lengths: IntArray
@@ -27,9 +43,11 @@ class UserBatch(NamedTuple):
     rows: IntArray
     """[n], the users with clicks enough for the model."""
     exclude: list[Set[int]]
-    """B sets of ids that must not come back; of items that the model does not know, too."""
-    unknown: list[int]
+    """B sets of numbers that must not come back; of items that the model does not know, too."""
+    unknown: list[list[OwnId]]
     """[B], ids that are none of the model's."""
+    unresolved: list[int]
+    """Numbers in histories that may be items which were added since the model was made."""
 
 
 class ExcludedItems(Set[int]):
@@ -56,26 +74,51 @@ class ExcludedItems(Set[int]):
 
 
 def user_batch(
-    request: CandidatesRequest, maxlen: int, catalogue: Catalogue, least_history: int = 1
+    request: CandidatesRequest[Any],
+    maxlen: int,
+    catalogue: Catalogue,
+    item_ids: ItemIds,
+    least_history: int = 1,
+    *,
+    as_text: bool = False,
 ) -> UserBatch:
-    """The arrays of ``request`` for a model of the items of ``catalogue``.
+    """The arrays of ``request`` for a model of the items of ``catalogue``, ids by ``item_ids``.
+
+    ``as_text``: ids that are ints are written as strings, in the answer, too.
 
     Users with fewer known clicks than ``least_history`` are not for the model.
     InvalidRequestError: the request needs categories, and there are none.
     """
     _check_categories(request, catalogue)
-    shared = frozenset(request.exclude)
+    is_text = as_text and item_ids.kind == "int"
+    ids: BatchIds = TextIds(item_ids) if is_text else item_ids
+    shared = frozenset(ids.numbers(request.exclude))
     exclude: list[Set[int]] = []
-    known_histories, unknown, rows = [], [], []
+    known_histories, unknown, rows, strangers = [], [], [], set[int]()
     for row, history in enumerate(request.hist_item):
-        known = [item for item in history if 1 <= item <= catalogue.total]
+        numbers = ids.numbers(history)
+        known = item_ids.known(numbers)
+        if 0 in known:
+            unknown.append([own for own, number in zip(history, known, strict=True) if not number])
+            strangers |= {n for n, number in zip(numbers, known, strict=True) if not number}
+            known = [number for number in known if number]
+        else:
+            unknown.append([])
         known_histories.append(known)
-        unknown.append(len(history) - len(known))
-        exclude.append(_excluded(shared, history) if request.exclude_history else shared)
+        exclude.append(_excluded(shared, numbers) if request.exclude_history else shared)
         if len(known) >= max(1, least_history):
             rows.append(row)
     histories, lengths = pad_histories(known_histories, maxlen)
-    return UserBatch(request, histories, lengths, np.array(rows, np.int64), exclude, unknown)
+    return UserBatch(
+        request,
+        ids,
+        histories,
+        lengths,
+        np.array(rows, np.int64),
+        exclude,
+        unknown,
+        item_ids.unresolved(strangers) if strangers else [],
+    )
 
 
 def _excluded(shared: frozenset[int], history: Sequence[int]) -> Set[int]:
@@ -83,7 +126,7 @@ def _excluded(shared: frozenset[int], history: Sequence[int]) -> Set[int]:
     return ExcludedItems(shared, own) if shared else own  # a plain set answers faster
 
 
-def _check_categories(request: CandidatesRequest, catalogue: Catalogue) -> None:
+def _check_categories(request: CandidatesRequest[Any], catalogue: Catalogue) -> None:
     if catalogue.categories:
         return
     text = (

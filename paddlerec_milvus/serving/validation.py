@@ -8,8 +8,11 @@ from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from paddlerec_milvus.serving.schemas import CandidatesRequest
+from paddlerec_milvus.data.id_map import Kind
+from paddlerec_milvus.serving.item_ids import int_of
+from paddlerec_milvus.serving.schemas import CandidatesRequest, of_kind
 from paddlerec_milvus.serving.settings import ServiceSettings
 
 MOST_PROBLEMS = 20  # problems in an answer
@@ -37,9 +40,12 @@ async def body_of(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def read(request: Request, settings: ServiceSettings, model: type[Model]) -> Model:
-    """The body as a ``model``; InvalidRequestError names field and value."""
-    return await asyncio.to_thread(_validated, await body_of(request, settings.max_body), model)
+async def read(
+    request: Request, settings: ServiceSettings, model: type[Model], kind: Kind
+) -> Model:
+    """The body as a ``model`` with ids of ``kind``; InvalidRequestError names field and value."""
+    body = await body_of(request, settings.max_body)
+    return await asyncio.to_thread(_validated, body, of_kind(model, kind))
 
 
 def _validated(body: bytes, model: type[Model]) -> Model:
@@ -49,9 +55,9 @@ def _validated(body: bytes, model: type[Model]) -> Model:
         raise InvalidRequestError(_problems(error, model)) from None
 
 
-def parse(body: bytes, settings: ServiceSettings) -> CandidatesRequest:
-    """The checked request; InvalidRequestError names field, value and limit."""
-    request = _validated(body, CandidatesRequest)
+def parse(body: bytes, settings: ServiceSettings, kind: Kind) -> CandidatesRequest[Any]:
+    """The checked request with ids of ``kind``; InvalidRequestError: field, value and limit."""
+    request = _validated(body, of_kind(CandidatesRequest, kind))
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request
@@ -62,12 +68,33 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[dict[str, 
         text = f"{error.error_count():,} fields are wrong; known fields: "
         return [problem(("body",), text + ", ".join(model.model_fields))]
     return [
-        problem(("body", *one["loc"]), one["msg"], one["type"], f"{one['input']!r:.{SHOWN}}")
+        problem(("body", *one["loc"]), _words(one), one["type"], f"{one['input']!r:.{SHOWN}}")
         for one in error.errors(include_url=False, include_context=False)
     ]
 
 
-def _above_limits(request: CandidatesRequest, settings: ServiceSettings) -> list[dict[str, Any]]:
+def _words(error: ErrorDetails) -> str:
+    """Of an id of the other kind, what to send; else pydantic's own words."""
+    place, wrong = error["loc"], error["input"]
+    is_id = place[:1] in (("hist_item",), ("exclude",)) or (
+        place[:1] == ("items",) and (len(place) == 2 or place[2:] == ("id",))
+    )
+    if is_id and error["type"] == "int_type" and isinstance(wrong, str):
+        return f"ids of items are integers here: {_unquoted(wrong)}"
+    if is_id and error["type"] == "string_type" and type(wrong) is int:
+        return f'ids of items are strings here: send "{wrong!s:.20}", not {wrong!s:.20}'
+    return error["msg"]
+
+
+def _unquoted(text: str) -> str:
+    if int_of(text) is None:
+        return "this is a string"
+    return f'send {text}, not "{text}"'
+
+
+def _above_limits(
+    request: CandidatesRequest[Any], settings: ServiceSettings
+) -> list[dict[str, Any]]:
     problems = []
 
     def check(place: tuple[str | int, ...], what: str, count: int, limit: int) -> None:

@@ -206,7 +206,7 @@ def test_many_queries_are_split(lite_uri, make_retriever, monkeypatch):
     whole = retriever.search(VECTORS[:25], 4)
     monkeypatch.setattr("paddlerec_milvus.retrieval.milvus.QUERIES_PER_CALL", 7)
     np.testing.assert_array_equal(retriever.search(VECTORS[:25], 4).ids, whole.ids)
-    monkeypatch.setattr("paddlerec_milvus.retrieval.milvus.IDS_PER_CALL", 3)
+    monkeypatch.setattr("paddlerec_milvus.retrieval.stored_rows.IDS_PER_CALL", 3)
     np.testing.assert_allclose(retriever.vectors(IDS), VECTORS, atol=1e-6)
 
 

@@ -53,7 +53,7 @@ def test_items_and_users_can_be_changed(tiny):
     assert tiny.http.post("/users/7/events", json={"items": [3, 4, 999]}).json() == {
         "user": 7,
         "history": 2,
-        "unknown": 1,
+        "unknown": [999],
     }
     by_user = tiny.http.get("/users/7/candidates").json()
     assert by_user["candidates"] == tiny.candidates([3, 4])["candidates"]

@@ -139,7 +139,7 @@ def test_the_largest_requests_are_answered_by_milvus(make_settings):
         found = large.candidates(list(range(10_000)), [7], top_k=50)
         assert found["source"] == ["model", "model"]
         assert found["candidates"][0] == []
-        assert found["unknown"] == [10_000 - ITEMS, 0]
+        assert list(map(len, found["unknown"])) == [10_000 - ITEMS, 0]
 
 
 ODD = [
