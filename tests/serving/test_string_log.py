@@ -27,6 +27,7 @@ from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.training.cli import main as train
 
 USERS, ITEMS, CLICKS = 60, 40, 12
+ON_SERVER = pytest.param("server", marks=[pytest.mark.server, pytest.mark.slow])
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +44,23 @@ def named(trained, tmp_path_factory):
     data = folder / "data"
     assert prepare(["--interactions", str(folder / "log.csv"), "--out", str(data)]) == 0
     options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=1"]
-    options += ["hyper_parameters.neg_samples=128", "runner.train_batch_size=128"]
+    options += ["hyper_parameters.neg_samples=16", "runner.train_batch_size=128"]
     assert train(["-m", "mind/config.yaml", "--data", str(data), "-o", *options]) == 0
     return type(trained)(data, folder / "out"), clicks
 
 
 @pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
 def settings(request, named, tmp_path) -> ServiceSettings:
-    options = ["milvus.collection=named"]
+    options = ["milvus.collection=named", "hyper_parameters.neg_samples=16"]
     if request.param == "server":
         options.append(f"milvus.uri={request.getfixturevalue('server').uri}")
     return settings_of(named[0], tmp_path, *options)
+
+
+@pytest.fixture
+def client(service) -> Iterator[Client]:
+    with Client(service.url) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def service(settings) -> Iterator[Running]:
             started.http.delete(f"/users/{user}")
 
 
-def test_a_log_of_strings_is_served_in_strings(service, named):
+def test_a_log_of_strings_is_served_in_strings(service, client, named):
     _, clicks = named
     history = clicks["u-001"]
     answer = service.candidates(history, ["nosuch"], top_k=8)
@@ -76,7 +83,7 @@ def test_a_log_of_strings_is_served_in_strings(service, named):
     refused = service.http.post("/candidates", json={"hist_item": [[1]]})
     assert (refused.status_code, "are strings here" in refused.text) == (422, True)
 
-    client = Client(service.url)  # a user who came after the training
+    # a user who came after the training
     added = client.add_events("u-077", [*history, "nosuch"])
     assert (added.user, added.history, added.unknown) == ("u-077", CLICKS, ["nosuch"])
     own = client.user_candidates("u-077", 8, consistency="Strong")
@@ -94,18 +101,17 @@ def test_a_log_of_strings_is_served_in_strings(service, named):
     assert client.delete_item("new 1/é'") == "new 1/é'"
 
 
+@pytest.mark.parametrize("settings", ["lite", ON_SERVER], indirect=True)
 def test_a_user_of_the_log_has_a_list_once_histories_are_loaded(settings, named):
     data, clicks = named[0].data, named[1]
-    with running(settings) as service:
+    with running(settings) as service, Client(service.url) as client:
         service.http.post("/insert")
-        client = Client(service.url)
         assert client.user_candidates("u-050").source == ["popular"]
         client.add_events("u-060", ["B0000001"])
     counts = load_histories(settings, data)
     assert counts == (USERS, 0, 0)
     assert load_histories(settings, data) == (0, USERS, 0)
-    with running(settings) as service:
-        client = Client(service.url)
+    with running(settings) as service, Client(service.url) as client:
         for user in ("u-002", "u-050", "u-060"):
             answer = client.user_candidates(user, 5, consistency="Strong")
             whole = [*clicks[user], *(["B0000001"] if user == "u-060" else [])]
@@ -137,7 +143,7 @@ def test_lists_of_infer_are_in_own_ids(named, tmp_path):
     options = ["-m", "mind/config.yaml", "--data", str(run.data), "--exact", "-top_n", "5"]
     options += ["--lists", str(file), "-o", f"runner.infer_load_path={run.checkpoints}"]
     options += ["runner.infer_start_epoch=0", "runner.infer_end_epoch=1"]
-    assert infer([*options, "hyper_parameters.neg_samples=128"]) == 0
+    assert infer([*options, "hyper_parameters.neg_samples=16"]) == 0
     lists = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(lists) == USERS // 10
     for one in lists:
@@ -174,7 +180,7 @@ def old_users(connection: Connection, name: str, dimension: int, histories: dict
     connection.call("upsert", name, rows)
 
 
-@pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.server)])
+@pytest.mark.parametrize("place", ["lite", ON_SERVER])
 def test_users_of_before_are_refused_then_moved(request, trained, tmp_path: Path, place):
     options = ["milvus.collection=before"]
     if place == "server":
