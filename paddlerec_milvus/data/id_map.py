@@ -8,7 +8,7 @@ of both kinds they are, as the text of an id does not tell ``7`` from ``"7"``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,31 +35,30 @@ class IdMap:
         self, kind: Kind = "int", own: Sequence[OwnId] | None = None, first: int = FIRST_ITEM
     ) -> None:
         self.kind: Kind = kind
-        self._first, self._own, self._numbers = first, own, dict[OwnId, int]()
-        if own is not None and not _are_numbers(own, first):
-            self._numbers = {one: number for number, one in enumerate(own, first)}
-            if len(self._numbers) != len(own):
-                raise DataError(f"{len(own) - len(self._numbers)} ids stand twice in an id map")
-        else:
-            self._own = None
-
-    @property
-    def is_identity(self) -> bool:
+        self._first = first
+        self.is_identity = own is None or _are_numbers(own, first)
         """Whether ids are the numbers themselves."""
-        return self._own is None
+        self.in_order: Sequence[OwnId] = () if own is None or self.is_identity else own
+        """The ids of the numbers ``first`` …; empty where ids are the numbers."""
+        self.numbers: Mapping[OwnId, int] = {
+            one: number for number, one in enumerate(self.in_order, first)
+        }
+        """The number of an id; empty where ids are the numbers."""
+        if twice := len(self.in_order) - len(self.numbers):
+            raise DataError(f"{twice} ids stand twice in an id map")
 
     def number(self, own: OwnId) -> int | None:
         """The number of an id, None: it is none of the map's, or of the other kind."""
-        if self._own is None:
+        if self.is_identity:
             return own if isinstance(own, int) else None
-        return self._numbers.get(own)
+        return self.numbers.get(own)
 
     def own(self, number: int) -> OwnId | None:
         """The id behind a number, None: there is none."""
-        if self._own is None:
+        if self.is_identity:
             return number
         place = number - self._first
-        return self._own[place] if 0 <= place < len(self._own) else None
+        return self.in_order[place] if 0 <= place < len(self.in_order) else None
 
     def own_ids(self, numbers: Iterable[int]) -> list[OwnId]:
         """The ids behind ``numbers``; DataError: one has none."""

@@ -21,7 +21,7 @@ from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.serving.candidates import ModelCandidates, answer_by_model, search_candidates
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.schemas import Source
-from paddlerec_milvus.serving.user_batch import UserBatch
+from paddlerec_milvus.serving.validation import UserBatch
 
 MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
 

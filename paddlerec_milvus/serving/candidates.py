@@ -21,7 +21,7 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.candidates import Candidates, find_users
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
-from paddlerec_milvus.serving.user_batch import BatchIds, UserBatch
+from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200

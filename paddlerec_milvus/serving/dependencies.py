@@ -11,13 +11,6 @@ from paddlerec_milvus.serving.item_ids import int_of
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.validation import InvalidRequestError, problem
 
-AS_TEXT = "X-Ids-As-Text"  # a header: the caller's language has no integers of 64 bits
-
-
-def wants_text(request: Request) -> bool:
-    """Whether ids of the answer shall be strings, as JavaScript needs it above 2^53."""
-    return request.headers.get(AS_TEXT, "") == "1"
-
 
 def id_of(text: str, kind: Kind, place: tuple[str | int, ...]) -> OwnId:
     """The id that a path or a query holds; InvalidRequestError: none of this kind.

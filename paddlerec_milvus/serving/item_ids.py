@@ -99,10 +99,10 @@ class ItemIds:
         """A number for each id, whether the model knows it or not; 0 for one that no item has."""
         if self._ids.is_identity:
             return [own if isinstance(own, int) else 0 for own in own_ids]
-        number = self._ids.number
+        known = map(self._ids.numbers.get, own_ids)
         return [
-            new_number(own) if known is None else known
-            for own, known in zip(own_ids, map(number, own_ids), strict=True)
+            new_number(own) if number is None else number
+            for own, number in zip(own_ids, known, strict=True)
         ]
 
     def own_ids(self, numbers: Iterable[int]) -> list[OwnId | None]:
@@ -113,7 +113,8 @@ class ItemIds:
 
     def _own(self, number: int) -> OwnId | None:
         if number < FIRST_NEW:
-            return self._ids.own(number)
+            own = self._ids.in_order
+            return own[number - 1] if 1 <= number <= len(own) else None
         return number - FIRST_NEW if self.kind == "int" else self._names.get(number)
 
     def known(self, numbers: Sequence[int]) -> list[int]:

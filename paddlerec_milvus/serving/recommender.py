@@ -28,9 +28,8 @@ from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.schemas import CandidatesRequest, Source
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
-from paddlerec_milvus.serving.user_batch import UserBatch, user_batch
 from paddlerec_milvus.serving.user_states import UserStates
-from paddlerec_milvus.serving.validation import parse
+from paddlerec_milvus.serving.validation import UserBatch, parse, user_batch
 
 logger = logging.getLogger(__name__)
 

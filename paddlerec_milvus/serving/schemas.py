@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -298,6 +299,7 @@ def items_example(item: int | str, dimension: int) -> dict[str, Any]:
 Request = TypeVar("Request", bound=BaseModel)
 
 
+@functools.cache
 def of_kind(model: type[Request], kind: Kind) -> type[Request]:
     """``model`` (a class with ids) for a service whose items have ids of this kind."""
     ids: Any = IntId if kind == "int" else str

@@ -145,7 +145,12 @@ def test_foreign_collection_is_refused_and_left_alone(uri, make_retriever):
     ):
         with pytest.raises(RetrievalError) as caught:
             action()
-        for part in (retriever.collection, retriever.uri, "item, category, vector", "dimension 4"):
+        for part in (
+            retriever.collection,
+            retriever.uri,
+            "item, category, own_id, vector",
+            "dimension 4",
+        ):
             assert part in str(caught.value)
     assert retriever._connection.call("has_collection", retriever.collection)
     retriever._connection.call("drop_collection", retriever.collection)

@@ -22,7 +22,7 @@ from paddlerec_milvus.serving.batching import MOST_USERS, CandidatesReply, Reque
 from paddlerec_milvus.serving.candidates import search_candidates
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.user_batch import user_batch
+from paddlerec_milvus.serving.validation import user_batch
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
 

@@ -17,7 +17,7 @@ from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.serving.candidates import popular_items
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.user_batch import user_batch
+from paddlerec_milvus.serving.validation import user_batch
 from paddlerec_milvus.zoo import ModelFolder
 
 ITEMS = 300

@@ -6,10 +6,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import wants_text
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
-from paddlerec_milvus.serving.validation import body_of
+from paddlerec_milvus.serving.validation import body_of, wants_text
 
 router = APIRouter()
 

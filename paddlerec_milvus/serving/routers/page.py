@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import id_of, wants_text
+from paddlerec_milvus.serving.dependencies import id_of
 from paddlerec_milvus.serving.item_ids import TextIds
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.schemas import (
@@ -27,7 +27,7 @@ from paddlerec_milvus.serving.schemas import (
     in_ids_of,
     items_example,
 )
-from paddlerec_milvus.serving.user_batch import BatchIds
+from paddlerec_milvus.serving.validation import BatchIds, wants_text
 
 
 @contextlib.asynccontextmanager
