@@ -36,12 +36,14 @@ class ForwardModel:
             return
         folder, guard = self.folder, paddle.utils.unique_name.guard()
         with folder.active(), folder.settings_errors(), guard:
-            _, self.names = self.contract.create_metrics()
+            if hasattr(self.contract, "create_metrics"):
+                _, self.names = self.contract.create_metrics()
             self.model = self.contract.create_model(self.config)
         self.model.eval()
         self.searched = not self.names and hasattr(self.model, "item_emb")
-        if not hasattr(self.contract, "infer_forward"):
-            raise ModelError(f"{self.folder.path}: DygraphModel has no infer_forward")
+        for name in ("create_metrics", "infer_forward"):
+            if not self.searched and not hasattr(self.contract, name):
+                raise ModelError(f"{self.folder.path}: DygraphModel has no {name}")
 
     def load(self, checkpoint: Path) -> None:
         """Load ``checkpoint/rec.pdparams``; CheckpointError lists what differs."""
@@ -73,8 +75,10 @@ class ForwardModel:
         if not rows:
             raise DataError(f"{where}: the reader {runner.infer_reader_path} gives no row of it")
 
-    def forward(self, metrics: list[Any], batch: Any) -> tuple[list[Any], Mapping[str, Any]]:
-        """``infer_forward`` of a batch: the metrics, brought up to date, and what it prints.
+    def forward(
+        self, metrics: list[Any], batch: Any, rows: int
+    ) -> tuple[list[Any], Mapping[str, Any]]:
+        """``infer_forward`` of a batch of ``rows``: the metrics with it, and what it prints.
 
         ModelError: it fails, or returns something else.
         """
@@ -82,7 +86,12 @@ class ForwardModel:
             with paddle.no_grad():
                 result = self.contract.infer_forward(self.model, metrics, batch, self.config)
         except (ValueError, RuntimeError, OSError) as error:
-            raise ModelError(f"{self.folder.path}: infer_forward: {error}") from error
+            size, hint = self.settings.runner.infer_batch_size, ""
+            if rows < size:
+                hint = f"; the last batch has {rows} rows, not {size}: if that is why, set "
+                hint += "runner.infer_batch_size to a divisor of all rows"
+            text = " ".join(str(error).split())
+            raise ModelError(f"{self.folder.path}: infer_forward: {text}{hint}") from error
         first, printed = result if isinstance(result, tuple) and len(result) == 2 else (None, None)
         if not isinstance(first, list) or not isinstance(printed or {}, Mapping):
             raise ModelError(

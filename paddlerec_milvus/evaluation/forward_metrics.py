@@ -52,7 +52,7 @@ def _epoch(model: ForwardModel, epoch: int) -> ForwardResult:
     for batch_id, (size, batch) in enumerate(model.batches()):
         started = time.perf_counter()
         meter.reader += started - waited
-        metrics, printed = model.forward(metrics, batch)
+        metrics, printed = model.forward(metrics, batch, size)
         means.add(printed, size)
         meter.run += time.perf_counter() - started
         meter.samples += size
