@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.config import load_settings, source_strings
 from paddlerec_milvus.data.prepared import open_prepared
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.settings import Settings
 
 
@@ -65,10 +65,16 @@ def settings_for(yaml: str | Path, options: Sequence[str], data: Path | None) ->
 
     Models of another folder than the yaml's own data have a place of their own: the yaml's, with
     the folder's name behind it (``output_model_mind_mine`` for ``--data datasets/mine``).
+    SettingsError: ``data`` for a model folder that reads no item_count, and so no click log.
     """
     settings = load_settings(yaml, options)
     if data is None:
         return settings
+    if not any(text.endswith("item_count") for text in source_strings(settings.model_dir)):
+        raise SettingsError(
+            f"--data {data}: is a prepared click log, but {settings.model_dir} reads no item_count "
+            "and so no such log; set runner.train_data_dir and runner.test_data_dir to its own data"
+        )
     prepared, runner = open_prepared(data.resolve()), settings.runner
     changed = {
         "runner.train_data_dir": prepared.train_dir,

@@ -68,6 +68,15 @@ def versions() -> dict[str, str]:
     return installed
 
 
+def provenance(settings: Settings) -> dict[str, Any]:
+    """What every report says of where its numbers came from: settings, versions, machine."""
+    return {
+        "settings": json.loads(settings.model_dump_json()),  # a token stays masked
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
 def make_report(
     settings: Settings,
     top_n: int,
@@ -86,9 +95,7 @@ def make_report(
         held_out=held_out,
         epochs=dict(epochs),
         baselines=dict(baselines),
-        settings=json.loads(settings.model_dump_json()),  # a token stays masked
-        versions=versions(),
-        machine=machine(),
+        **provenance(settings),
     )
 
 

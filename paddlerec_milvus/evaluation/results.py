@@ -231,3 +231,33 @@ class EvaluationReport(EvaluationResult):
     def _last_on_top(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
         return {**values["epochs"][str(self.epoch)], **values}
+
+
+class ForwardResult(EvaluationResult):
+    """One epoch of a ranking, match or multitask folder by its own metrics, over all test rows."""
+
+    metrics: dict[str, float | None]
+    """By the names of ``create_metrics``; None where one is not finite."""
+    printed: dict[str, float | None]
+    """Means over rows of what ``infer_forward`` prints."""
+    rows: int
+    seconds: float
+
+
+class ForwardReport(EvaluationResult):
+    """All epochs of such a folder; the last one's numbers stand on top in JSON."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal[1]
+    epoch: int
+    """The last one."""
+    epochs: dict[str, ForwardResult]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+
+    @model_serializer(mode="wrap")
+    def _last_on_top(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        return {**values["epochs"][str(self.epoch)], **values}

@@ -19,12 +19,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
+from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.data.prepared import split_words_beside
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.progress import Meter, values_of, visual_writer, words
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.training.batches import open_batches, seed_everything
+from paddlerec_milvus.training.batches import open_batches
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,
@@ -39,7 +41,6 @@ from paddlerec_milvus.training.checkpoint import (
 )
 from paddlerec_milvus.training.gradients import Gradients
 from paddlerec_milvus.training.processes import Processes, join
-from paddlerec_milvus.training.progress import Meter, values_of, visual_writer, words
 from paddlerec_milvus.training.resume import order_settings, require_same_run
 from paddlerec_milvus.training.run_folder import RunFolder
 from paddlerec_milvus.training.schedule import Schedule, open_schedule
