@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.config import load_settings, source_strings
 from paddlerec_milvus.data.prepared import open_prepared
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.settings import Settings
 
 
@@ -49,7 +49,8 @@ def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="a folder made by datasets/amazonbook/prepare.py: train on its train/, evaluate on "
         "its test/, take item_count from its meta.json, and where the yaml has a valid_data_dir "
-        "keep the best epoch on its valid/",
+        "keep the best epoch on its valid/. Its models are in a place of their own: the yaml's "
+        "model_save_path with _ and the folder's name behind it",
     )
     return parser
 
@@ -60,20 +61,39 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def settings_for(yaml: str | Path, options: Sequence[str], data: Path | None) -> Settings:
-    """The yaml, ``--data`` over it, ``-o`` over both."""
-    overrides = list(options)
+    """The yaml, ``--data`` over it, ``-o`` over both.
+
+    Models of another folder than the yaml's own data have a place of their own: the yaml's, with
+    the folder's name behind it (``output_model_mind_mine`` for ``--data datasets/mine``).
+    SettingsError: ``data`` for a model folder that reads no item_count, and so no click log.
+    """
+    settings = load_settings(yaml, options)
     if data is None:
-        return load_settings(yaml, overrides)
-    prepared = open_prepared(data.resolve())
-    overrides[:0] = [
-        f"runner.train_data_dir={prepared.train_dir}",
-        f"runner.test_data_dir={prepared.test_dir}",
-        f"hyper_parameters.item_count={prepared.item_count}",
-    ]
-    settings = load_settings(yaml, overrides)
-    if settings.runner.valid_data_dir is None:
         return settings
-    return load_settings(yaml, [f"runner.valid_data_dir={prepared.valid_dir}", *overrides])
+    if not any(text.endswith("item_count") for text in source_strings(settings.model_dir)):
+        raise SettingsError(
+            f"--data {data}: is a prepared click log, but {settings.model_dir} reads no item_count "
+            "and so no such log; set runner.train_data_dir and runner.test_data_dir to its own data"
+        )
+    prepared, runner = open_prepared(data.resolve()), settings.runner
+    changed = {
+        "runner.train_data_dir": prepared.train_dir,
+        "runner.test_data_dir": prepared.test_dir,
+        "hyper_parameters.item_count": prepared.item_count,
+    }
+    if runner.valid_data_dir is not None:
+        changed["runner.valid_data_dir"] = prepared.valid_dir
+    own = runner.train_data_dir and settings.path("train_data_dir").resolve()
+    if own != prepared.train_dir:
+        for key in ("model_save_path", "infer_load_path"):
+            changed[f"runner.{key}"] = f"{settings.path(key)}_{prepared.folder.name}"
+    return load_settings(yaml, [*(f"{key}={value}" for key, value in changed.items()), *options])
+
+
+def warn(*lines: str) -> None:
+    """Say on stderr what a user must not overlook."""
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def run(main: Callable[[], None]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from paddlerec_milvus.retrieval.server import LocalMilvus
@@ -56,6 +57,12 @@ class Trained:
         return f"milvus.uri={self.checkpoints.parent / 'milvus.db'}"
 
 
+def _name_items_by_their_numbers(file: Path) -> None:
+    """So that a test need not translate; those of own ids have other data."""
+    table = pl.read_csv(file, infer_schema=False)
+    table.with_columns(source_id=pl.col("item")).write_csv(file)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from paddlerec_milvus.data.cli import main as prepare
@@ -64,6 +71,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     size = ["--users", "600", "--items", "300", "--clicks", "9000"]
     assert prepare(["--sample", *size, "--out", str(folder / "data")]) == 0
+    _name_items_by_their_numbers(folder / "data" / "items.csv")
     options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=2"]
     options += ["hyper_parameters.neg_samples=128", "runner.train_batch_size=128"]
     arguments = ["-m", "mind/config.yaml", "--data", str(folder / "data"), "-o", *options]

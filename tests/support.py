@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.log import ClickLog
+
 ROOT = Path(__file__).resolve().parent.parent
 MIND = ROOT / "models" / "recall" / "mind"
 
@@ -168,3 +171,17 @@ def checkpoint_bits(folder: Path) -> dict[str, bytes]:
             array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
             bits[f"{part}:{name}"] = str(array.shape).encode() + array.tobytes()
     return bits
+
+
+def log_of(users: list[list[int]]) -> ClickLog:
+    """The clicks of users 0, 1 …, each in its order."""
+    indptr = np.concatenate([[0], np.cumsum([len(u) for u in users])]).astype(np.int64)
+    items = np.array([i for u in users for i in u], dtype=np.int64)
+    return ClickLog(np.arange(len(users), dtype=np.int64), indptr, items)
+
+
+def held_out(histories: list[list[int]]) -> HeldOutUsers:
+    """Users with these histories; the truth of each is item 1."""
+    log = log_of(histories)
+    one = np.arange(len(histories) + 1, dtype=np.int64)
+    return HeldOutUsers(log.user_ids, log.indptr, log.items, one, np.ones(len(histories), np.int64))

@@ -52,6 +52,33 @@ class TestCommand:
         assert settings.hyper_parameters["item_count"] == 99
         assert settings.path("train_data_dir") == tmp_path / "a: b #c" / "train"
 
+    def test_each_folder_of_data_has_its_own_place_for_models(
+        self, mind_yaml: Path, tmp_path: Path
+    ) -> None:
+        for name in ("books", "log"):  # log is the yaml's own
+            for part, text in (
+                ("train", "1,5,0\n1,6,1\n"),
+                ("valid", "user_id:2 target_item:0 hist_item:7 eval_item:9\n"),
+            ):
+                (tmp_path / name / part).mkdir(parents=True)
+                (tmp_path / name / part / "part-0").write_text(text)
+        own = f"runner.train_data_dir={tmp_path / 'log' / 'train'}"
+
+        def place(*given: str) -> tuple[Path, Path]:
+            settings = command.read_settings(self.arguments("-m", str(mind_yaml), *given))
+            return settings.path("model_save_path"), settings.path("infer_load_path")
+
+        plain = mind_yaml.parent / "out", mind_yaml.parent / "output_model_mind"
+        books = mind_yaml.parent / "out_books", mind_yaml.parent / "output_model_mind_books"
+        assert place() == plain
+        assert place("--data", str(tmp_path / "books")) == books
+        assert place("--data", str(tmp_path / "log"), "-o", own) == plain
+        saved = f"runner.model_save_path={tmp_path / 'mine'}"
+        assert place("--data", str(tmp_path / "books"), "-o", saved) == (
+            tmp_path / "mine",
+            books[1],
+        )
+
     def test_exit_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
         def fails(error: BaseException) -> int:
             def main() -> None:

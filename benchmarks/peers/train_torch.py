@@ -16,9 +16,9 @@ import torch
 
 from paddlerec_milvus.command import model_parser, read_settings, run
 from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.progress import Meter
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.batches import open_batches
-from paddlerec_milvus.training.progress import Meter
 from paddlerec_milvus.zoo import ModelFolder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

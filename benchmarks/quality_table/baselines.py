@@ -10,7 +10,17 @@ from itertools import product
 from typing import Any
 
 from paddlerec_milvus.data.log import ClickLog
-from paddlerec_milvus.evaluation.baselines import ALS, BPR, EASE, Baseline, ItemKNN, MostPopular
+from paddlerec_milvus.evaluation.baselines import (
+    ALS,
+    BPR,
+    EASE,
+    Baseline,
+    ItemKNN,
+    ItemKNNGamma,
+    MostPopular,
+    Transitions,
+    TransitionsKNN,
+)
 from quality_table.data import DataSet
 from quality_table.relevance import means, relevance_of
 from quality_table.results import TOP_N, Measurement, ValidTrial
@@ -29,10 +39,24 @@ class Method:
     grid: dict[str, Sequence[Any]] = field(default_factory=dict)
     after: dict[str, Sequence[Any]] = field(default_factory=dict)
     seeded: bool = False
+    use: Callable[..., None] | None = None
+    """Make a trained one use a choice of ``after``; BPR has a way of its own."""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is a choice."""
+        return bool(self.grid or self.after)
 
     def trainings(self) -> list[Params]:
         """The parameters of each training of the grid."""
         return combinations(self.grid)
+
+
+GAMMAS = [0.7, 0.8, 0.9]
+
+
+def _use_gamma(baseline: Baseline, gamma: float) -> None:
+    baseline.gamma = gamma
 
 
 METHODS = {
@@ -59,6 +83,33 @@ METHODS = {
         {"epochs": [50, 100, 200], "scale": [1, 4, 16]},
         seeded=True,
     ),
+    "item_knn_gamma": Method(
+        "item-kNN γ",
+        ItemKNNGamma,
+        after={"rows": [0.5, 0.7, 0.9], "columns": [0.3, 0.5, 0.7], "gamma": GAMMAS},
+        use=ItemKNNGamma.weigh,
+    ),
+    "ease_gamma": Method(
+        "EASE γ", EASE, {"l2": [300, 1000]}, {"gamma": [0.6, *GAMMAS]}, use=_use_gamma
+    ),
+    "transitions": Method(
+        "transitions",
+        Transitions,
+        after={"rows": [0.3, 0.5, 0.7, 1.0], "columns": [0.0, 0.3], "gamma": [0.6, *GAMMAS]},
+        use=Transitions.weigh,
+    ),
+    "transitions_knn": Method(
+        "transitions + kNN γ",
+        TransitionsKNN,
+        after={
+            "rows": [0.5, 1.0],
+            "columns": [0.0],
+            "knn_rows": [0.5, 0.7],
+            "knn_columns": [0.3, 0.5],
+            "gamma": GAMMAS,
+        },
+        use=TransitionsKNN.weigh,
+    ),
 }
 
 
@@ -80,9 +131,15 @@ def tune(data: DataSet, name: str, params: Params, maxlen: int) -> list[ValidTri
 def _ways(
     method: Method, log: ClickLog, item_count: int, params: Params
 ) -> Iterator[tuple[Params, Baseline]]:
-    """Each way to use a training; those of BPR are epochs and scales of the same run."""
+    """Each way to use a training, one after the other; of BPR epochs and scales of one run."""
     if not method.after:
         yield {}, method.build(log, item_count, **params)
+        return
+    if method.use is not None:
+        baseline = method.build(log, item_count, **params)
+        for used in combinations(method.after):
+            method.use(baseline, **used)
+            yield used, baseline
         return
     epochs = method.after["epochs"]
     bpr = method.build(log, item_count, **params, epochs=max(epochs), keep=epochs)
@@ -95,11 +152,11 @@ def _ways(
 def measure(data: DataSet, name: str, params: Params, seed: int, maxlen: int) -> Measurement:
     """One training, measured on the valid and the test users."""
     method, log = METHODS[name], data.log()
-    began = time.perf_counter()
+    began = time.process_time()  # its one thread, whatever else the machine does
     baseline = method.build(
         log, data.item_count, **params, **({"seed": seed} if method.seeded else {})
     )
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     valid, test = (
         relevance_of(baseline.recommend(users, maxlen, TOP_N), users)
         for users in (data.users("valid"), data.users("test"))

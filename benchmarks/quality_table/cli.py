@@ -21,10 +21,11 @@ from quality_table import mind
 from quality_table.baselines import METHODS
 from quality_table.data import open_data
 from quality_table.expected import FILE, differences, read_expected
+from quality_table.merge import merged, read_report, with_provenance
 from quality_table.pieces import say
 from quality_table.plan import BOOTSTRAP_SEED, RESAMPLES, Plan, run_plan
 from quality_table.render import draw, markdown
-from quality_table.results import TOP_N, Bootstrap, LogQuality, QualityReport
+from quality_table.results import TOP_N, Bootstrap, LogQuality, Provenance, QualityReport
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [*METHODS, *mind.TITLES]
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--paddlerec", type=Path, metavar="DIR", help="a checkout: its MIND is trained, too")
     add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
     add("--retune", action="store_true", help=f"do not take parameters from {FILE.name}")
+    add("--keep", type=Path, metavar="JSON",
+        help="earlier results on the same clicks: their other rows and logs stay")  # fmt: skip
     add("--check", action="store_true", help=f"compare with {FILE.name}: exit code 1 if it is off")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "quality", metavar="PATH")
     add("--work", type=Path, default=Path("output_quality"), metavar="DIR", help="kept for reruns")
@@ -72,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         plan = _plan(arguments)
         _check_place(arguments.out)
+        earlier = read_report(arguments.keep) if arguments.keep else None
         results = run_plan(plan, arguments.work.resolve(), arguments.jobs)
-        _write(_report(arguments, plan, results), arguments.out)
+        report = _report(arguments, plan, results)
+        _write(merged(earlier, report) if earlier else report, arguments.out)
         if arguments.check:
             for data in plan.data:
                 off.extend(differences(plan.expected, data, results[data.name].methods))
@@ -130,9 +135,18 @@ def _check_place(out: Path) -> None:
 def _report(
     arguments: argparse.Namespace, plan: Plan, results: dict[str, LogQuality]
 ) -> QualityReport:
+    origin = Provenance(
+        command=shlex.join(["python", "benchmarks/quality.py", *arguments.argv]),
+        machine=machine(),
+        versions=versions() | {name: version(name) for name in ("scipy", "implicit")},
+    )
+    data = {
+        name: log.model_copy(update={"methods": with_provenance(log.methods, origin)})
+        for name, log in results.items()
+    }
     return QualityReport(
         format=1,
-        command=shlex.join(["python", "benchmarks/quality.py", *arguments.argv]),
+        command=origin.command,
         top_n=TOP_N,
         maxlen=plan.maxlen,
         seeds=list(range(1, plan.seeds + 1)),
@@ -143,9 +157,9 @@ def _report(
             for name, method in METHODS.items()
             if name in plan.methods
         },
-        data=results,
-        machine=machine(),
-        versions=versions() | {name: version(name) for name in ("scipy", "implicit")},
+        data=data,
+        machine=origin.machine,
+        versions=origin.versions,
     )
 
 

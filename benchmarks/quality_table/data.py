@@ -28,6 +28,8 @@ class DataSet:
     folder: Path
     item_count: int
     fingerprint: str
+    split: str
+    """How the log was split, in words."""
 
     def log(self) -> ClickLog:
         """The clicks of the train users."""
@@ -52,7 +54,8 @@ def open_data(pair: str, work: Path) -> DataSet:
         raise DataError(
             f"{folder}: has no test/, and users that settings were chosen on measure nothing"
         )
-    return DataSet(name, folder, prepared.item_count, _fingerprint(folder))
+    fingerprint = _fingerprint(folder)
+    return DataSet(name, folder, prepared.item_count, fingerprint, prepared.split_words)
 
 
 def _prepared(raw: Path, out: Path) -> Path:

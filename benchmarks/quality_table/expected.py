@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from quality_table.data import DataSet
-from quality_table.results import RECALL, MethodQuality, QualityResult
+from quality_table.results import METRICS, MethodQuality, QualityResult
 
 FILE = Path(__file__).resolve().parents[1] / "expected" / "quality.yaml"
 
@@ -19,6 +19,8 @@ class ExpectedValue(QualityResult):
 
     recall: float
     """In per cent."""
+    ndcg: float | None = None
+    """Likewise; None where it is not compared."""
     tolerance: float
     """By how much a rerun may be off, in points of a per cent."""
     parameters: dict[str, Any] | None = None
@@ -66,10 +68,13 @@ def differences(
     for method, known in expected[data.fingerprint].items():
         if method not in rows:
             continue
-        value = 100 * rows[method].recall.mean
-        if abs(value - known.recall) > known.tolerance:
-            off.append(
-                f"{data.name}, {rows[method].title}: {RECALL} is {value:.3f}, expected "
-                f"{known.recall} ± {known.tolerance}"
-            )
+        row = rows[method]
+        for metric, value, wanted in zip(
+            METRICS, (row.recall.mean, row.ndcg.mean), (known.recall, known.ndcg), strict=False
+        ):
+            if wanted is not None and abs(100 * value - wanted) > known.tolerance:
+                off.append(
+                    f"{data.name}, {row.title}: {metric} is {100 * value:.3f}, expected "
+                    f"{wanted} ± {known.tolerance}"
+                )
     return off

@@ -14,11 +14,12 @@ from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.baselines.ease import check_size
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
 from quality_table import mind
-from quality_table.baselines import METHODS, Method, combinations
+from quality_table.baselines import CODE, METHODS, Method, combinations
 from quality_table.data import DataSet
 from quality_table.expected import Expected, known_params
 from quality_table.pieces import Piece, measurements_in, run_pieces, trials_in
 from quality_table.results import (
+    Comparison,
     Estimate,
     LogQuality,
     Measurement,
@@ -64,12 +65,13 @@ class Plan:
 
     def trials(self, data: DataSet, method: str) -> list[Piece]:
         """Trainings to choose parameters from; none where they are known, or there is no choice."""
-        if not METHODS[method].grid:
+        if not METHODS[method].tuned:
             return []
         if not self.retune and self.known(data, method) is not None:
             return []
-        trainings = METHODS[method].trainings()
-        return [Piece(data, method, "tune", params, 1, self.maxlen) for params in trainings]
+        trainings, after = METHODS[method].trainings(), METHODS[method].after
+        code = f"{CODE} {after}" if after else CODE  # what is tried on a training decides, too
+        return [Piece(data, method, "tune", params, 1, self.maxlen, code) for params in trainings]
 
     def known(self, data: DataSet, method: str) -> dict[str, Any] | None:
         """Parameters that an earlier run chose from the same grid."""
@@ -78,11 +80,11 @@ class Plan:
     def refused(self, data: DataSet) -> dict[str, str]:
         """Methods that were asked for and cannot be measured, and why."""
         refused = {}
-        if "ease" in self.methods:
+        for name in {"ease", "ease_gamma"} & set(self.methods):
             try:
                 check_size(data.item_count)
             except SettingsError as error:
-                refused["ease"] = str(error)
+                refused[name] = str(error)
         if "mind_paddlerec" in self.methods and self.paddlerec is None:
             refused["mind_paddlerec"] = "MIND of PaddleRec needs --paddlerec DIR, a checkout"
         return refused
@@ -157,7 +159,7 @@ def _by_key(
 
 def _choice(plan: Plan, data: DataSet, name: str, trials: list[ValidTrial]) -> Choice:
     """The parameters with the best recall on valid; of equals the first of the grid."""
-    if not METHODS[name].grid:
+    if not METHODS[name].tuned:
         return Choice({})
     if not trials:
         params = plan.known(data, name)
@@ -172,26 +174,34 @@ def _summary(
 ) -> LogQuality:
     """Rows of the table, and MIND against the baseline that is best on *test*: the strictest."""
     log = data.log()
-    recalls = {
-        name: np.mean([result.test.recall for result in method.measurements], axis=0)
-        for name, method in methods.items()
-    }  # [U], means over seeds
-    baselines = [name for name in methods if name in METHODS]
-    best, gain = None, None
-    if baselines and "mind" in methods:
-        best = max(baselines, key=lambda name: recalls[name].mean())
-        gain = paired_bootstrap(recalls["mind"], recalls[best], RESAMPLES, seed=BOOTSTRAP_SEED)
+    best = _against_best(methods, "recall")
+    first = next(iter(methods.values()), None)
     return LogQuality(
         fingerprint=data.fingerprint,
+        split=data.split,
         items=data.item_count - 1,
         train_users=len(log.user_ids),
         train_clicks=len(log.items),
-        test_users=len(next(iter(recalls.values()), [])),
+        test_users=len(first.measurements[0].test.recall) if first else 0,
         methods={name: _row(method) for name, method in methods.items()},
-        best_baseline=best,
-        mind_minus_best=gain,
+        best_baseline=best.baseline if best else None,
+        mind_minus_best=best.difference if best else None,
+        best_by_ndcg=_against_best(methods, "ndcg"),
         not_measured=refused,
     )
+
+
+def _against_best(methods: dict[str, MeasuredMethod], metric: str) -> Comparison | None:
+    values = {
+        name: np.mean([getattr(result.test, metric) for result in method.measurements], axis=0)
+        for name, method in methods.items()
+    }  # [U], means over seeds
+    baselines = [name for name in methods if name in METHODS]
+    if not baselines or "mind" not in methods:
+        return None
+    best = max(baselines, key=lambda name: values[name].mean())
+    gain = paired_bootstrap(values["mind"], values[best], RESAMPLES, seed=BOOTSTRAP_SEED)
+    return Comparison(baseline=best, difference=gain, paired=True)
 
 
 def _row(method: MeasuredMethod) -> MethodQuality:

@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paddlerec_milvus.evaluation.statistics import Difference
 from quality_table.results import (
     METRICS,
     RECALL,
     TOP_N,
+    Comparison,
     Estimate,
     LogQuality,
+    Provenance,
     QualityReport,
 )
 
 DEFINITIONS = f"""\
 Over all test users, per cent, lists of {TOP_N}, the mean over users last; the items of the history
-are not excluded. recall: the share of a user's truths (the last 20 % of the clicks, as a set) that
-the list holds. ndcg: DCG / IDCG, IDCG over min({TOP_N}, truths). hitrate: the share of users with a
-hit. ± is the standard error over seeds; "± users" that of recall over users. Every baseline was
-tuned on the valid users by {RECALL}, then measured on the test users; "s" is the training alone,
-on one thread, of MIND with the trainer's start and its evaluation of each epoch."""
+are not excluded. recall: the share of a user's truths (as a set; with a split by users 8:1:1 the
+last 20 % of the clicks) that the list holds. ndcg: DCG / IDCG, IDCG over min({TOP_N}, truths).
+hitrate: the share of users with a hit. ± is the standard error over seeds; "± users" that of recall
+over users. Every baseline was tuned on the valid users by {RECALL}, then measured on the test
+users; "s" is the training alone on one thread, of baselines its processor time, of MIND the time
+on the clock, with the trainer's start and its evaluation of each epoch."""
 
 
 def markdown(report: QualityReport) -> str:
@@ -37,7 +40,9 @@ def markdown(report: QualityReport) -> str:
 
 
 def _section(name: str, result: LogQuality) -> list[str]:
-    lines = [f"## {name}: {result.items:,} items, {result.test_users:,} test users", ""]
+    about = f"{result.items:,} items, {result.test_users:,} test users"
+    about += f", {result.split}" if result.split else ""
+    lines = [f"## {name}: {about}", ""]
     lines.append(f"| | {' | '.join(METRICS)} | ± users | valid {RECALL} | seeds | s | parameters |")
     lines.append("| --- |" + " ---: |" * (len(METRICS) + 4) + " --- |")
     for row in result.methods.values():
@@ -52,9 +57,9 @@ def _section(name: str, result: LogQuality) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    if result.best_baseline is not None and result.mind_minus_best is not None:
-        title = result.methods[result.best_baseline].title
-        lines += [_difference(title, result.mind_minus_best), ""]
+    for metric, best in zip(METRICS, (result.best, result.best_by_ndcg), strict=False):
+        if best is not None:
+            lines += [_difference(result.methods[best.baseline].title, metric, best), ""]
     lines += [f"Not measured: {why}.\n" for why in result.not_measured.values()]
     return lines
 
@@ -70,10 +75,12 @@ def _params(params: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in params.items())
 
 
-def _difference(best: str, gain: Difference) -> str:
+def _difference(title: str, metric: str, best: Comparison) -> str:
+    gain = best.difference
+    interval = "95 % interval" if best.paired else "95 % interval, not paired,"
     return (
-        f"MIND - {best}, the best baseline on these test users: {100 * gain.mean:+.2f} points "
-        f"of {RECALL}, 95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f}; "
+        f"MIND - {title}, the best baseline on these test users: {100 * gain.mean:+.2f} points "
+        f"of {metric}, {interval} {100 * gain.low:+.2f} to {100 * gain.high:+.2f}; "
         f"relative **{100 * gain.relative:+.1f} %**."
     )
 
@@ -82,18 +89,43 @@ def _notes(report: QualityReport) -> list[str]:
     bootstrap = report.bootstrap
     grids = [f"{name}: {_grid(grid)}" for name, grid in report.grids.items() if grid]
     return [
-        "Difference: of the users' recall, mean over seeds; paired bootstrap over users, "
-        f"{bootstrap.resamples:,} resamples, seed {bootstrap.seed}.",
+        "Difference: of the users' values, mean over seeds; paired bootstrap over users, "
+        f"{bootstrap.resamples:,} resamples, seed {bootstrap.seed}. Not paired: of two rows "
+        "of different runs, from their standard errors over users alone, which is wider.",
         f"Grids. {'. '.join(grids)}. Parameters are the best of these on valid: of this run, "
         "or of an earlier one on the same data and grid (benchmarks/expected/quality.yaml).",
-        "Held-out users: item-kNN and EASE sum the rows of the history's items; ALS solves its "
+        "Held-out users: item-kNN, EASE and transitions sum the rows of the history's items, "
+        "weighted by gamma^age (age 0: the last click) where there is a gamma; ALS solves its "
         "least squares for the user; BPR takes scale times the mean of the items' vectors.",
         "MIND: all interests of a user, exact search, merged by the best score; the best epoch on "
         "valid. PaddleRec's: its own folder and yaml, the last step of the given budget, one seed.",
-        f"Machine: {', '.join(f'{key} {value}' for key, value in report.machine.items())}; "
-        f"{report.jobs} pieces at a time.",
-        f"Versions: {', '.join(f'{key} {value}' for key, value in report.versions.items())}.",
+        *_origins(report),
     ]
+
+
+def _origins(report: QualityReport) -> list[str]:
+    """A line for each run that rows come from."""
+    last = Provenance(command=report.command, machine=report.machine, versions=report.versions)
+    rows: list[tuple[str, Provenance]] = [
+        (f"{log} {row.title}", row.origin or last)
+        for log, result in report.data.items()
+        for row in result.methods.values()
+    ]
+    runs = dict.fromkeys(origin.model_dump_json() for _, origin in rows)
+    lines = []
+    for number, run in enumerate(runs):
+        origin = Provenance.model_validate_json(run)
+        names = [name for name, of_row in rows if of_row.model_dump_json() == run]
+        which = "All rows" if len(runs) == 1 else "All others" if not number else ", ".join(names)
+        lines.append(
+            f"{which}: `{origin.command}`; {_pairs(origin.machine)}; versions "
+            f"{_pairs(origin.versions)}."
+        )
+    return [*lines[1:], *lines[:1]]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _grid(grid: dict[str, list[Any]]) -> str:
@@ -109,7 +141,7 @@ def draw(report: QualityReport, file: Path) -> None:
 
     results = report.data
     figure, axes = plt.subplots(
-        1, len(results), figsize=(1 + 3.4 * len(results), 3.6), layout="constrained", squeeze=False
+        1, len(results), figsize=(1 + 5.0 * len(results), 3.8), layout="constrained", squeeze=False
     )
     for axis, (name, result) in zip(axes[0], results.items(), strict=True):
         rows = list(result.methods.values())

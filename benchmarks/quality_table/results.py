@@ -82,6 +82,14 @@ class Estimate(QualityResult):
     """Standard error over users."""
 
 
+class Provenance(QualityResult):
+    """The run that a row comes from."""
+
+    command: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
 class MethodQuality(QualityResult):
     """A line of the table."""
 
@@ -97,16 +105,28 @@ class MethodQuality(QualityResult):
     """How the parameters were chosen; left out where there is no choice, as the two below."""
     trials: list[ValidTrial] | None = None
     checkpoints: list[dict[str, Any]] | None = None
+    origin: Provenance | None = None
 
     @model_serializer(mode="wrap")
     def _without_none(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in plain(self).items() if value is not None}
 
 
+class Comparison(QualityResult):
+    """MIND minus the baseline that is best on the test users by a metric."""
+
+    baseline: str
+    difference: Difference
+    paired: bool
+    """Bootstrap over users, paired; else from the two standard errors over users alone, wider."""
+
+
 class LogQuality(QualityResult):
     """All methods on one click log."""
 
     fingerprint: str
+    split: str | None = None
+    """How the log was split, in words; left out by results of before there was a choice."""
     items: int
     train_users: int
     train_clicks: int
@@ -115,8 +135,21 @@ class LogQuality(QualityResult):
     best_baseline: str | None = None
     """By recall on the test users; left out, as the difference, without it or without MIND."""
     mind_minus_best: Difference | None = None
+    paired: bool = True
+    """Whether that interval is; see ``Comparison``."""
+    best_by_ndcg: Comparison | None = None
+    """MIND against the baseline with the best ndcg; results of before have none."""
     not_measured: dict[str, str]
     """Methods that cannot be measured on it, and why."""
+
+    @property
+    def best(self) -> Comparison | None:
+        """MIND against the baseline with the best recall."""
+        if self.best_baseline is None or self.mind_minus_best is None:
+            return None
+        return Comparison(
+            baseline=self.best_baseline, difference=self.mind_minus_best, paired=self.paired
+        )
 
     @model_serializer(mode="wrap")
     def _without_none(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

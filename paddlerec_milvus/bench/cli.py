@@ -126,7 +126,7 @@ def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:
     lines = [
         f"{data.name}: {data.items:,} items x {data.dimension}, {data.users:,} users "
         f"with {data.interests} interests, {data.metric}; longest over median vector "
-        f"{data.norm_skew:.2f}",
+        f"{data.norm_skew:.2f}" + (f"; {data.split}" if data.split else ""),
         f"{len(builds)} builds, {points} search settings, k {sweep.k}, server {sweep.server}",
     ]
     for build in builds:

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from paddlerec_milvus.bench.load_results import LatencySummary
 from paddlerec_milvus.bench.measure_build import Target
-from paddlerec_milvus.bench.results import LatencySummary
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -23,25 +23,28 @@ from paddlerec_milvus.bench.client_pool import (
     calls_of,
     run_load,
 )
-from paddlerec_milvus.bench.results import (
+from paddlerec_milvus.bench.load_results import (
     BatchThroughput,
-    IndexRecall,
     LatencySummary,
-    MeanWithError,
     OpenLoop,
+    Throughput,
+)
+from paddlerec_milvus.bench.results import (
+    IndexRecall,
+    MeanWithError,
     RelevanceComparison,
     RelevanceLoss,
     RelevanceLosses,
     RelevanceMeans,
     SearchMeasurement,
     SearchQuality,
-    Throughput,
 )
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import Truths, Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall, relevance_by_user
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap, standard_error
+from paddlerec_milvus.machine_state import MachineRecorder
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.candidates import Candidates, merge_interests
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -178,6 +181,7 @@ class SearchMeter:
         """One search setting. Raises RetrievalError when the server is away."""
         neighbours = self.retriever.search_with(index, self.workload.queries, self.k)
         quality = quality_of(self.workload, self.exact, neighbours)
+        recorder = MachineRecorder(self.retriever.uri)
         alone = self._load(index, requests=self.measure.requests)
         latency = self._run([alone]).latency()
         return SearchMeasurement(
@@ -191,7 +195,13 @@ class SearchMeter:
             ],
             batches=[self._batch(index, users) for users in self.measure.batches],
             open_loop=[self._open_loop(index, rate) for rate in self.measure.rates],
+            machine_state=recorder.state(),
         )
+
+    def timed_again(self, index: Index) -> SearchMeasurement:
+        """What the speed of a search setting is compared by, without batches and open loops."""
+        measure = self.measure.model_copy(update={"batches": [], "rates": []})
+        return replace(self, measure=measure).measured(index)
 
     def _load(self, index: Index, **how: Any) -> Load:
         return Load(index, self.k, **how)

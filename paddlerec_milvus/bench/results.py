@@ -10,10 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict
-
+from paddlerec_milvus.bench.load_results import (
+    BatchThroughput,
+    LatencySummary,
+    OpenLoop,
+    ResultModel,
+    Throughput,
+)
 from paddlerec_milvus.bench.sweep_config import MeasureConfig
 from paddlerec_milvus.bench.workload import WorkloadInfo
+from paddlerec_milvus.machine_state import MachineState
 
 Parameters = Mapping[str, int | float | str]
 """Of an index or a search, by Milvus' names."""
@@ -21,56 +27,6 @@ RelevanceMetric = Literal["recall", "ndcg", "ndcg_hits", "hitrate"]
 RELEVANCE: tuple[RelevanceMetric, ...] = ("recall", "ndcg", "ndcg_hits", "hitrate")
 Stage = Literal["insert", "compact", "index", "load"]
 STAGES: tuple[Stage, ...] = ("insert", "compact", "index", "load")
-
-
-class ResultModel(BaseModel):
-    """A part of a result; a field that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LatencySummary(ResultModel):
-    """Latencies of a load; ``requests`` were answered, ``failures`` were not."""
-
-    requests: int
-    failures: int
-    p50: float
-    p95: float
-    p99: float
-    p99_9: float
-    mean: float
-    max: float
-    histogram: str
-    """Of microseconds, as HdrHistogram encodes it."""
-    harness_ms: float | None = None
-    """What the measuring loop itself adds to a request."""
-
-
-class Throughput(ResultModel):
-    """A number of clients in a closed loop: medians of ``runs``."""
-
-    clients: int
-    users_per_second: float
-    runs: list[float]
-    failures: int
-    p50: float
-    p99: float
-
-
-class BatchThroughput(ResultModel):
-    """One client that searches for many ``users`` in one call."""
-
-    users: int
-    users_per_second: float
-    failures: int
-
-
-class OpenLoop(LatencySummary):
-    """Requests on a timetable of ``rate`` users a second, whatever the answers do."""
-
-    rate: float
-    clients: int
-    planned: int | None = None
 
 
 class MeanWithError(ResultModel):
@@ -199,6 +155,8 @@ class SearchMeasurement(ResultModel):
     throughput: list[Throughput]
     batches: list[BatchThroughput]
     open_loop: list[OpenLoop]
+    machine_state: MachineState | None = None
+    """While it was measured; None: not recorded."""
 
     @property
     def failures(self) -> int:
@@ -317,6 +275,15 @@ class SearchResult(Measured):
     measured: SearchMeasurement
 
 
+class RepeatResult(Measured):
+    """The setting that was measured first, timed again after all others."""
+
+    kind: Literal["repeat"] = "repeat"
+    search: Parameters
+    k: int
+    measured: SearchMeasurement
+
+
 class LibraryResult(Measured):
     """A search setting that was measured in an engine alone."""
 
@@ -347,4 +314,4 @@ class Refusal(Measured):
     engine: str | None = None
 
 
-Result = BuildResult | SearchResult | LibraryResult | StudyResult | Refusal
+Result = BuildResult | SearchResult | RepeatResult | LibraryResult | StudyResult | Refusal

@@ -9,14 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from tqdm import tqdm
 
 from paddlerec_milvus.bench.client_pool import InProcessClient, Load
 from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
 from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyResult, StudyValues
 from paddlerec_milvus.bench.sweep_config import SyntheticData
-from paddlerec_milvus.bench.sweep_runner import SweepRunner
+from paddlerec_milvus.bench.sweep_runner import Progress, SweepRunner
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Index
 
@@ -35,9 +34,12 @@ def scale_rows(run: SweepRunner, index: Index) -> None:
     keys = {
         items: run.key("study", index, search=search, study=("scale", items)) for items in sizes
     }
-    for items in tqdm(sizes, "scale", disable=None):
-        if keys[items] not in run.rows:
+    todo = [items for items in sizes if keys[items] not in run.rows]
+    with Progress(len(todo), "catalogues") as progress:
+        for items in todo:
+            progress.start(f"{items:,} items")
             run.add_study(keys[items], index, _measured(run, index, items))
+            progress.advance()
     paper = run.key("study", index, search=search, study=("scale on paper", sorted(sizes)))
     measured = [
         row.measured

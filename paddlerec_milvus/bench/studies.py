@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from paddlerec_milvus.bench.client_pool import Load, calls_of, run_load
 from paddlerec_milvus.bench.measure_build import BenchServer, Target
@@ -20,7 +19,7 @@ from paddlerec_milvus.bench.results import StudyMeasurement, StudyParams, StudyV
 from paddlerec_milvus.bench.scale import scale_rows
 from paddlerec_milvus.bench.study_checks import study_index
 from paddlerec_milvus.bench.sweep_config import SweepConfig
-from paddlerec_milvus.bench.sweep_runner import SweepRunner
+from paddlerec_milvus.bench.sweep_runner import Progress, SweepRunner
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
@@ -182,14 +181,19 @@ def run_studies(run: SweepRunner) -> None:
         if any(row not in run.rows for row in _row_keys(key, task[0]))
     }
     if todo:
-        with BenchServer(run.sweep.server, run.rows.folder) as place:
+        with (
+            BenchServer(run.sweep.server, run.rows.folder) as place,
+            Progress(len(todo), "studies") as progress,
+        ):
             target = place.target(run.workload.metric, index)
             studies = StudyRunner(run.sweep, run.workload, index, target)
-            for key, (name, value) in tqdm(todo.items(), "studies", disable=None):
+            for key, (name, value) in todo.items():
+                progress.start(f"{name} {value}")
                 lines = list(getattr(studies, name)(value))
                 for row, line in zip(_row_keys(key, name), lines, strict=True):
                     if row not in run.rows:
                         run.add_study(row, index, line)
+                progress.advance()
     scale_rows(run, index)
 
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
@@ -19,7 +22,7 @@ from paddlerec_milvus.bench.client_pool import (
     searching,
 )
 from paddlerec_milvus.bench.library_baseline import LibraryIndex, supported
-from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
+from paddlerec_milvus.bench.measure_build import BenchServer, Target, measure_build
 from paddlerec_milvus.bench.measure_search import (
     Exact,
     SearchMeter,
@@ -34,6 +37,7 @@ from paddlerec_milvus.bench.results import (
     LibraryResult,
     Provenance,
     Refusal,
+    RepeatResult,
     Result,
     SearchResult,
     ServerInfo,
@@ -47,6 +51,36 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.indexes import Index, setting_name
+
+
+class Progress:
+    """How many steps of all are done: a bar on a terminal, a line for each new step elsewhere."""
+
+    def __init__(self, total: int, unit: str, done: int = 0) -> None:
+        self._bar = tqdm(initial=done, total=total, unit=unit, disable=None)
+        self._total, self._unit, self._done = total, unit, done
+        self._began = time.monotonic()
+
+    def start(self, what: str) -> None:
+        """Say what is measured now."""
+        self._bar.set_description(what)
+        if self._bar.disable:
+            so_far = f"{self._done:,} of {self._total:,} {self._unit}"
+            seconds = time.monotonic() - self._began
+            print(f"{so_far}, {seconds:,.0f} s: {what}", file=sys.stderr, flush=True)
+
+    def advance(self) -> None:
+        """Count one more as done."""
+        self._done += 1
+        self._bar.update()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._bar.disable and self._total and problem[0] is None:
+            self.start("done")
+        self._bar.close()
 
 
 class SweepRunner:
@@ -71,19 +105,21 @@ class SweepRunner:
         any other refusal (a full disk, a quota, a build without end) ends the run.
         """
         left = [build for build in self.builds if self._missing(build)]
+        if not left and not self._repeat_due:
+            return
         with ExitStack() as stack:
-            done, total = self._steps(done=True), self._steps()
-            bar = stack.enter_context(tqdm(initial=done, total=total, unit="row", disable=None))
-            self.bar = bar
-            if not left:
-                return
+            keys = [key for build in self.builds for key in self._keys(build)]
+            done = sum(key in self.rows for key in keys)
+            total = len(keys) + (len(self._points) > 1)
+            self.progress = stack.enter_context(Progress(total, "rows", done))
             exact = exact_of(self.workload, self.sweep.k)
             count = max(self.sweep.measure.clients)
             clients = stack.enter_context(clients_for(self.sweep.server, self.workload, count))
             for build in left:
-                bar.set_description(setting_name(build.index.label))
                 self._floor(build, exact)
                 self._build(build, exact, clients)
+            if len(self._searched) > 1:
+                self._repeat(exact, clients)
 
     def key(self, kind: str, index: Index, **more: Any) -> str:
         """The key of a row: a digest of all that decides it."""
@@ -130,9 +166,30 @@ class SweepRunner:
             return False
         return any(step not in self.rows for step in self._keys(build))
 
-    def _steps(self, *, done: bool = False) -> int:
-        keys = [key for build in self.builds for key in self._keys(build)]
-        return sum(key in self.rows for key in keys) if done else len(keys)
+    @property
+    def _points(self) -> dict[str, tuple[BuildPlan, Index]]:
+        """All search settings of the sweep with their builds, by the keys of their rows."""
+        return {
+            key: (build, index)
+            for build in self.builds
+            for key, index in self._point_keys(build).items()
+        }
+
+    @property
+    def _searched(self) -> list[SearchResult]:
+        """The rows of the sweep's search settings, in the order in which they were measured."""
+        points, rows = self._points, self.rows.rows
+        return [row for row in rows if isinstance(row, SearchResult) and row.key in points]
+
+    @property
+    def _repeat_key(self) -> str:
+        return self.key("repeat", self.builds[0].index)
+
+    @property
+    def _repeat_due(self) -> bool:
+        """Whether a run ended before it; one of an older version of this program has none."""
+        states = [row.measured.machine_state for row in self._searched]
+        return len(states) > 1 and states[0] is not None and self._repeat_key not in self.rows
 
     def add_study(self, key: str, index: Index, line: StudyMeasurement) -> None:
         """Append a result of kind study."""
@@ -142,7 +199,7 @@ class SweepRunner:
 
     def _add(self, result: Result) -> None:
         self.rows.add(result)
-        self.bar.update()
+        self.progress.advance()
 
     def _head(self, key: str, index: Index) -> Head:
         """What results of all kinds begin with."""
@@ -174,6 +231,7 @@ class SweepRunner:
             if not todo:
                 continue
             work, k = self.workload, self.sweep.k
+            self.progress.start(f"{engine}: {setting_name(build.index.label)}")
             try:
                 library = LibraryIndex(engine, build.index, work.vectors, work.ids, work.metric)
             except RefusedError as error:
@@ -214,6 +272,7 @@ class SweepRunner:
         key = self.key("build", build.index)
         if not todo and key in self.rows:
             return
+        self.progress.start(f"building {setting_name(build.index.label)}")
         with BenchServer(self.sweep.server, self.rows.folder) as place:
             target = place.target(self.workload.metric, build.index)
             try:
@@ -226,18 +285,40 @@ class SweepRunner:
                 return
             if key not in self.rows:
                 self._add(BuildResult(**self._head(key, build.index), build=measurement))
-            with searching(target, self.workload, clients) as (retriever, loads):
-                meter = SearchMeter(
-                    self.workload,
-                    exact,
-                    self.sweep.k,
-                    self.sweep.measure,
-                    retriever,
-                    loads,
-                    most_clients=1 if clients is None else max(self.sweep.measure.clients),
-                )
+            with self._meter(target, exact, clients) as meter:
                 for point, index in todo.items():
+                    search = index.search_params(self.sweep.k)
+                    self.progress.start(setting_name(index.label, search))
                     self._add(self._search(point, index, meter))
+
+    @contextmanager
+    def _meter(
+        self, target: Target, exact: Exact, clients: ClientPool | None
+    ) -> Iterator[SearchMeter]:
+        """What measures searches of the index that ``target`` holds."""
+        with searching(target, self.workload, clients) as (retriever, loads):
+            yield SearchMeter(
+                self.workload,
+                exact,
+                self.sweep.k,
+                self.sweep.measure,
+                retriever,
+                loads,
+                most_clients=1 if clients is None else max(self.sweep.measure.clients),
+            )
+
+    def _repeat(self, exact: Exact, clients: ClientPool | None) -> None:
+        """The setting that was measured first once more, on its index built anew: what drifted."""
+        build, index = self._points[self._searched[0].key]
+        k, search = self.sweep.k, index.search_params(self.sweep.k)
+        self.progress.start(f"again, as the first one: {setting_name(index.label, search)}")
+        with BenchServer(self.sweep.server, self.rows.folder) as place:
+            target = place.target(self.workload.metric, build.index)
+            measure_build(place, target, self.workload)
+            with self._meter(target, exact, clients) as meter:
+                again = meter.timed_again(index)
+        head = self._head(self._repeat_key, build.index)
+        self._add(RepeatResult(**head, search=search, k=k, measured=again))
 
     def _search(self, key: str, index: Index, meter: SearchMeter) -> SearchResult | Refusal:
         k, search = self.sweep.k, index.search_params(self.sweep.k)

@@ -24,6 +24,7 @@ from paddlerec_milvus.bench.client_pool import (
 )
 from paddlerec_milvus.bench.measure_build import BenchServer, Target
 from paddlerec_milvus.bench.probe import probe
+from paddlerec_milvus.bench.report.steadiness import QUIET, load_words
 from paddlerec_milvus.bench.tune_results import SettingResult, TuningReport
 from paddlerec_milvus.bench.tuner import (
     Goal,
@@ -38,7 +39,8 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
-from paddlerec_milvus.retrieval.indexes import Index, setting_name
+from paddlerec_milvus.machine_state import MachineRecorder, MachineState
+from paddlerec_milvus.retrieval.indexes import Index, setting_name, setting_options
 from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 
 EXAMPLES = """\
@@ -109,9 +111,19 @@ def _tune(arguments: argparse.Namespace) -> None:
         )
         counts = arguments.clients if clients is not None else [1]
         serve = stack.enter_context(serving(workload, arguments.server, scratch, clients))
+        recorder = MachineRecorder(arguments.server)
         tuning = Tuner(workload, arguments.k, goal, serve, counts).advise(candidates)
-    report = report_of(tuning, arguments.k, workload)
+        state = recorder.state()
+    report = report_of(tuning, arguments.k, workload, state)
     print(_text(report, time.perf_counter() - began))
+    if state.load > QUIET:
+        _say(
+            f"warning: {load_words(state)} meanwhile: the settings took turns, so all of them were "
+            "slowed down, but throughput and p99 are not those of a quiet machine"
+        )
+    if tuning.best is not None:
+        index = tuning.best.index
+        print(f"-o {setting_options(index.label, index.search_params(arguments.k))}")
     if arguments.json:
         write_json(report.model_dump(by_alias=True), arguments.json, "--json")
 
@@ -160,8 +172,10 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def report_of(tuning: Tuning, k: int, workload: Workload) -> TuningReport:
-    """``tuning`` for lists of ``k``, with the data and the machine it was measured on."""
+def report_of(
+    tuning: Tuning, k: int, workload: Workload, state: MachineState | None = None
+) -> TuningReport:
+    """``tuning`` for lists of ``k``, with the data, the machine and its state meanwhile."""
     return TuningReport(
         format=1,
         settings=[result_of(setting, k) for setting in tuning.settings],
@@ -169,6 +183,7 @@ def report_of(tuning: Tuning, k: int, workload: Workload) -> TuningReport:
         data=workload.described(),
         machine=machine(),
         versions=versions(),
+        machine_state=state,
     )
 
 
@@ -189,7 +204,7 @@ def result_of(setting: TunedSetting, k: int) -> SettingResult:
 
 
 def _text(report: TuningReport, seconds: float) -> str:
-    lines = []
+    lines = [f"{report.data['name']}: {split}"] if (split := report.data.get("split")) else []
     if report.settings:
         rows = [
             setting.model_dump(by_alias=True, exclude={"quality"}) for setting in report.settings

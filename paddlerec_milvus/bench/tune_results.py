@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from paddlerec_milvus.machine_state import MachineState
+
 COLUMNS = {
     "confidence": "sure",
     "users_per_second": "users/s",
@@ -57,3 +59,5 @@ class TuningReport(BaseModel):
     data: dict[str, Any]
     machine: dict[str, Any]
     versions: dict[str, str]
+    machine_state: MachineState | None = None
+    """While it was measured; None: not recorded."""

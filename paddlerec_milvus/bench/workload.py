@@ -35,6 +35,8 @@ class WorkloadInfo(BaseModel):
     metric: str
     norm_skew: float | None = None
     """The longest item vector over the median one."""
+    split: str | None = None
+    """How the log of the users was split, in words."""
 
 
 class Truths(NamedTuple):
@@ -181,25 +183,33 @@ def trained_workload(
 
     ``model``, ``data`` and ``options`` are what ``tools/infer.py`` takes as ``-m``, ``--data`` and
     ``-o``; ``epoch`` is a number or ``best``. Raises UserError: no checkpoint, one that does not
-    fit, no test set.
+    fit or was trained on other data, no test set.
     """
-    from paddlerec_milvus.checkpoint import BEST, best_epoch
+    from paddlerec_milvus.checkpoint import BEST, best_epoch, usable_checkpoint
+    from paddlerec_milvus.checkpoint_record import data_of
     from paddlerec_milvus.command import settings_for
+    from paddlerec_milvus.data.prepared import split_words_beside
     from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.evaluation.held_out_summary import tests_on_valid_users
     from paddlerec_milvus.evaluation.predict import Queries, read_users
+    from paddlerec_milvus.evaluation.results import CHOSE_EPOCH
     from paddlerec_milvus.zoo import ModelFolder
 
     settings = settings_for(model, options, data)
+    identity = data_of(settings, held_out=True)
     held_out = read_users(settings, "test_data_dir")
     encoder = Encoder(settings, ModelFolder(settings.model_dir))
-    folder = settings.path("infer_load_path")
-    encoder.load(folder / str(epoch))
+    checkpoint = usable_checkpoint(settings, str(epoch))
+    encoder.load(checkpoint)
     rows = np.arange(len(held_out))
     if 0 < users < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, users, replace=False))
     histories = held_out.history_list()
     truths = Truths(held_out.truth_indptr, held_out.truths)
     table = encoder.item_vectors()
+    split = split_words_beside(settings.path("test_data_dir"))
+    if epoch == BEST and tests_on_valid_users(settings):
+        split += f"; {CHOSE_EPOCH}"
     return Workload(
         name=name,
         vectors=table[1:],
@@ -210,7 +220,13 @@ def trained_workload(
         metric=settings.retrieval.metric,
         truths=truths.take(rows),
         histories=[histories[row] for row in rows],
-        about={"model": model, "epoch": best_epoch(folder) if epoch == BEST else int(epoch)},
+        about={
+            "model": model,
+            "epoch": best_epoch(checkpoint.parent) if epoch == BEST else int(epoch),
+            "data": identity and identity.name,
+            "data_fingerprint": identity and identity.fingerprint,
+            "split": split,
+        },
     )
 
 

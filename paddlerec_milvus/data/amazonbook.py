@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
+from paddlerec_milvus.data.cuts import first_80_percent
 from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.log import ClickLog, group_clicks, parse_clicks
-from paddlerec_milvus.data.split import hold_out, item_table
+from paddlerec_milvus.data.split import item_table
+from paddlerec_milvus.data.split_choice import BY_USERS
 from paddlerec_milvus.errors import DataError
 
 ADDRESS = "https://paddlerec.bj.bcebos.com/datasets/AmazonBook/AmazonBook.tar.gz"
@@ -45,11 +47,13 @@ def read_tarball(path: Path) -> Dataset:
         source_ids = _mapped(members[_ITEM_MAP], source_ids, f"{path}:{_ITEM_MAP}")
     return Dataset(
         train=train,
-        valid=hold_out(valid),
-        test=hold_out(test),
+        valid=first_80_percent(valid.lengths).held_out(valid),
+        test=first_80_percent(test.lengths).held_out(test),
         items=item_table(source_ids, None),
         users=None,
+        split=BY_USERS.identity(),
         notes={"already_filtered": True},
+        item_ids="string" if _ITEM_MAP in members else "int",
     )
 
 

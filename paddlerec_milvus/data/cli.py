@@ -17,14 +17,26 @@ from types import FrameType
 
 from paddlerec_milvus.data.amazonbook import ADDRESS
 from paddlerec_milvus.data.feature_files import DEFAULT_MIN_FEATURE_COUNT, FeatureFiles
+from paddlerec_milvus.data.log_arguments import (
+    LOG_OPTIONS,
+    add_log_options,
+    log_lines,
+    log_options,
+)
 from paddlerec_milvus.data.prepare import Outcome, prepare
 from paddlerec_milvus.data.sources import AmazonBook, Interactions, Reviews, Sample, Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
+from paddlerec_milvus.data.split_choice import (
+    USERS,
+    add_split_options,
+    split_choice,
+    split_lines,
+)
 from paddlerec_milvus.errors import SettingsError, UserError
 
 _ABOUT = """\
 Prepare a click log for training and evaluation: drop rare items and users, number items from 1 by
-falling popularity, split users 8:1:1, and write train/, valid/, test/, items.csv and meta.json.
+falling popularity, split it, and write train/, valid/, test/, items.csv and meta.json.
 Give exactly one source. The folder appears when all is done; a second run finds it and ends."""
 
 _EXAMPLES = """\
@@ -37,14 +49,22 @@ examples:
   prepare.py --interactions clicks.csv --item-features authors.csv --out data/mine
                                                             ... with side features
   prepare.py --interactions clicks.parquet --out data/mine  the same from parquet
+  prepare.py --interactions events.csv --kinds addtocart,transaction --out data/bought
+                                                            some kinds of event alone
+  prepare.py --interactions plays.txt --sep ' ' --columns user=1,item=3,time=2 --out data/plays
+                                                            a log without a header
+  prepare.py --interactions clicks.csv --split time --test-from 2014-07-01 --out data/mine
+                                                            ... nobody's future trains the model
   prepare.py --reviews reviews_Books_5.json.gz --out data/books
                                                             Amazon's review file
   prepare.py --amazonbook --out data/amazonbook             PaddleRec's Amazon Books (download)
 
 a log has the columns uid,item,time: by position without a header, by name with one; ids are
-integers or strings, time a number. A table of titles has a header with item,title and, if you
-like, category. A table of features has a header with item (or user) and a column for each
-feature; its values are taken as text."""
+integers or strings, time a number or an ISO date. Recognised by content as well: MovieLens
+(ratings.dat, u.data), RecBole's .inter, RetailRocket's events, Amazon's reviews and ratings,
+Gowalla's check-ins, folders of parquet. Any other: --columns, --sep, --encoding.
+A table of titles has a header with item,title and, if you like, category. A table of features has
+a header with item (or user) and a column for each feature; its values are taken as text."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,24 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    sources = parser.add_argument_group("source, exactly one of").add_mutually_exclusive_group(
-        required=True
-    )
-    sources.add_argument("--sample", action="store_true", help="a synthetic log from --seed")
-    sources.add_argument(
-        "--interactions", type=Path, metavar="FILE", help="a csv, csv.gz or parquet log"
-    )
-    sources.add_argument(
-        "--reviews", type=Path, metavar="FILE", help="Amazon's reviews_Books_5.json.gz"
-    )
-    sources.add_argument(
-        "--amazonbook", action="store_true", help="PaddleRec's Amazon Books, ids and split kept"
-    )
+    _add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a prepared folder")
     parser.add_argument(
         "--seed", type=int, default=DEFAULT_SEED, help="of split and sample (default: %(default)s)"
     )
+    add_split_options(parser)
     parser.add_argument(
         "--min-count",
         type=int,
@@ -101,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--string-ids", action="store_true", help="--interactions: take all ids as strings"
     )
+    add_log_options(parser)
     parser.add_argument("--url", help=f"--amazonbook: a mirror of {ADDRESS}")
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="--amazonbook: keep download here"
@@ -108,11 +118,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    sources = parser.add_argument_group("source, exactly one of").add_mutually_exclusive_group(
+        required=True
+    )
+    sources.add_argument("--sample", action="store_true", help="a synthetic log from --seed")
+    sources.add_argument(
+        "--interactions",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="a log: csv and the like, JSON lines or parquet, plain, gz or zip",
+    )
+    sources.add_argument(
+        "--reviews", type=Path, metavar="FILE", help="Amazon's reviews as JSON lines, plain or gz"
+    )
+    sources.add_argument(
+        "--amazonbook", action="store_true", help="PaddleRec's Amazon Books, ids and split kept"
+    )
+
+
 # Which of the options belong to which source; elsewhere they would be silently without effect.
 _OPTIONS = {
     "sample": ("users", "items", "clicks"),
-    "interactions": ("items", "string_ids", "item_features", "user_features"),
-    "reviews": ("items", "item_features", "user_features"),
+    "interactions": ("items", "string_ids", "item_features", "user_features", *LOG_OPTIONS),
+    "reviews": ("items", "item_features", "user_features", *LOG_OPTIONS),
     "amazonbook": ("url", "cache", "item_features", "user_features"),
 }
 
@@ -126,16 +155,32 @@ def _source(options: argparse.Namespace) -> Source:
             )
     if kind == "sample":
         return _sample(options)
+    if options.seed != DEFAULT_SEED and options.split not in (None, USERS):
+        raise SettingsError(f"--seed does not go with --split {options.split}, which draws nothing")
     if kind == "interactions":
-        return Interactions(options.interactions, _path(options.items), options.string_ids)
+        return Interactions(
+            options.interactions, _path(options.items), options.string_ids, log_options(options)
+        )
     if kind == "reviews":
-        return Reviews(options.reviews, _path(options.items))
-    if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT):
+        return Reviews(options.reviews, _path(options.items), log_options(options))
+    if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT) or options.split:
         raise SettingsError(
-            "--seed and --min-count do not go with --amazonbook, which is filtered and split "
-            "already; remove them"
+            "--seed, --min-count and --split do not go with --amazonbook, which is filtered and "
+            "split by users already; remove them"
         )
     return AmazonBook(options.cache or _default_cache(), options.url or ADDRESS)
+
+
+def _min_count(options: argparse.Namespace) -> int:
+    """The limit of the split's single pass: after a k-core it is that, and drops nothing."""
+    if options.k_core is None:
+        return int(options.min_count)
+    if options.min_count != DEFAULT_MIN_COUNT:
+        raise SettingsError(
+            f"--min-count {options.min_count} does not go with --k-core {options.k_core}: one is a "
+            "single pass, the other repeats it until all have enough clicks; take one"
+        )
+    return int(options.k_core)
 
 
 def _sample(options: argparse.Namespace) -> Sample:
@@ -203,6 +248,8 @@ def report(outcome: Outcome) -> str:
             f"{meta['dropped_items']:,} items, {meta['dropped_users']:,} users, "
             f"{meta['dropped_clicks']:,} clicks"
         )
+    lines += log_lines(meta)
+    lines += split_lines(meta)
     for kind, columns in meta.get("features", {}).items():
         counts = [
             f"{name} ({count['values']:,} values, {count['unknown']:,} {kind}s unknown)"
@@ -224,13 +271,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _source(options),
                 options.out,
                 options.seed,
-                options.min_count,
+                _min_count(options),
                 options.overwrite,
                 FeatureFiles(
                     options.item_features, options.user_features, options.min_feature_count
                 ),
+                split_choice(options),
             )
         print(report(outcome))
+        if outcome.already:  # a run that reads the log says them then
+            for warning in outcome.meta.get("log", {}).get("warnings", ()):
+                print(f"warning: {warning}", file=sys.stderr)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

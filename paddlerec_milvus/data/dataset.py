@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -14,11 +15,13 @@ from paddlerec_milvus.data.log import ClickLog
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that a prepared folder holds: the log, split by users, and the tables of ids."""
+    """All that a prepared folder holds: the log, split, and the tables of ids."""
 
     train: ClickLog
     valid: HeldOutUsers
     test: HeldOutUsers
     items: pl.DataFrame  # item, source_id, title, category
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
-    notes: Mapping[str, int | bool]
+    split: Mapping[str, str]  # its kind, and by time its moments
+    notes: Mapping[str, Any]  # further counts, and how the log was read
+    item_ids: str = "int"  # or string: what the source's item ids are

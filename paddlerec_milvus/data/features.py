@@ -74,7 +74,7 @@ def user_features(dataset: Dataset, table: FeatureTable | None, min_count: int) 
     if table is None:
         return None
     parts = (dataset.train.user_ids, dataset.valid.user_ids, dataset.test.user_ids)
-    rows = pl.DataFrame({"user": np.sort(np.concatenate(parts))})
+    rows = pl.DataFrame({"user": np.unique(np.concatenate(parts))})
     if dataset.users is None:
         rows = rows.with_columns(source_id=pl.col("user").cast(pl.String))
     else:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from paddlerec_milvus.data.dataset import Dataset
@@ -31,9 +33,10 @@ from paddlerec_milvus.data.features import (
 from paddlerec_milvus.data.files import HashedFile, writing
 from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
 from paddlerec_milvus.data.log import write_clicks
-from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, read_meta
+from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, USERS, read_meta
 from paddlerec_milvus.data.sources import Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
+from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
 from paddlerec_milvus.data.staging import recover, staged
 from paddlerec_milvus.errors import DataError
 
@@ -56,6 +59,7 @@ def prepare(
     min_count: int = DEFAULT_MIN_COUNT,
     overwrite: bool = False,
     features: FeatureFiles | None = None,
+    split: SplitChoice = BY_USERS,
 ) -> Outcome:
     """Prepare ``source`` in ``out``, or find that this has been done.
 
@@ -66,6 +70,7 @@ def prepare(
     out = out.resolve()
     features = features or FeatureFiles()
     recipe: dict[str, Any] = {"source": source.identity(), "seed": seed, "min_count": min_count}
+    recipe["split"] = split.identity()
     if identity := features.identity():
         recipe["features"] = identity
     try:
@@ -78,7 +83,7 @@ def prepare(
     logger.info("reading %s", recipe["source"]["kind"])
     with staged(out) as staging:
         items, users = features.read()  # first: a mistake in it need not wait for the log
-        dataset = source.dataset(seed, min_count)
+        dataset = source.dataset(seed, min_count, split)
         coded = (
             item_features(dataset, items, features.min_count),
             user_features(dataset, users, features.min_count),
@@ -130,7 +135,9 @@ def _reuse(out: Path, meta: dict[str, Any], recipe: dict[str, Any]) -> Outcome:
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
     # file names are for the reader; the checksum says whether it is the same file
     nested = {**recipe.get("source", {}), **recipe.get("features", {})}
-    flat = {k: v for k, v in recipe.items() if k not in ("source", "features")}
+    flat = {k: v for k, v in recipe.items() if k not in ("source", "features", "split")}
+    split = recipe.get("split", BY_USERS.identity())  # a folder of before other splits has none
+    flat |= {"split" if key == "kind" else key: value for key, value in split.items()}
     return {**flat, **{k: v for k, v in nested.items() if k != "file" and not k.endswith("_file")}}
 
 
@@ -153,7 +160,7 @@ def write_dataset(
     files["test/part-0"] = write_held_out(folder / "test" / "part-0", dataset.test)
     files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
     if dataset.users is not None:
-        files["users.csv"] = _write_table(folder / "users.csv", dataset.users)
+        files[USERS] = _write_table(folder / USERS, dataset.users)
     if items is not None:
         files[ITEM_FEATURES] = _write_table(folder / ITEM_FEATURES, items.codes)
         files[ITEM_FEATURE_VALUES] = _write_table(folder / ITEM_FEATURE_VALUES, items.values)
@@ -169,28 +176,42 @@ def write_dataset(
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """The counts of a dataset."""
+    """The split of a dataset, and its counts."""
     train_users, train_clicks = len(dataset.train.user_ids), len(dataset.train.items)
+    cold = np.ones(dataset.items.height + 1, bool)  # without a train click
+    cold[dataset.train.items] = False
     splits = {
         "train": {"users": train_users, "clicks": train_clicks},
-        "valid": _held_out_counts(dataset.valid),
-        "test": _held_out_counts(dataset.test),
+        "valid": _held_out_counts(dataset.valid, cold),
+        "test": _held_out_counts(dataset.test, cold),
     }
     return {
         "format": FORMAT,
+        "ids": {
+            "items": dataset.item_ids,
+            "users": "int" if dataset.users is None else "string",
+        },
         "item_count": dataset.items.height + 1,  # embedding rows: row 0 is padding
         "items": dataset.items.height,
         "users": sum(split["users"] for split in splits.values()),
         "clicks": sum(split["clicks"] for split in splits.values()),
+        "split": dict(dataset.split),
         "splits": splits,
+        "cold_items": int(cold[1:].sum()),
         "titles": int((dataset.items["title"] != "").sum()),
-        **dataset.notes,
+        **dataset.notes,  # users and clicks of a log of which a click is in several parts
     }
 
 
-def _held_out_counts(users: HeldOutUsers) -> dict[str, int]:
+def _held_out_counts(users: HeldOutUsers, cold: npt.NDArray[np.bool_]) -> dict[str, int]:
     history, truths = len(users.history), len(users.truths)
-    return {"users": len(users), "clicks": history + truths, "history": history, "truths": truths}
+    return {
+        "users": len(users),
+        "clicks": history + truths,
+        "history": history,
+        "truths": truths,
+        "cold_truths": int(cold[users.truths].sum()),
+    }
 
 
 def _write(path: Path, fill: Callable[[HashedFile], None]) -> dict[str, str | int]:

@@ -14,11 +14,15 @@ import polars as pl
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.data.split_choice import BY_USERS, words_of
 from paddlerec_milvus.errors import DataError
 
 META = "meta.json"
 ITEMS = "items.csv"
-FORMAT = 1
+USERS = "users.csv"
+FORMAT = 2
+_KINDS = ("int", "string")
+UNKNOWN_SPLIT = "a split of its own (no meta.json)"
 _PREPARE = "python datasets/amazonbook/prepare.py --help"
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,11 @@ class Prepared:
     test_dir: Path
     item_count: int  # largest item id + 1; row 0 is padding
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def split_words(self) -> str:
+        """How the log was split, a short phrase for headings."""
+        return _split_words(self.meta)
 
 
 def open_prepared(folder: Path | str) -> Prepared:
@@ -74,11 +83,16 @@ def _require(folder: Path, names: tuple[str, ...]) -> None:
         )
 
 
+def folder_above(split: Path) -> Path:
+    """The prepared folder of a split's folder, or of a file in one."""
+    return (split if split.is_dir() else split.parent).parent
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """The content of meta.json, checked as far as a run depends on it.
 
     Raises:
-        DataError: not JSON, another format, or no usable item_count.
+        DataError: not JSON, another format, no usable item_count, or no kinds of ids.
     """
     path = folder / META
     remedy = "prepare the folder again with --overwrite"
@@ -88,11 +102,33 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         actual = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+        if actual == 1:  # without the kinds of ids
+            remedy = f"bring it up to date: python -m paddlerec_milvus.data.migrate {folder}"
         raise DataError(f"{path}: format is {actual}, expected {FORMAT}; {remedy}")
     count = meta.get("item_count")
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise DataError(f"{path}: item_count is {count!r}, expected an integer of 2 or more")
+    ids = meta.get("ids")
+    kinds = [ids.get("items"), ids.get("users")] if isinstance(ids, dict) else []
+    if not kinds or any(kind not in _KINDS for kind in kinds):
+        raise DataError(f"{path}: ids is {ids!r}, expected items and users as int or string")
     return meta
+
+
+def _split_words(meta: Mapping[str, Any]) -> str:
+    return words_of(meta.get("split", BY_USERS.identity())) if meta else UNKNOWN_SPLIT
+
+
+def split_words_beside(part: Path) -> str:
+    """How the log was split of which ``part`` is train/, valid/ or test/, or a file in one of them.
+
+    A folder without a meta.json that can be read does not say.
+    """
+    folder = (part if part.is_dir() else part.parent).parent
+    try:
+        return _split_words(read_meta(folder) if (folder / META).is_file() else {})
+    except DataError:
+        return UNKNOWN_SPLIT
 
 
 def read_titles(folder: Path) -> dict[int, str]:

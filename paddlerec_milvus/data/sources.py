@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +18,17 @@ from paddlerec_milvus.data.amazonbook import ADDRESS, read_tarball
 from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.download import fetch
 from paddlerec_milvus.data.files import sha256_of
-from paddlerec_milvus.data.raw_log import RawLog, read_interactions, read_titles_file
-from paddlerec_milvus.data.reviews import read_reviews
+from paddlerec_milvus.data.item_titles import read_titles_file
+from paddlerec_milvus.data.log_bytes import log_files
+from paddlerec_milvus.data.log_options import LogOptions
+from paddlerec_milvus.data.raw_log import RawLog
+from paddlerec_milvus.data.read_log import JSON_LINES, read_interactions
 from paddlerec_milvus.data.split import split_log
+from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
 from paddlerec_milvus.data.synthetic import synthetic_log
 from paddlerec_milvus.errors import DataError
 
-Identity = dict[str, str | int | bool]
+Identity = dict[str, str | int | bool | float]
 
 
 class Source(Protocol):
@@ -32,7 +37,7 @@ class Source(Protocol):
     def identity(self) -> Identity:
         """Kind, parameters and checksums: equal for equal datasets."""
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split."""
 
 
@@ -48,18 +53,20 @@ class Sample:
         """The sizes of the log; its seed is not the source's."""
         return {"kind": "sample", "users": self.users, "items": self.items, "clicks": self.clicks}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """See Source; the seed draws the log as well."""
-        return split_log(synthetic_log(self.users, self.items, self.clicks, seed), seed, min_count)
+        log = synthetic_log(self.users, self.items, self.clicks, seed)
+        return split_log(log, seed, min_count, split)
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """A csv, csv.gz or parquet log, with a table of titles where there is one."""
+    """A log of any format, file or folder, with a table of titles where there is one."""
 
     file: Path
     titles: Path | None = None
     string_ids: bool = False
+    options: LogOptions = field(default_factory=LogOptions)
 
     def identity(self) -> Identity:
         """Kind and what tells one such log from another, see Source."""
@@ -67,12 +74,14 @@ class Interactions:
             "kind": "interactions",
             **_of_files(self.file, self.titles),
             "string_ids": self.string_ids,
+            **self.options.identity(),
         }
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
-        log = read_interactions(self.file, self.string_ids)
-        return split_log(_with_titles(log, self.titles), seed, min_count)
+        log = read_interactions(self.file, self.string_ids, self.options)
+        dataset = split_log(_with_titles(log, self.titles), seed, min_count, split)
+        return _with_notes(dataset, log)
 
 
 @dataclass(frozen=True)
@@ -81,14 +90,26 @@ class Reviews:
 
     file: Path
     titles: Path | None = None
+    options: LogOptions = field(default_factory=LogOptions)
 
     def identity(self) -> Identity:
         """Kind and what tells one such log from another, see Source."""
-        return {"kind": "reviews", **_of_files(self.file, self.titles)}
+        return {
+            "kind": "reviews",
+            **_of_files(self.file, self.titles),
+            **self.options.identity(),
+        }
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
-        return split_log(_with_titles(read_reviews(self.file), self.titles), seed, min_count)
+        log = read_interactions(self.file, True, self.options)
+        if log.notes["format"] != JSON_LINES:
+            raise DataError(
+                f"{self.file}: found {log.notes['format']}, expected a JSON object a line; read it "
+                "with --interactions"
+            )
+        dataset = split_log(_with_titles(log, self.titles), seed, min_count, split)
+        return _with_notes(dataset, log)
 
 
 @dataclass(frozen=True)
@@ -102,17 +123,28 @@ class AmazonBook:
         """Kind and what tells one such log from another, see Source."""
         return {"kind": "amazonbook", "url": self.url}
 
-    def dataset(self, seed: int, min_count: int) -> Dataset:
-        """Fetch and read the tarball, which is split already."""
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
+        """Fetch and read the tarball, which is split by users already."""
         return read_tarball(fetch(self.url, self.cache))
 
 
 def _of_files(file: Path, titles: Path | None) -> Identity:
     """Names for the reader of meta.json, checksums for the comparison of two runs."""
-    identity: Identity = {"file": file.name, "sha256": sha256_of(file)}
+    identity: Identity = {"file": file.name, "sha256": _checksum(file)}
     if titles is not None:
         identity |= {"items_file": titles.name, "items_sha256": sha256_of(titles)}
     return identity
+
+
+def _checksum(path: Path) -> str:
+    """That of a file, or of a folder's parts: their checksums, one after the other."""
+    if not path.is_dir():
+        return sha256_of(path)
+    return hashlib.sha256("".join(map(sha256_of, log_files(path))).encode()).hexdigest()
+
+
+def _with_notes(dataset: Dataset, log: RawLog) -> Dataset:
+    return dataclasses.replace(dataset, notes={**dataset.notes, "log": log.notes})
 
 
 def _with_titles(log: RawLog, path: Path | None) -> RawLog:

@@ -1,77 +1,113 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Filter, renumber and split a raw log by users: the protocol of ComiRec.
+"""Filter, renumber and split a raw log: by default ComiRec's protocol, a split by users.
 
 Items with fewer than ``min_count`` clicks are dropped, then users with fewer than ``min_count``
 remaining ones, one pass each and not iterated, so a kept item may end with a few clicks less.
-Items are numbered from 1 by falling popularity. Users are sorted by id, shuffled with
-``random.Random(seed)`` and cut 8:1:1. Of a held-out user's clicks the first 80 % are the history
-and the rest the truths.
+Items are numbered from 1 by falling popularity. By users: these are sorted by id, shuffled with
+``random.Random(seed)`` and cut 8:1:1; of a held-out user's clicks the first 80 % are the history
+and the rest the truths. The other splits are described in ``cuts``. In a split by time popularity
+is that of the train clicks, so that not even the numbers tell what was clicked later.
 """
 
 from __future__ import annotations
-
-import random
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from paddlerec_milvus.data.cuts import (
+    Cuts,
+    Times,
+    cuts_by_time,
+    cuts_by_users,
+    cuts_leave_one_out,
+    indptr_of,
+)
 from paddlerec_milvus.data.dataset import Dataset
-from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.log import ClickLog, Ints
 from paddlerec_milvus.data.raw_log import RawLog
+from paddlerec_milvus.data.split_choice import BY_USERS, LEAVE_ONE_OUT, TIME, USERS, SplitChoice
 from paddlerec_milvus.errors import DataError, SettingsError
 
 DEFAULT_SEED = 1230
 DEFAULT_MIN_COUNT = 5
 # A single pass over real logs leaves about 1 item in 10,000 below the limit (see already_filtered).
 _LEFT_BELOW = 1000
-_TRAIN, _VALID, _TEST = range(3)
+_LEAST_CLICKS = {USERS: 2, LEAVE_ONE_OUT: 3, TIME: 2}  # of a user: history and truths
+_LEAST_USERS = {USERS: 6, LEAVE_ONE_OUT: 1, TIME: 1}
 
 
-def split_log(log: RawLog, seed: int = DEFAULT_SEED, min_count: int = DEFAULT_MIN_COUNT) -> Dataset:
+def split_log(
+    log: RawLog,
+    seed: int = DEFAULT_SEED,
+    min_count: int = DEFAULT_MIN_COUNT,
+    choice: SplitChoice = BY_USERS,
+) -> Dataset:
     """Filter, renumber and split.
 
     Raises:
-        SettingsError: ``min_count`` is below 2: a held-out user needs a history and a truth.
-        DataError: too few users are left to fill three splits.
+        SettingsError: ``min_count`` is too small for a held-out user to have a history and truths.
+        DataError: too few users are left to fill three splits; by time, see ``cuts_by_time``.
     """
-    if min_count < 2:
+    least = _LEAST_CLICKS[choice.kind]
+    if min_count < least:
         raise SettingsError(
-            f"--min-count is {min_count}; expected 2 or more: a user needs a history and a truth"
+            f"--min-count is {min_count}; expected {least} or more: with --split {choice.kind} a "
+            "user needs a history and a truth"
+            + (" in valid and in test" if choice.kind == LEAVE_ONE_OUT else "")
         )
     untouched = already_filtered(log, min_count)
     keep = np.ones(len(log.users), bool) if untouched else frequent(log.users, log.items, min_count)
     users, items = log.users[keep], log.items[keep]
     clicks_of_user = np.bincount(users, minlength=len(log.user_ids))
     left_users = np.flatnonzero(clicks_of_user)
-    part = split_of_rows(len(left_users), seed)
-    if len(np.unique(part)) < 3:
+    if len(left_users) < _LEAST_USERS[choice.kind]:
         raise DataError(
             f"{len(left_users)} of {len(log.user_ids)} users are left after dropping items, then "
             f"users, with fewer than {min_count} clicks; a split into train, valid and test needs "
-            "6 or more: give a larger log or a smaller --min-count"
+            f"{_LEAST_USERS[choice.kind]} or more: give a larger log or a smaller --min-count"
         )
-    number, source_rows = popularity_numbers(items, len(log.item_ids))
+    lengths = clicks_of_user[left_users]
+    times = None if log.times is None or choice.kind != TIME else log.times[keep]
+    cuts, choice = _cuts(choice, lengths, seed, times)
     named = log.user_ids.dtype == pl.String
     user_ids = np.arange(len(left_users)) if named else log.user_ids.to_numpy()[left_users]
-    whole = _Clicks(user_ids.astype(np.int64), clicks_of_user[left_users], number[items])
+    whole = ClickLog(user_ids.astype(np.int64), indptr_of(lengths), items)
+    counted = cuts.train_log(whole).items if choice.kind == TIME else items
+    number, source_rows = popularity_numbers(items, len(log.item_ids), counted)
+    whole = ClickLog(whole.user_ids, whole.indptr, number[items])
     return Dataset(
-        train=whole.only(part == _TRAIN).log(),
-        valid=whole.only(part == _VALID).held_out(),
-        test=whole.only(part == _TEST).held_out(),
+        train=cuts.train_log(whole),
+        valid=cuts.valid.held_out(whole),
+        test=cuts.test.held_out(whole),
         items=item_table(log.item_ids[source_rows], log.titles),
         users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[left_users]})
         if named
         else None,
+        item_ids="string" if log.item_ids.dtype == pl.String else "int",
+        split=choice.identity(),
         notes={
+            "users": len(left_users),
+            "clicks": len(items),
+            "valid_cold_users": cuts.valid.cold_users,
+            "test_cold_users": cuts.test.cold_users,
             "already_filtered": untouched,
             "dropped_users": len(log.user_ids) - len(left_users),
             "dropped_items": len(log.item_ids) - len(source_rows),
             "dropped_clicks": len(log.items) - len(items),
         },
     )
+
+
+def _cuts(
+    choice: SplitChoice, lengths: Ints, seed: int, times: Times | None
+) -> tuple[Cuts, SplitChoice]:
+    """The cuts of the chosen split, and the choice with every moment that it left open."""
+    if choice.kind == TIME:
+        return cuts_by_time(lengths, times, choice)
+    if choice.kind == LEAVE_ONE_OUT:
+        return cuts_leave_one_out(lengths), choice
+    return cuts_by_users(lengths, seed), choice
 
 
 def frequent(users: Ints, items: Ints, min_count: int) -> npt.NDArray[np.bool_]:
@@ -101,28 +137,21 @@ def already_filtered(log: RawLog, min_count: int) -> bool:
     )
 
 
-def popularity_numbers(items: Ints, size: int) -> tuple[Ints, Ints]:
-    """Number items from 1 by falling clicks; the source's order decides ties.
+def popularity_numbers(items: Ints, size: int, counted: Ints) -> tuple[Ints, Ints]:
+    """Number the distinct ones of ``items`` from 1 by falling clicks among ``counted``.
+
+    The source's order decides ties.
 
     Returns:
         number [size] int64 of each source row (0: no click left), and the source rows [I] int64
         in the order of their numbers.
     """
-    counts = np.bincount(items, minlength=size)
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    clicked = np.bincount(items, minlength=size) > 0
+    counts = np.where(clicked, np.bincount(counted, minlength=size), -1)
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(clicked)]
     number = np.zeros(size, np.int64)
     number[order] = np.arange(1, len(order) + 1)
     return number, order
-
-
-def split_of_rows(users: int, seed: int) -> npt.NDArray[np.int8]:
-    """0 train, 1 valid, 2 test for each of the users [U] in the order of their ids."""
-    rows = list(range(users))
-    random.Random(seed).shuffle(rows)
-    part = np.full(users, _TEST, np.int8)
-    part[rows[: int(users * 0.9)]] = _VALID
-    part[rows[: int(users * 0.8)]] = _TRAIN
-    return part
 
 
 def item_table(source_ids: pl.Series, titles: pl.DataFrame | None) -> pl.DataFrame:
@@ -138,39 +167,3 @@ def item_table(source_ids: pl.Series, titles: pl.DataFrame | None) -> pl.DataFra
     known = titles.select("source_id", "title", "category").unique("source_id", keep="first")
     joined = table.join(known, on="source_id", how="left", maintain_order="left")
     return joined.with_columns(pl.col("title", "category").fill_null(""))
-
-
-@dataclass(frozen=True)
-class _Clicks:
-    user_ids: Ints  # [U]
-    lengths: Ints  # [U]
-    items: Ints  # [n]
-
-    def only(self, rows: npt.NDArray[np.bool_]) -> _Clicks:
-        return _Clicks(
-            self.user_ids[rows], self.lengths[rows], self.items[np.repeat(rows, self.lengths)]
-        )
-
-    def log(self) -> ClickLog:
-        return ClickLog(self.user_ids, _indptr(self.lengths), self.items)
-
-    def held_out(self) -> HeldOutUsers:
-        return hold_out(self.log())
-
-
-def hold_out(log: ClickLog) -> HeldOutUsers:
-    """The first ``int(0.8 n)`` clicks of each user as history, the others as truths."""
-    lengths = (log.lengths * 0.8).astype(np.int64)
-    position = np.arange(len(log.items)) - np.repeat(log.indptr[:-1], log.lengths)
-    past = position < np.repeat(lengths, log.lengths)
-    return HeldOutUsers(
-        user_ids=log.user_ids,
-        history_indptr=_indptr(lengths),
-        history=log.items[past],
-        truth_indptr=_indptr(log.lengths - lengths),
-        truths=log.items[~past],
-    )
-
-
-def _indptr(lengths: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, read_settings, run
+from paddlerec_milvus.config import OWN_SECTIONS
+from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import (
+    OwnIds,
     check_place,
     make_report,
     table,
     write_json,
     write_lists,
 )
+from paddlerec_milvus.settings import Settings
 
 EXAMPLES = """\
 examples:
@@ -24,6 +29,7 @@ examples:
   python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report out/report.json
   python -u tools/infer.py -m mind/config.yaml -o index.type=IVF_FLAT index.nlist=128 index.nprobe=8
   MILVUS_URI=http://127.0.0.1:19530 python -u tools/infer.py -m mind/config.yaml
+  python -u tools/infer.py -m /path/to/PaddleRec/models/rank/deepfm/config.yaml
 
 recall, ndcg and hitrate say how good the lists are, against held-out clicks. index_recall says how
 much of the exact list the index returned, and nothing of relevance.
@@ -33,18 +39,26 @@ nothing to the list or repeat an earlier one; share: what each brings, a user's 
 lists and held-out clicks: coverage of the catalogue, gini of exposure (0: all items alike), mean
 popularity rank (0 %: the most popular), and, with categories in items.csv, category_diversity: the
 share of pairs of a list's items that differ in category.
+
+A ranking, match or multitask folder is evaluated by its own metrics (AUC and the like) and by the
+mean over rows of what its infer_forward prints. PaddleRec's infer.py drops the last part of a batch
+and, without runner.use_auc, adds up the rows of all epochs; here all rows count, and each epoch
+starts anew. With one epoch and an infer_batch_size that divides the rows the metrics are the same.
 """
+
+_CHOSE_EPOCH = """\
+warning: --best: the epoch was chosen on the very users that are measured, since the folder has no
+warning: test/ (runner.test_data_dir is runner.valid_data_dir): its figures are too good. For a fair
+warning: test give the folder a test/ of other users"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = model_parser(
         "Put a checkpoint's item vectors into Milvus, search with all interests of every test "
-        "user, merge, and measure the lists.",
+        "user, merge, and measure the lists. A folder without item vectors: by its own metrics.",
         EXAMPLES,
     )
-    parser.add_argument(
-        "-top_n", "--top_n", type=int, default=50, metavar="N", help="length of a list (50)"
-    )
+    parser.add_argument("-top_n", "--top_n", type=int, metavar="N", help="length of a list (50)")
     parser.add_argument(
         "--exact", action="store_true", help="search exactly in numpy, without Milvus"
     )
@@ -63,15 +77,53 @@ def _parser() -> argparse.ArgumentParser:
         "--report",
         type=Path,
         metavar="FILE.json",
-        help="write all numbers, settings and versions there, and a picture beside it (.png)",
+        help="write all numbers, settings and versions there, and of lists a picture beside it "
+        "(.png)",
     )
     parser.add_argument(
         "--lists",
         type=Path,
         metavar="FILE.jsonl",
-        help='write the last epoch\'s list of every test user there: {"user": 7, "items": [43, …]}',
+        help="write the last epoch's list of every test user there, in the log's own ids: "
+        '{"user": 7, "items": [43, …]}',
     )
     return parser
+
+
+def _refuse_list_options(arguments: argparse.Namespace, model_dir: Path) -> None:
+    """UserError where an option of lists, or a setting of their search, is set by hand."""
+    names = ("top_n", "exact", "best", "baselines", "lists")
+    options = [
+        "-top_n" if name == "top_n" else f"--{name}"
+        for name in names
+        if getattr(arguments, name) not in (None, False)
+    ]
+    keys = [text.strip().partition("=")[0] for text in arguments.opt]
+    options += [key for key in keys if key.partition(".")[0] in OWN_SECTIONS]
+    if options:
+        raise UserError(
+            f"{model_dir}: has no item vectors to make lists of and is evaluated by its own "
+            f"metrics: leave out {', '.join(options)}"
+        )
+
+
+def _own_metrics(settings: Settings, arguments: argparse.Namespace) -> bool:
+    """Evaluate a folder by its own metrics; False, and nothing done: it is one to be searched."""
+    from paddlerec_milvus.device import use_device  # paddle: not for --help
+    from paddlerec_milvus.evaluation import forward_metrics
+    from paddlerec_milvus.forward import ForwardModel
+
+    use_device(settings)
+    model = ForwardModel(settings)
+    if model.searched:
+        return False
+    _refuse_list_options(arguments, settings.model_dir)
+    report = forward_metrics.measure(model)
+    print(forward_metrics.table(report))
+    if arguments.report is not None:
+        write_json(report.model_dump(), arguments.report)
+        print(f"report: {arguments.report}")
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,17 +134,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = read_settings(arguments)
         if arguments.report is not None:
             check_place(arguments.report)
+        if _own_metrics(settings, arguments):
+            return
         if arguments.lists is not None:
             check_place(arguments.lists, "--lists", ".jsonl")
+            ids = OwnIds.beside(settings.path("test_data_dir"))
         from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
 
-        evaluation = Evaluation(settings, arguments.top_n, arguments.exact, arguments.best)
+        top_n = 50 if arguments.top_n is None else arguments.top_n
+        evaluation = Evaluation(settings, top_n, arguments.exact, arguments.best)
+        if evaluation.held_out.chose_epoch:
+            print(_CHOSE_EPOCH, file=sys.stderr)
         epochs = evaluation.epochs()
         baselines = evaluation.baselines() if arguments.baselines else {}
-        report = make_report(settings, arguments.top_n, epochs, baselines, exact=arguments.exact)
+        report = make_report(
+            *(settings, top_n, epochs, baselines, evaluation.held_out),
+            exact=arguments.exact,
+        )
         print(table(report))
         if arguments.lists is not None:
-            write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists)
+            write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists, ids)
             print(f"lists: {arguments.lists}")
         if arguments.report is not None:
             picture = arguments.report.with_suffix(".png")

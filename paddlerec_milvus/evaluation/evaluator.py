@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.checkpoint import BEST, best_epoch
+from paddlerec_milvus.checkpoint import evaluated_checkpoints
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
@@ -26,6 +25,7 @@ from paddlerec_milvus.evaluation.beyond_accuracy import (
     of_lists,
     of_truths,
 )
+from paddlerec_milvus.evaluation.held_out_summary import held_out_summary
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
 from paddlerec_milvus.evaluation.item_statistics import item_statistics_of
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
@@ -39,6 +39,7 @@ from paddlerec_milvus.evaluation.predict import (
 from paddlerec_milvus.evaluation.results import (
     CatalogueSummary,
     EpochResult,
+    HeldOutSummary,
     IndexQuality,
     ListRelevance,
     ListSummary,
@@ -83,19 +84,12 @@ class Evaluation:
 
     def epochs(self) -> dict[str, EpochResult]:
         """What is measured of each epoch, by its number."""
-        reports = {}
+        reports, checkpoints = {}, evaluated_checkpoints(self.settings, best=self.best)
+        logger.info("%s: %s", self.settings.path("test_data_dir"), self.held_out.words())
         with nullcontext() if self.exact else self._milvus() as retriever:
-            for epoch, checkpoint in self._checkpoints():
+            for epoch, checkpoint in checkpoints:
                 reports[str(epoch)] = self._epoch(epoch, checkpoint, retriever)
         return reports
-
-    def _checkpoints(self) -> Iterator[tuple[int, Path]]:
-        runner, folder = self.settings.runner, self.settings.path("infer_load_path")
-        if self.best:
-            yield best_epoch(folder), folder / BEST
-            return
-        for epoch in range(runner.infer_start_epoch, runner.infer_end_epoch):
-            yield epoch, folder / str(epoch)
 
     def _milvus(self) -> MilvusRetriever:
         """Where the vectors go; beside those by which a service answers, if there are such."""
@@ -200,25 +194,39 @@ class Evaluation:
         return read_click_log(self.settings.path("train_data_dir"))
 
     @cached_property
-    def item_statistics(self) -> ItemStatistics:
-        """What is known of the items that the model has vectors of."""
-        log = None
+    def known_log(self) -> ClickLog | None:
+        """The same; None, and a log line, where there are none."""
         try:
-            log = self.train_log
+            return self.train_log
         except UserError as error:
             logger.info("popularity is taken from the order of ids: %s", error)
+            return None
+
+    @cached_property
+    def held_out(self) -> HeldOutSummary:
+        """Whom the lists are measured on."""
+        items = None if self.known_log is None else self.known_log.items
+        return held_out_summary(self.users, self.settings, "test_data_dir", items, best=self.best)
+
+    @cached_property
+    def item_statistics(self) -> ItemStatistics:
+        """What is known of the items that the model has vectors of."""
         size = len(self.encoder.item_vectors()) - 1
-        return item_statistics_of(size, log, self.settings.path("test_data_dir"))
+        return item_statistics_of(size, self.known_log, self.settings.path("test_data_dir"))
 
     def baselines(self) -> dict[str, MethodResult]:
-        """MostPopular and item-kNN on the same users, from the clicks of ``train_data_dir``."""
+        """MostPopular and item-kNN on the same users, by the same rule on their histories, from
+        the clicks of ``train_data_dir``."""
         log = self.train_log
         items = 1 + max(int(log.items.max()), int(self.users.history.max(initial=0)))
         models = {"most_popular": MostPopular(log, items), "item_knn": ItemKNN(log, items)}
         return {name: self._baseline(model) for name, model in models.items()}
 
     def _baseline(self, model: Baseline) -> MethodResult:
-        lists = model.recommend(self.users, self.encoder.maxlen, self.top_n)
+        exclude = self.settings.retrieval.exclude_history
+        lists = model.recommend(
+            self.users, self.encoder.maxlen, self.top_n, exclude_history=exclude
+        )
         return MethodResult(
             relevance=self._relevance(lists), users=len(lists), lists=self._list_summary(lists)
         )

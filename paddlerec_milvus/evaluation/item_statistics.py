@@ -10,7 +10,7 @@ import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.log import ClickLog
-from paddlerec_milvus.data.prepared import ITEMS, read_categories
+from paddlerec_milvus.data.prepared import ITEMS, folder_above, read_categories
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.evaluation.beyond_accuracy import IntArray, ItemStatistics, popularity_ranks
 
@@ -35,7 +35,7 @@ def categories_beside(test_data: Path, size: int) -> IntArray | None:
 
     A folder that holds no prepared data, or a damaged ``items.csv``, costs these numbers only.
     """
-    folder = (test_data if test_data.is_dir() else test_data.parent).parent
+    folder = folder_above(test_data)
     if not (folder / ITEMS).is_file():
         return None
     try:

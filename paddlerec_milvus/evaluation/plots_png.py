@@ -41,7 +41,7 @@ def draw(report: EvaluationReport, file: Path) -> None:
         ),
     ):
         _bars(axis, title, [*rows, TRUTHS], heights, last_hatched=True)
-    figure.suptitle(f"{last.users:,} test users, clicks held out")
+    figure.suptitle(f"{last.users:,} test users, clicks held out; {report.held_out.split}")
     figure.savefig(file, dpi=150)
     plt.close(figure)
 

@@ -9,14 +9,21 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from tabulate import tabulate
 
 from paddlerec_milvus.data.files import replacing
+from paddlerec_milvus.data.id_map import IdMap, read_item_ids, read_user_ids
+from paddlerec_milvus.data.prepared import folder_above
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.evaluation.results import EpochResult, EvaluationReport, MethodResult
+from paddlerec_milvus.evaluation.results import (
+    EpochResult,
+    EvaluationReport,
+    HeldOutSummary,
+    MethodResult,
+)
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 from paddlerec_milvus.settings import Settings
 
@@ -61,11 +68,21 @@ def versions() -> dict[str, str]:
     return installed
 
 
+def provenance(settings: Settings) -> dict[str, Any]:
+    """What every report says of where its numbers came from: settings, versions, machine."""
+    return {
+        "settings": json.loads(settings.model_dump_json()),  # a token stays masked
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
 def make_report(
     settings: Settings,
     top_n: int,
     epochs: Mapping[str, EpochResult],
     baselines: Mapping[str, MethodResult],
+    held_out: HeldOutSummary,
     *,
     exact: bool,
 ) -> EvaluationReport:
@@ -75,11 +92,10 @@ def make_report(
         epoch=int(list(epochs)[-1]),
         top_n=top_n,
         retriever="exact" if exact else settings.milvus.uri,
+        held_out=held_out,
         epochs=dict(epochs),
         baselines=dict(baselines),
-        settings=json.loads(settings.model_dump_json()),  # a token stays masked
-        versions=versions(),
-        machine=machine(),
+        **provenance(settings),
     )
 
 
@@ -91,8 +107,9 @@ def rows_of(report: EvaluationReport) -> dict[str, MethodResult]:
 
 
 def table(report: EvaluationReport) -> str:
-    """All that is printed of a report: relevance, then interests and lists, then words on these."""
-    return "\n\n".join([relevance_table(report), interest_table(report), in_words(report)])
+    """All that is printed of a report: whom it is of, relevance, interests and lists, and words."""
+    parts = [report.held_out.words(), relevance_table(report), interest_table(report)]
+    return "\n\n".join([*parts, in_words(report)])
 
 
 def relevance_table(report: EvaluationReport) -> str:
@@ -175,9 +192,23 @@ def write_json(report: Mapping[str, Any], file: Path, option: str = "--report") 
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def write_lists(users: IntArray, lists: IntArray, file: Path) -> None:
+class OwnIds(NamedTuple):
+    """What the log calls users and items; lists leave the program by these."""
+
+    users: IdMap
+    items: IdMap
+
+    @classmethod
+    def beside(cls, test_data: Path) -> OwnIds:
+        """Those of the prepared folder around ``test_data``; elsewhere the numbers themselves."""
+        folder = folder_above(test_data)
+        return cls(read_user_ids(folder), read_item_ids(folder))
+
+
+def write_lists(users: IntArray, lists: IntArray, file: Path, ids: OwnIds) -> None:
     """Write ``lists`` [U, N] (short ones end with -1) of ``users`` [U], a JSON object a line."""
+    names = ids.users.own_ids(users.tolist())
     with replacing(file, f"--lists {file}") as fresh, fresh.open("w", encoding="utf-8") as lines:
-        for user, items in zip(users.tolist(), lists.tolist(), strict=True):
-            real = [item for item in items if item != MISSING_ID]
+        for user, items in zip(names, lists.tolist(), strict=True):
+            real = ids.items.own_ids(item for item in items if item != MISSING_ID)
             lines.write(json.dumps({"user": user, "items": real}) + "\n")

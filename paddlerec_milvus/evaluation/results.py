@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+CHOSE_EPOCH = "the epoch was chosen on these very users"
 METRICS = ("recall", "ndcg", "ndcg_hits", "hitrate")
 
 
@@ -143,6 +144,37 @@ class IndexQuality(EvaluationResult):
         }
 
 
+class HeldOutSummary(EvaluationResult):
+    """Whom lists are measured on. Truths are counted once for each user; all are in the
+    denominators."""
+
+    split: str
+    """How the log was split, in words."""
+    users: int
+    truths: int
+    excluded_truths: int | None
+    """Those in their user's history, which lists leave out (retrieval.exclude_history), else None.
+    """
+    cold_truths: int | None
+    """Those of items without a train click; None where the train clicks are not known."""
+    chose_epoch: bool
+    """Whether the epoch is the best one on these very users."""
+
+    def words(self) -> str:
+        """The heading of a table."""
+        text = f"{self.split}: {self.users:,} users, {self.truths:,} truths"
+        missed = []
+        if self.excluded_truths is not None:
+            missed.append(f"{self.excluded_truths:,} in a history, which lists leave out,")
+        if self.cold_truths:
+            missed.append(f"{self.cold_truths:,} of items without a train click")
+        if missed:
+            text += f", of which {' and '.join(missed)} stay in the denominator"
+        if self.chose_epoch:
+            text += f"; {CHOSE_EPOCH}"
+        return text
+
+
 class EpochResult(MethodResult):
     """All that is measured of one epoch of a model."""
 
@@ -183,6 +215,7 @@ class EvaluationReport(EvaluationResult):
     top_n: int
     retriever: str
     """``exact``, or the uri of Milvus."""
+    held_out: HeldOutSummary
     epochs: dict[str, EpochResult]
     baselines: dict[str, MethodResult]
     settings: dict[str, Any]
@@ -193,6 +226,36 @@ class EvaluationReport(EvaluationResult):
     def last(self) -> EpochResult:
         """The last epoch's numbers."""
         return self.epochs[str(self.epoch)]
+
+    @model_serializer(mode="wrap")
+    def _last_on_top(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        return {**values["epochs"][str(self.epoch)], **values}
+
+
+class ForwardResult(EvaluationResult):
+    """One epoch of a ranking, match or multitask folder by its own metrics, over all test rows."""
+
+    metrics: dict[str, float | None]
+    """By the names of ``create_metrics``; None where one is not finite."""
+    printed: dict[str, float | None]
+    """Means over rows of what ``infer_forward`` prints."""
+    rows: int
+    seconds: float
+
+
+class ForwardReport(EvaluationResult):
+    """All epochs of such a folder; the last one's numbers stand on top in JSON."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal[1]
+    epoch: int
+    """The last one."""
+    epochs: dict[str, ForwardResult]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
 
     @model_serializer(mode="wrap")
     def _last_on_top(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

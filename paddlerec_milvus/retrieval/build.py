@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, Connection
+from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, OWN_ID_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index
 
 BATCH_BYTES = 16 << 20  # a message may hold 64 MB
@@ -46,6 +46,8 @@ class Rows(NamedTuple):
     """[N] int64, distinct."""
     categories: Sequence[str] | None
     """N strings of at most 256 bytes, or None: all empty."""
+    own_ids: Sequence[str] | None = None
+    """N strings of at most 512 bytes, or None: all empty."""
 
     @classmethod
     def checked(
@@ -84,18 +86,23 @@ class Rows(NamedTuple):
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         """The rows as pymilvus takes them, in pieces that fit a message."""
         longest = CATEGORY_BYTES if self.categories is not None else 0
+        longest += OWN_ID_BYTES if self.own_ids is not None else 0
         row_bytes = 4 * self.vectors.shape[1] + longest + ROW_OVERHEAD_BYTES
         step = max(1, BATCH_BYTES // row_bytes)
         for start in range(0, len(self.ids), step):
             part = slice(start, start + step)
             ids = self.ids[part].tolist()
             categories = self.categories[part] if self.categories is not None else [""] * len(ids)
-            yield [
+            rows: list[dict[str, Any]] = [
                 {"item": number, "category": category, "vector": vector}
                 for number, category, vector in zip(
                     ids, categories, self.vectors[part], strict=True
                 )
             ]
+            if self.own_ids is not None:
+                for row, own in zip(rows, self.own_ids[part], strict=True):
+                    row["own_id"] = own
+            yield rows
 
 
 def fill(

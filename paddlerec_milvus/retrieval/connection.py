@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 
 CATEGORY_BYTES = 256
+OWN_ID_BYTES = 512  # of an id of the log
+HISTORY_BYTES = 65_535  # of a history as JSON; Milvus takes no longer string
 WRITES = ("insert", "upsert", "delete", "flush")
 SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
@@ -131,11 +133,15 @@ class Connection:
             lock.release()
 
     def create_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
-        """An empty collection of items: ``item``, ``category``, ``vector``."""
+        """An empty collection of items: ``item``, ``category``, ``own_id``, ``vector``.
+
+        ``own_id`` is for items beside the model's, where ids are strings; it may be left out.
+        """
         schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         types = _pymilvus().DataType
         schema.add_field("item", types.INT64, is_primary=True)
         schema.add_field("category", types.VARCHAR, max_length=CATEGORY_BYTES)
+        schema.add_field("own_id", types.VARCHAR, max_length=OWN_ID_BYTES, default_value="")
         schema.add_field("vector", types.FLOAT_VECTOR, dim=dimension)
         self.call("create_collection", name, schema=schema, properties=properties)
 
@@ -143,11 +149,11 @@ class Connection:
         """An empty collection of users, a row for each interest of one: see :mod:`.users`."""
         schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         types = _pymilvus().DataType
-        schema.add_field("key", types.INT64, is_primary=True)
-        schema.add_field("user", types.INT64)
+        schema.add_field("key", types.VARCHAR, is_primary=True, max_length=4 * OWN_ID_BYTES)
+        schema.add_field("user", types.VARCHAR, max_length=OWN_ID_BYTES + 1)
         schema.add_field("interest", types.INT64)
         schema.add_field("clicks", types.INT64)
-        schema.add_field("history", types.VARCHAR, max_length=32_768)  # 1,000 ids as JSON
+        schema.add_field("history", types.VARCHAR, max_length=HISTORY_BYTES)
         schema.add_field("checkpoint", types.VARCHAR, max_length=64)
         schema.add_field("vector", types.FLOAT_VECTOR, dim=dimension)
         self.call("create_collection", name, schema=schema, properties=properties)

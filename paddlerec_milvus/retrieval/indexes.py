@@ -277,3 +277,8 @@ def setting_name(index: Mapping[str, Any], search: Mapping[str, Any] | None = No
     words = {**index, **(search or {})}
     kind = words.pop("type")
     return f"{kind} {', '.join(f'{key} {value}' for key, value in words.items())}".strip()
+
+
+def setting_options(index: Mapping[str, Any], search: Mapping[str, Any]) -> str:
+    """``index.type=HNSW index.M=16 …``: what ``-o`` of tools/infer.py takes."""
+    return " ".join(f"index.{key}={value}" for key, value in {**index, **search}.items())

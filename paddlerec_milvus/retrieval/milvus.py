@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,13 +26,13 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
+from paddlerec_milvus.retrieval.stored_rows import field_by_id, parts, vectors_by_id
 from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
 from paddlerec_milvus.settings import Settings
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
 HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
-IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
 _search_params = lru_cache(1_024)(lambda index, k: index.search_params(k))  # checked once a k
 
 
@@ -83,6 +83,7 @@ class MilvusRetriever:
         self.consistency = consistency
         self._index = index
         self._version: str | None = None
+        self._has_own_ids = False
         self._connection = Connection(uri, token=token, db_name=db_name, timeout=timeout)
         self.versions = CollectionVersions(self._connection, collection, metric, index)
 
@@ -167,6 +168,7 @@ class MilvusRetriever:
             expectation = f"{self._index.type_name} {params}"
             raise self._wrong(f"its index is {there}, expected {expectation}", again)
         self.versions.dimension = version.dimension
+        self._has_own_ids = "own_id" in version.fields
         if pin:
             self._version = version.name
         self._connection.call("load_collection", self._read)
@@ -240,23 +242,23 @@ class MilvusRetriever:
         """The stored vectors [n, D] of ``ids`` [n], in that order; RetrievalError if one lacks."""
         numbers: IntArray = np.asarray(ids, np.int64).ravel()
         distinct, inverse = np.unique(numbers, return_inverse=True)
-        stored = np.empty((len(distinct), self.dimension), np.float32)
-        for part in _parts(distinct):
-            rows = self._connection.call(
-                "query",
-                self._read,
-                ids=distinct[part].tolist(),
-                output_fields=["item", "vector"],
-                consistency_level="Strong",
-            )
-            by_id = {row["item"]: row["vector"] for row in rows}
-            if absent := [number for number in distinct[part].tolist() if number not in by_id]:
-                raise RetrievalError(
-                    f"collection {self.collection!r} at {self.uri} holds no item {absent[0]}"
-                    + (f" (and {len(absent) - 1} more of those asked for)" if absent[1:] else "")
-                )
-            stored[part] = [by_id[number] for number in distinct[part].tolist()]
-        return np.asarray(stored[inverse], np.float32)
+        by_id = self.stored_vectors(distinct.tolist())
+        if absent := [number for number in distinct.tolist() if number not in by_id]:
+            more = f" (and {len(absent) - 1} more of those asked for)" if absent[1:] else ""
+            place = f"collection {self.collection!r} at {self.uri}"
+            raise RetrievalError(f"{place} holds no item {absent[0]}{more}")
+        stored = np.array([by_id[number] for number in distinct.tolist()], np.float32)
+        return np.asarray(stored.reshape(-1, self.dimension)[inverse], np.float32)
+
+    def stored_vectors(self, ids: Sequence[int]) -> dict[int, FloatArray]:
+        """The vectors [D] of those of ``ids`` that are stored, the last writes included."""
+        return vectors_by_id(self._connection, self._read, ids)
+
+    def stored_names(self, ids: Sequence[int]) -> dict[int, str]:
+        """The own ids of those of ``ids`` that were stored with one, as far as can be seen now."""
+        known = ids if self._has_own_ids else ()
+        names = field_by_id(self._connection, self._read, known, "own_id", "Bounded")
+        return {number: own for number, own in names.items() if own}
 
     def count(self) -> int:
         """The exact number of stored items, the last writes included."""
@@ -290,26 +292,32 @@ class MilvusRetriever:
         return str(self._connection.call("get_server_version"))
 
     def upsert(
-        self, vectors: ArrayLike, ids: ArrayLike, categories: Sequence[str] | None = None
+        self,
+        vectors: ArrayLike,
+        ids: ArrayLike,
+        categories: Sequence[str] | None = None,
+        own_ids: Sequence[str] | None = None,
     ) -> int:
         """Store ``vectors`` [n, D] under new or known ``ids`` [n]; returns n.
 
+        ``own_ids`` [n]: what others call the items, "" for those that have no other id.
         A Bounded search sees them after some seconds, a Strong one at once.
         """
         rows = Rows.checked(vectors, ids, categories)
         if rows.vectors.shape[1] != self.dimension:
-            raise SettingsError(
-                f"vectors have {rows.vectors.shape[1]} dimensions, those in "
-                f"{self.collection!r} at {self.uri} have {self.dimension}"
-            )
-        for batch in rows.batches():
+            here = f"those in {self.collection!r} at {self.uri} have {self.dimension}"
+            raise SettingsError(f"vectors have {rows.vectors.shape[1]} dimensions, {here}")
+        if own_ids is not None and not self._has_own_ids:
+            problem = "it was built before new items could have strings for ids"
+            raise self._wrong(problem, "insert the model's vectors anew (POST /insert)")
+        for batch in rows._replace(own_ids=own_ids).batches():
             self._connection.call("upsert", self._read, batch)
         return len(rows.ids)
 
     def delete(self, ids: ArrayLike) -> None:
         """Delete the items ``ids`` [n]; one that is not stored is no error."""
         numbers: IntArray = np.asarray(ids, np.int64).ravel()
-        for part in _parts(numbers):
+        for part in parts(numbers):
             self._connection.call("delete", self._read, ids=numbers[part].tolist())
 
     def parameters_without_effect(self, queries: ArrayLike, k: int) -> list[str]:
@@ -340,8 +348,3 @@ def retriever_from_settings(
         index=index_of_settings(settings),
         consistency=milvus.consistency,
     )
-
-
-def _parts(ids: IntArray) -> Iterator[slice]:
-    for start in range(0, len(ids), IDS_PER_CALL):
-        yield slice(start, start + IDS_PER_CALL)

@@ -3,11 +3,14 @@
 
 A user is one row for each interest, so that users can be searched by a vector as items can. The
 first of these rows holds the history, too: both are written in one call, and read in one.
+Users and items have the log's own ids, which outlive any numbering: the user ``7`` is ``i7`` here,
+``"7"`` is ``s7``.
 
 A vector field has one dimension for ever, while a history outlives any model. So there is a
-collection for each dimension, ``{collection}_users_{D}``, and a user is in one of them. A read
-looks in all; the first write after a model of another dimension moves the user: written there, then
-deleted here. Where that was cut short between the two, the state with more clicks is the user's.
+collection for each dimension, ``{collection}_user_states_{D}``, and a user is in one of them. A
+read looks in all; the first write after a model of another dimension moves the user: written there,
+then deleted here. Where that was cut short between the two, the state with more clicks is the
+user's.
 Thus nothing is copied when a model changes, no history is lost, and going back to the former model
 is nothing special. (One collection, copied on a change, would refuse clicks for as long, and a
 service that still has the old model could not write any more.)
@@ -23,17 +26,18 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
-from paddlerec_milvus.errors import SettingsError
-from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.errors import RefusedError, SettingsError
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, OWN_ID_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
 
-MOST_INTERESTS = 16  # of a user: a row's key is 16 * user + interest
-LARGEST_USER = 2**63 // MOST_INTERESTS - 1
+OwnId = int | str
+MOST_INTERESTS = 16  # of a user: a hexadecimal digit of a row's key
 MOST_CLICKS = 1_000  # that a history keeps
 LOAD_SECONDS = 30.0  # a longer load goes on in the server, and the next try finds it
 USERS_PER_CALL = 256
@@ -43,10 +47,10 @@ FIELDS = ["user", "interest", "clicks", "history", "checkpoint", "vector"]
 class UserState(NamedTuple):
     """What is known of a user."""
 
-    user: int
-    """0 … 2^59 - 1."""
-    history: IntArray
-    """[n] int64, the last items that the user clicked, oldest first; at most 1,000."""
+    user: OwnId
+    """An int of 64 bits, or a string of 1 to 512 bytes."""
+    history: list[OwnId]
+    """The last items that the user clicked, oldest first; at most 1,000, and 64 kB as JSON."""
     clicks: int
     """How many there ever were: of two states, that with more is the newer."""
     checkpoint: str
@@ -59,7 +63,8 @@ class UserStore:
     """The users of the item collection ``collection`` in one Milvus.
 
     ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
-    call; ``metric`` is that of searches by other programs. What is there is found when it is
+    call; ``metric`` is that of searches by other programs. ``beside_old``: users that were stored
+    before there were own ids are no reason to refuse. What is there is found when it is
     opened, collections are made by the first write that needs them. Safe to use from several
     threads. All methods raise RetrievalError when Milvus is away or refuses, or when a collection
     of such a name was not made here.
@@ -74,8 +79,10 @@ class UserStore:
         db_name: str = "",
         timeout: float = 30.0,
         metric: str = "IP",
+        beside_old: bool = False,
     ) -> None:
-        self._base = f"{collection}_users"
+        self._base = f"{collection}_user_states"
+        self._old_base = "" if beside_old else f"{collection}_users"
         self._metric = metric
         self._making = threading.Lock()
         self._names: dict[int, str] = {}  # by dimension
@@ -98,17 +105,19 @@ class UserStore:
         if dimension not in self._names:
             self._make(dimension)
 
-    def read(self, user: int, consistency: str = "Strong") -> UserState | None:
+    def read(self, user: OwnId, consistency: str = "Strong") -> UserState | None:
         """The state of ``user``; None: no click is known."""
         return self.read_all([user], consistency).get(user)
 
-    def read_all(self, users: Sequence[int], consistency: str = "Strong") -> dict[int, UserState]:
+    def read_all(
+        self, users: Sequence[OwnId], consistency: str = "Strong"
+    ) -> dict[OwnId, UserState]:
         """The states of those of ``users`` who are known.
 
         ``Strong`` sees every write that came before, and a server waits up to 0.4 s for it;
         ``Bounded`` answers at once and may miss those of the last seconds.
         """
-        states: dict[int, UserState] = {}
+        states: dict[OwnId, UserState] = {}
         for start in range(0, len(users), USERS_PER_CALL):
             part = users[start : start + USERS_PER_CALL]
             for name in tuple(self._names.values()):
@@ -121,36 +130,33 @@ class UserStore:
     def write(self, state: UserState, before: UserState | None) -> None:
         """Store ``state`` in place of ``before``, which is what :meth:`read` gave."""
         count, dimension = state.interests.shape
-        _check(state)
-        name = self._names.get(dimension) or self._make(dimension)
-        first, history = MOST_INTERESTS * state.user, json.dumps(state.history.tolist())
-        rows = [
-            {
-                "key": first + interest,
-                "user": state.user,
-                "interest": interest,
-                "clicks": state.clicks,
-                "history": "" if interest else history,
-                "checkpoint": state.checkpoint,
-                "vector": vector,
-            }
-            for interest, vector in enumerate(state.interests)
-        ]
-        self._connection.call("upsert", name, rows)
+        name = self.write_new([state])
         if before is None:
             return
         old_count, old_dimension = before.interests.shape
+        keys = _keys(state.user)
         if old_dimension != dimension:
-            self._delete(self._names[old_dimension], range(first, first + MOST_INTERESTS))
+            self._delete(self._names[old_dimension], keys)
         elif old_count > count:
-            self._delete(name, range(first + count, first + MOST_INTERESTS))
+            self._delete(name, keys[count:])
 
-    def delete(self, user: int) -> None:
+    def write_new(self, states: Sequence[UserState]) -> str:
+        """Store ``states`` of users of whom nothing is stored, all of one D, in one call.
+
+        Returns the collection's name.
+        """
+        for state in states:
+            _check(state)
+        dimension = states[0].interests.shape[1]
+        name = self._names.get(dimension) or self._make(dimension)
+        self._connection.call("upsert", name, [row for one in states for row in _rows(one)])
+        return name
+
+    def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
         _check_user(user)
-        first = MOST_INTERESTS * user
         for name in tuple(self._names.values()):
-            self._delete(name, range(first, first + MOST_INTERESTS))
+            self._delete(name, _keys(user))
 
     def count(self) -> int:
         """How many users are known, the last writes included."""
@@ -166,14 +172,14 @@ class UserStore:
         )
         return int(rows[0]["count(*)"])
 
-    def _read(self, name: str, users: Sequence[int], consistency: str) -> Iterator[UserState]:
+    def _read(self, name: str, users: Sequence[OwnId], consistency: str) -> Iterator[UserState]:
         for user in users:
             _check_user(user)
-        keys = [user * MOST_INTERESTS + place for user in users for place in range(MOST_INTERESTS)]
+        keys = [key for user in users for key in _keys(user)]
         rows: list[dict[str, Any]] = self._connection.call(
             "query", name, ids=keys, output_fields=FIELDS, consistency_level=consistency
         )
-        by_user: defaultdict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        by_user: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         for row in rows:
             by_user[row["user"]][row["interest"]] = row
         for user, by_interest in by_user.items():
@@ -182,20 +188,27 @@ class UserStore:
             # a write that was cut short may have left rows of another model behind
             whole = [row for _, row in sorted(by_interest.items()) if _same_model(row, head)]
             yield UserState(
-                user=user,
-                history=np.array(json.loads(head["history"]), np.int64),
+                user=int(user[1:]) if user[0] == "i" else user[1:],
+                history=json.loads(head["history"]),
                 clicks=int(head["clicks"]),
                 checkpoint=str(head["checkpoint"]),
                 interests=np.array([row["vector"] for row in whole], np.float32),
             )
 
-    def _delete(self, name: str, keys: range) -> None:
+    def _delete(self, name: str, keys: Sequence[str]) -> None:
         self._connection.call("delete", name, ids=list(keys))
 
     def _find(self) -> None:
-        """Load the collections that are there."""
-        pattern = re.compile(re.escape(self._base) + r"_(\d+)")
+        """Load the collections that are there; RefusedError: one is of before own ids."""
         names: list[str] = self._connection.call("list_collections")
+        old = self._old_base and old_collections(self._connection, self._old_base, names)
+        if old:
+            raise RefusedError(
+                f"the users in {old[0]!r} at {self._connection.uri} were stored before users and "
+                "items had the log's own ids: stop the service and run python -m "
+                "paddlerec_milvus.serving.migrate_users with its settings"
+            )
+        pattern = re.compile(re.escape(self._base) + r"_(\d+)")
         for name in filter(pattern.fullmatch, names):
             stored = CollectionVersions(self._connection, name).serving()
             if stored is not None:
@@ -221,6 +234,51 @@ class UserStore:
         self._names[dimension] = name
 
 
+def old_collections(connection: Connection, base: str, names: Sequence[str]) -> list[str]:
+    """Collections of users that were made here before users had the log's own ids."""
+    pattern = re.compile(re.escape(base) + r"_\d+")
+    old = sorted(filter(pattern.fullmatch, names))
+    return [name for name in old if CollectionVersions(connection, name).serving() is not None]
+
+
+def last_clicks(history: Sequence[OwnId]) -> list[OwnId]:
+    """As many of the last clicks of ``history`` as are kept of a user."""
+    recent = list(history[-MOST_CLICKS:])
+    while len(_json(recent).encode()) > HISTORY_BYTES:
+        recent = recent[1 + len(recent) // 10 :]
+    return recent
+
+
+def _json(history: Sequence[OwnId]) -> str:
+    return json.dumps(history, ensure_ascii=False)
+
+
+def _keys(user: OwnId) -> list[str]:
+    """The keys of all rows that a user can have."""
+    name = quote(_tagged(user), safe="")  # a quote in it would end the string of an expression
+    return [f"{interest:x}{name}" for interest in range(MOST_INTERESTS)]
+
+
+def _tagged(user: OwnId) -> str:
+    return f"i{user}" if isinstance(user, int) else f"s{user}"
+
+
+def _rows(state: UserState) -> list[dict[str, Any]]:
+    keys, user, history = _keys(state.user), _tagged(state.user), _json(state.history)
+    return [
+        {
+            "key": keys[interest],
+            "user": user,
+            "interest": interest,
+            "clicks": state.clicks,
+            "history": "" if interest else history,
+            "checkpoint": state.checkpoint,
+            "vector": vector,
+        }
+        for interest, vector in enumerate(state.interests)
+    ]
+
+
 def _same_model(row: dict[str, Any], head: dict[str, Any]) -> bool:
     return bool(row["checkpoint"] == head["checkpoint"])
 
@@ -232,13 +290,20 @@ def _check(state: UserState) -> None:
             f"user {state.user} has {len(state.interests)} interests; from 1 to {MOST_INTERESTS} "
             "can be stored"
         )
-    if len(state.history) > MOST_CLICKS:
+    if len(last_clicks(state.history)) < len(state.history):
         raise SettingsError(
             f"the history of user {state.user} has {len(state.history):,} items; at most "
-            f"{MOST_CLICKS:,} can be stored"
+            f"{MOST_CLICKS:,} and {HISTORY_BYTES:,} bytes can be stored"
         )
 
 
-def _check_user(user: int) -> None:
-    if not 0 <= user <= LARGEST_USER:
-        raise SettingsError(f"user {user}: no such id; from 0 to {LARGEST_USER} can be stored")
+def _check_user(user: OwnId) -> None:
+    if isinstance(user, int):
+        fits = -(2**63) <= user < 2**63
+    else:
+        fits = 0 < len(user.encode()) <= OWN_ID_BYTES
+    if not fits:
+        raise SettingsError(
+            f"user {user!r:.60}: no such id; ints of 64 bits and strings of 1 to {OWN_ID_BYTES} "
+            "bytes can be stored"
+        )

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from paddlerec_milvus import __version__
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, UserError
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.serving.async_user_store import (
@@ -42,12 +43,16 @@ def create_app(
     *,
     catalogue: Catalogue | None = None,
     user_store: UserStorage | None = None,
+    item_ids: IdMap | None = None,
+    user_kind: Kind = "int",
 ) -> FastAPI:
     """The application; model and Milvus are opened when it starts and closed when it ends.
 
     With ``retriever`` and ``encoder`` it serves these: it needs no checkpoint, no paddle and no
     Milvus. ``catalogue`` holds the titles and categories of their items, ``user_store`` the clicks
-    of users, which are otherwise in memory alone. SettingsError: one of both is missing.
+    of users, which are otherwise in memory alone. ``item_ids`` are what the items are called,
+    without them their numbers; ``user_kind`` is what the ids of users are. SettingsError: one of
+    both is missing.
     """
     if (retriever is None) != (encoder is None):
         raise SettingsError(
@@ -61,7 +66,9 @@ def create_app(
         deployment = partial(MilvusDeployment, settings, metrics)
         start = partial(_started, settings, metrics, deployment, partial(milvus_users, settings))
     else:
-        deployment = partial(FixedDeployment, retriever, encoder, catalogue, metrics)
+        deployment = partial(
+            FixedDeployment, retriever, encoder, catalogue, metrics, item_ids, user_kind
+        )
         store = user_store or InMemoryUserStore()
         start = partial(_started, settings, metrics, deployment, lambda: store)
     app = FastAPI(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.user_store import UserState, UserStore
 from paddlerec_milvus.serving.connections import RetiredConnections
@@ -27,18 +28,18 @@ class UserStorage(Protocol):
     def prepare(self, dimension: int) -> None:
         """Make ready for interests of ``dimension``."""
 
-    def read(self, user: int, consistency: str = ...) -> UserState | None:
+    def read(self, user: OwnId, consistency: str = ...) -> UserState | None:
         """The state of ``user``; None: no click is known."""
         ...
 
-    def read_all(self, users: Sequence[int]) -> dict[int, UserState]:
+    def read_all(self, users: Sequence[OwnId]) -> dict[OwnId, UserState]:
         """The states of those of ``users`` who are known, the last writes included."""
         ...
 
     def write(self, state: UserState, before: UserState | None) -> None:
         """Store ``state`` in place of ``before``, which is what :meth:`read` gave."""
 
-    def delete(self, user: int) -> None:
+    def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
 
     def close(self) -> None:
@@ -49,16 +50,16 @@ class InMemoryUserStore:
     """Users for as long as the process runs: for tests, and where there is no Milvus."""
 
     def __init__(self) -> None:
-        self._states: dict[int, UserState] = {}
+        self._states: dict[OwnId, UserState] = {}
 
     def prepare(self, dimension: int) -> None:
         """Nothing: any dimension will do."""
 
-    def read(self, user: int, consistency: str = "Strong") -> UserState | None:
+    def read(self, user: OwnId, consistency: str = "Strong") -> UserState | None:
         """The state of ``user``; None: no click is known."""
         return self._states.get(user)
 
-    def read_all(self, users: Sequence[int]) -> dict[int, UserState]:
+    def read_all(self, users: Sequence[OwnId]) -> dict[OwnId, UserState]:
         """The states of those of ``users`` who are known."""
         return {user: self._states[user] for user in users if user in self._states}
 
@@ -66,7 +67,7 @@ class InMemoryUserStore:
         """Store ``state`` in place of the one before."""
         self._states[state.user] = state
 
-    def delete(self, user: int) -> None:
+    def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
         self._states.pop(user, None)
 
@@ -101,14 +102,14 @@ class AsyncUserStore:
         self._retired = RetiredConnections(settings.timeout)
         self._again = 0.0
         self._failed: RetrievalError | None = None
-        self._pending: dict[int, asyncio.Future[UserState | None]] = {}
+        self._pending: dict[OwnId, asyncio.Future[UserState | None]] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
     async def call(self, work: Callable[[UserStorage], T]) -> T:
         """The result of ``work(store)``, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self.now, work)
 
-    async def read(self, user: int) -> UserState | None:
+    async def read(self, user: OwnId) -> UserState | None:
         """What Milvus holds now; users who wait at the same time are read in one call."""
         answer: asyncio.Future[UserState | None] = asyncio.get_running_loop().create_future()
         self._pending[user] = answer
@@ -123,7 +124,7 @@ class AsyncUserStore:
             pending, self._pending = self._pending, {}
             await self._answer(pending)
 
-    async def _answer(self, pending: dict[int, asyncio.Future[UserState | None]]) -> None:
+    async def _answer(self, pending: dict[OwnId, asyncio.Future[UserState | None]]) -> None:
         users = list(pending)
         try:
             states = await self.call(lambda store: store.read_all(users))

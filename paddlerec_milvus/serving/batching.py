@@ -21,7 +21,7 @@ from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.serving.candidates import ModelCandidates, answer_by_model, search_candidates
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.schemas import Source
-from paddlerec_milvus.serving.user_batch import UserBatch
+from paddlerec_milvus.serving.validation import UserBatch
 
 MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
 
@@ -179,6 +179,7 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         catalogue,
         cancelled=lambda: all(one.reply.done() for one in requests),
     )
+    served.model.ids.learn_names(results.candidates.ids, results.nearest)
     answers = [
         answer_by_model(one.batch, catalogue, part)
         for one, part in zip(requests, _parts(results, _ends(requests)), strict=True)

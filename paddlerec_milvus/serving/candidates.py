@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import (
     LARGEST_K,
@@ -20,7 +21,7 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.candidates import Candidates, find_users
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
-from paddlerec_milvus.serving.user_batch import UserBatch
+from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
@@ -70,7 +71,7 @@ def category_filter(categories: Iterable[str]) -> str:
 
 def search_candidates(
     retriever: Retriever,
-    request: CandidatesRequest,
+    request: CandidatesRequest[Any],
     interests: FloatArray,
     exclude: Sequence[Set[int]],
     catalogue: Catalogue,
@@ -173,9 +174,13 @@ def _answer(
     batch: UserBatch, catalogue: Catalogue, by_row: Mapping[int, CandidateList]
 ) -> CandidatesAnswer:
     lists = [by_row[row] for row in range(len(by_row))]
+    own = [batch.ids.own_ids(one.items) for one in lists]
+    if any(None in row for row in own):  # an item that somebody else put there, without an id
+        lists = [_with_ids(one, row) for one, row in zip(lists, own, strict=True)]
+        own = [[item for item in row if item is not None] for row in own]
     request, titles, categories = batch.request, catalogue.titles, catalogue.categories
     return CandidatesAnswer.model_construct(
-        candidates=[one.items for one in lists],
+        candidates=own,
         scores=[one.scores for one in lists],
         interest=[one.interests for one in lists],
         source=[one.source for one in lists],
@@ -185,16 +190,25 @@ def _answer(
             [list(map(categories.get, one.items)) for one in lists] if request.titles else None
         ),
         nearest=(
-            [[_named(near, titles) for near in one.nearest] for one in lists]
+            [[_named(near, batch.ids, titles) for near in one.nearest] for one in lists]
             if request.nearest
             else None
         ),
     )
 
 
-def _named(items: Iterable[int], titles: Mapping[int, str]) -> list[NamedItem]:
+def _with_ids(one: CandidateList, own: Sequence[OwnId | None]) -> CandidateList:
+    places = [place for place, item in enumerate(own) if item is not None]
+    return one._replace(
+        items=[one.items[place] for place in places],
+        scores=[one.scores[place] for place in places],
+        interests=[one.interests[place] for place in places],
+    )
+
+
+def _named(items: Sequence[int], ids: BatchIds, titles: Mapping[int, str]) -> list[NamedItem]:
     return [
-        NamedItem.model_construct(id=item, title=titles.get(item))
-        for item in items
-        if item != MISSING_ID
+        NamedItem.model_construct(id=own, title=titles.get(item))
+        for item, own in zip(items, ids.own_ids(items), strict=True)
+        if item != MISSING_ID and own is not None
     ]

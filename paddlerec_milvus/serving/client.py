@@ -6,12 +6,14 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
@@ -84,11 +86,11 @@ class Client:
 
     def candidates(
         self,
-        histories: Sequence[Iterable[int]],
+        histories: Sequence[Iterable[OwnId]],
         top_k: int = 50,
         *,
         exclude_history: bool = True,
-        exclude: Iterable[int] = (),
+        exclude: Iterable[OwnId] = (),
         categories: Iterable[str] | None = None,
         diversity: float = 0.0,
         quota: int | None = None,
@@ -98,15 +100,17 @@ class Client:
     ) -> CandidatesAnswer:
         """``top_k`` candidates for each history of item ids, oldest click first.
 
+        Ids of items and users are the log's own, ints or strings.
+
         Of all items but ``exclude``, or of ``categories`` alone; ``diversity`` is the worth of a
         pair of different categories, ``quota`` the most that one interest may give. ``titles`` and
         ``nearest`` ask for the titles of candidates and the items nearest to each interest.
         """
         body = {
             "top_k": top_k,
-            "hist_item": [[int(item) for item in history] for history in histories],
+            "hist_item": [list(map(_id, history)) for history in histories],
             "exclude_history": exclude_history,
-            "exclude": [int(item) for item in exclude],
+            "exclude": list(map(_id, exclude)),
             "filter": None if categories is None else {"category": list(categories)},
             "diversity": diversity,
             "quota": quota,
@@ -148,18 +152,18 @@ class Client:
         body = {"items": [_item(item) for item in items], "checkpoint": checkpoint}
         return self._call(ItemsAnswer, "POST", "/items", json=body)
 
-    def delete_item(self, item: int) -> int:
+    def delete_item(self, item: OwnId) -> OwnId:
         """Delete an item's vector until the next insert; returns its id."""
-        return self._call(ItemDeleteAnswer, "DELETE", f"/items/{int(item)}").deleted
+        return self._call(ItemDeleteAnswer, "DELETE", f"/items/{_in_path(item)}").deleted
 
-    def add_events(self, user: int, items: Iterable[int]) -> EventsAnswer:
+    def add_events(self, user: OwnId, items: Iterable[OwnId]) -> EventsAnswer:
         """Add clicks, oldest first, to the history that the service keeps of ``user``."""
-        body = {"items": [int(item) for item in items]}
-        return self._call(EventsAnswer, "POST", f"/users/{int(user)}/events", json=body)
+        path = f"/users/{_in_path(user)}/events"
+        return self._call(EventsAnswer, "POST", path, json={"items": list(map(_id, items))})
 
     def user_candidates(
         self,
-        user: int,
+        user: OwnId,
         top_k: int = 50,
         *,
         exclude_history: bool = True,
@@ -178,12 +182,12 @@ class Client:
             "consistency": consistency,
         }
         params = {name: value for name, value in options.items() if value is not None}
-        path = f"/users/{int(user)}/candidates"
+        path = f"/users/{_in_path(user)}/candidates"
         return self._call(CandidatesAnswer, "GET", path, params=params)
 
-    def delete_user(self, user: int) -> int:
+    def delete_user(self, user: OwnId) -> OwnId:
         """Delete all that is stored of a user; returns the id."""
-        return self._call(UserDeleteAnswer, "DELETE", f"/users/{int(user)}").deleted
+        return self._call(UserDeleteAnswer, "DELETE", f"/users/{_in_path(user)}").deleted
 
     def _call(
         self,
@@ -221,10 +225,20 @@ class Client:
 
 
 def _item(item: Mapping[str, Any]) -> dict[str, Any]:
-    """``item`` with its vector as JSON takes it."""
+    """``item`` with its id and its vector as JSON takes them."""
+    item = {**item, "id": _id(item["id"])} if "id" in item else item
     if item.get("vector") is None:
         return dict(item)
     return {**item, "vector": _numbers(item["vector"])}
+
+
+def _id(own: OwnId) -> OwnId:
+    """An id as JSON takes it: a string, or an int, of numpy too."""
+    return str(own) if isinstance(own, str) else int(own)
+
+
+def _in_path(own: OwnId) -> str:
+    return quote(str(_id(own)), safe="")
 
 
 def _numbers(vector: ArrayLike) -> list[float]:

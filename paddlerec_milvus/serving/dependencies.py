@@ -5,7 +5,28 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from paddlerec_milvus.data.id_map import Kind, OwnId
+from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
+from paddlerec_milvus.serving.item_ids import int_of
 from paddlerec_milvus.serving.recommender import CandidateService
+from paddlerec_milvus.serving.validation import InvalidRequestError, problem
+
+
+def id_of(text: str, kind: Kind, place: tuple[str | int, ...]) -> OwnId:
+    """The id that a path or a query holds; InvalidRequestError: none of this kind.
+
+    A string must fit into a row of Milvus.
+    """
+    if kind == "int":
+        number = int_of(text)
+        if number is None:
+            words = "an id here is an integer of 64 bits in its plain form, such as 7 or -7"
+            raise InvalidRequestError([problem(place, words, "int_parsing", f"{text!r:.60}")])
+        return number
+    if not 0 < len(text.encode("utf-8", "replace")) <= OWN_ID_BYTES:
+        words = f"an id here is a string of 1 to {OWN_ID_BYTES} bytes of UTF-8"
+        raise InvalidRequestError([problem(place, words, "string_size", f"{text!r:.60}")])
+    return text
 
 
 def service_of(request: Request) -> CandidateService:

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
+from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.tower import UserTower
 
@@ -67,6 +70,10 @@ class Deployment(Protocol):
     """What answers while :attr:`health` is ready."""
     collection: str
     """The name that clients of Milvus search by."""
+    own: ModelIdentity
+    """What the service was started with, or inserted since."""
+    stored: ModelIdentity
+    """Whose item vectors are stored, at the last probe."""
 
     def start(self) -> None:
         """Find out what serves; called once."""
@@ -105,10 +112,17 @@ class FixedDeployment:
         tower: UserTower,
         catalogue: Catalogue | None,
         metrics: Metrics,
+        item_ids: IdMap | None = None,
+        user_kind: Kind = "int",
     ) -> None:
         self.health = Health(metrics)
-        self.model = ServingModel(tower, catalogue or Catalogue(tower.items))
+        ids = ItemIds(item_ids or IdMap(), tower.items)
+        ids.follow(retriever)
+        self.model = ServingModel(
+            tower, catalogue or Catalogue(tower.items), ids, user_kind=user_kind
+        )
         version = IndexVersion("", "", tower.fingerprint)
+        self.own = self.stored = ModelIdentity(digest=tower.fingerprint)
         self.served: ServedVersion | None = ServedVersion(self.model, retriever, version)
         self._retriever = retriever
 

@@ -30,6 +30,16 @@ OTHER = State(False, "the stored item vectors are of a model that is not here: P
 UNUSABLE = State(False, "the collection cannot be used as it is; the service's log says more")
 
 
+def other_data(stored: object, own: object) -> State:
+    """Milvus holds vectors of ``stored``, which is of other data than ``own``, this service's."""
+    return State(
+        False,
+        f"Milvus holds the item vectors of {stored}; this service was started with {own}, other "
+        "data. Give it a milvus.collection of its own, or put its vectors in their place: POST "
+        "/insert, or SERVING_MISMATCH=insert for a start that does so",
+    )
+
+
 class Health:
     """The state of a deployment; its ``failures`` in a row open the breaker."""
 

@@ -16,7 +16,8 @@ from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
-from paddlerec_milvus.retrieval.versions import CHECKPOINT, Description
+from paddlerec_milvus.retrieval.versions import Description
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.settings import Settings
 
@@ -35,6 +36,7 @@ class IndexVersion(NamedTuple):
     """Tells it from an older one of the same name."""
     checkpoint: str
     """Fingerprint of the model; empty: not put there by a service."""
+    identity: ModelIdentity = ModelIdentity()
 
     @property
     def number(self) -> int:
@@ -95,8 +97,16 @@ class ItemIndex:
         finally:
             self._writing.release()
 
-    def insert(self, tower: UserTower, catalogue: Catalogue, least_recall: float) -> BuildTimes:
+    def insert(
+        self,
+        tower: UserTower,
+        catalogue: Catalogue,
+        least_recall: float,
+        identity: ModelIdentity,
+    ) -> BuildTimes:
         """Build a version of the vectors of ``tower`` and let it serve; the one before is kept.
+
+        It says of itself that it is ``identity``'s.
 
         RefusedError, and the old one goes on: on a sample of users the index finds less than
         ``least_recall`` of the true neighbours.
@@ -119,22 +129,21 @@ class ItemIndex:
                     "SERVING_LEAST_RECALL; the version before goes on serving"
                 )
 
-        properties = {CHECKPOINT: tower.fingerprint}
         with self._opened() as retriever:
             return retriever.versions.build(
                 vectors,
                 ids,
                 categories,
-                properties=properties,
+                properties=identity.properties(),
                 check=lambda version: check(retriever.at(version)),
                 keep=True,
             )
 
-    def roll_back(self, known: Callable[[str], bool]) -> IndexVersion:
-        """Let the version before serve again; RefusedError unless its checkpoint is ``known``."""
+    def roll_back(self, known: Callable[[IndexVersion], bool]) -> IndexVersion:
+        """Let the version before serve again; RefusedError unless it is ``known``."""
         with self._opened() as retriever:
             before = _version(retriever.versions.previous())
-            if before is not None and not known(before.checkpoint):
+            if before is not None and not known(before):
                 raise RefusedError(
                     f"the model of {before.name!r} (checkpoint {before.checkpoint or 'unknown'}) "
                     "is not kept here: its vectors would have no user tower"
@@ -180,6 +189,5 @@ def _version(description: Description | None) -> IndexVersion | None:
 
 def _version_of(description: Description) -> IndexVersion:
     properties = description.properties
-    return IndexVersion(
-        description.name, properties.get("made_at", ""), properties.get(CHECKPOINT, "")
-    )
+    identity = ModelIdentity.of_properties(properties)
+    return IndexVersion(description.name, properties.get("made_at", ""), identity.digest, identity)

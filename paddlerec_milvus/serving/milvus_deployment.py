@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -26,9 +27,12 @@ from paddlerec_milvus.serving.health import (
     UNUSABLE,
     Health,
     State,
+    other_data,
 )
 from paddlerec_milvus.serving.item_index import IndexVersion, ItemIndex
 from paddlerec_milvus.serving.model_cache import ModelCache, ServingModel, freeze_memory
+from paddlerec_milvus.serving.model_identity import ModelIdentity, identity_of_model
+from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 
@@ -48,18 +52,46 @@ class MilvusDeployment:
         self._retired = RetiredConnections(settings.timeout + 1)
         self._retriever: MilvusRetriever | None = None
         self.served: ServedVersion | None = None
-        self.model = self._models.load(settings.trained)
+        self.stored = ModelIdentity()
+        self._refused: IndexVersion | None = None
+        self.model, self.own = self._load(settings.trained)
+        logger.info("started with %s", self.own)
+
+    def _load(self, trained: TrainedModel) -> tuple[ServingModel, ModelIdentity]:
+        trained.require_fit()
+        model = self._models.load(trained)
+        return model, identity_of_model(trained, model.tower.fingerprint)
 
     def start(self) -> None:
-        """Drop what killed inserts left, see what serves, and insert where the settings say so."""
+        """Drop what killed inserts left, see what serves, and insert where the settings say so.
+
+        Loud where what lies in Milvus is not what the service was started with.
+        """
         try:
             for name in self.index.tidy():
                 logger.info("dropped %s, left by an insert that did not end", name)
         except UserError as error:
             logger.warning("nothing was tidied: %s", without_secrets(error, self._settings.model))
         self.refresh()
-        if self._settings.insert_missing and self.health.state in (ABSENT, OTHER):
+        state, settings = self.health.state, self._settings
+        if self.differs:
+            warn(
+                f"Milvus holds the item vectors of {self.stored}",
+                f"the service was started with {self.own}",
+            )
+        if (self.differs and settings.mismatch == "insert") or (
+            settings.insert_missing and state in (ABSENT, OTHER)
+        ):
             self.insert()
+        elif self.differs and state.ready:
+            warn("it answers by what Milvus holds, which is of the same data, until POST /insert")
+        elif self.differs:
+            warn(f"the model does not answer: {state.reason}")
+
+    @property
+    def differs(self) -> bool:
+        """Whether what lies in Milvus is another model than the service was started with."""
+        return bool(self.stored.digest) and self.stored.digest != self.own.digest
 
     def refresh(self) -> None:
         """Ask Milvus what serves, and follow it; a search proves that it can be searched."""
@@ -74,9 +106,12 @@ class MilvusDeployment:
         """The state, and what Milvus said that is for the log alone."""
         try:
             version = self.index.serving()
+            self.stored = version.identity if version else ModelIdentity()
             if version is None:
                 return self._without(ABSENT)
             while self.served is None or self.served.version != version:
+                if not self._is_of_own_data(version):
+                    return self._without(other_data(version.identity, self.own))
                 model = self._models.get(version.checkpoint)
                 if model is None:
                     return self._without(OTHER, f"checkpoint {version.checkpoint or 'unknown'}")
@@ -90,6 +125,26 @@ class MilvusDeployment:
             self.index.disconnect()
             return self._without(AWAY, without_secrets(error, self._settings.model))
         return READY, ""
+
+    def _is_of_own_data(self, version: IndexVersion) -> bool:
+        """Whether ``version`` may serve: it is of the data of this service, as it is on disk now.
+
+        One that no service put there says nothing, and is no model's.
+        """
+        if not version.checkpoint or not _is_foreign(version.identity, self.own):
+            return True
+        if version == self._refused:
+            return False
+        self._refused = version
+        try:  # the data may be prepared anew, and the model trained on it, since the start
+            trained = self._settings.newest()
+            newest = identity_of_model(trained, trained.fingerprint())
+        except UserError:
+            return False
+        if _is_foreign(version.identity, newest):
+            return False
+        self.own = newest
+        return True
 
     def _without(self, state: State, details: str = "") -> tuple[State, str]:
         self._retire()
@@ -108,10 +163,11 @@ class MilvusDeployment:
                 f"{model.tower.dimension}"
             )
         before, self._retriever = self._retriever, retriever
+        model.ids.follow(retriever)
         self.model, self.served = model, ServedVersion(model, retriever, version)
         if before is not None:
             self._retired.add(before)
-        logger.info("%s serves, checkpoint %s", version.name, version.checkpoint)
+        logger.info("%s serves: %s", version.name, version.identity)
         self._prune()
         freeze_memory()
         return version
@@ -129,17 +185,27 @@ class MilvusDeployment:
     def insert(self) -> tuple[ServingModel, BuildTimes]:
         """Put the vectors of the checkpoint that is on disk now into Milvus, and serve them."""
         with self.index.alone():
-            model = self._models.load_and_save(self._settings.newest())
-            times = self.index.insert(model.tower, model.catalogue, self._settings.least_recall)
+            trained = self._settings.newest()
+            model, own = self._load(trained)
+            self._models.save(trained, model)
+            least = self._settings.least_recall
+            times = self.index.insert(model.tower, model.catalogue, least, own)
+            self.own = own
             self.refresh()
         return model, times
 
     def roll_back(self) -> IndexVersion:
         """Serve the version before again."""
         with self.index.alone():
-            version = self.index.roll_back(lambda mark: self._models.get(mark) is not None)
+            version = self.index.roll_back(self._is_known)
             self.refresh()
         return version
+
+    def _is_known(self, version: IndexVersion) -> bool:
+        """Whether its model is here; RefusedError: it is of other data."""
+        if version.checkpoint and _is_foreign(version.identity, self.own):
+            raise RefusedError(other_data(version.identity, self.own).reason)
+        return self._models.get(version.checkpoint) is not None
 
     def delete(self) -> int | None:
         """Delete all stored item vectors."""
@@ -166,3 +232,9 @@ class MilvusDeployment:
             self._retire()
             self._retired.close_all()
             self.index.disconnect()
+
+
+def _is_foreign(stored: ModelIdentity, own: ModelIdentity) -> bool:
+    """Whether ``stored`` is of other data than ``own``, or of data that it does not name."""
+    same = own.digest == stored.digest or own.data_fingerprint == stored.data_fingerprint
+    return not same and bool(own.data_fingerprint)

@@ -10,8 +10,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
+from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.model_registry import ModelRegistry, TrainedModel
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
@@ -24,8 +26,12 @@ class ServingModel(NamedTuple):
 
     tower: UserTower
     catalogue: Catalogue
+    ids: ItemIds
+    """What items are called."""
     features: FeatureValues | None = None
     """By which items can be given; None: its prepared folder has none."""
+    user_kind: Kind = "int"
+    """What the ids of users are."""
 
 
 class ModelCache:
@@ -44,9 +50,13 @@ class ModelCache:
         if fingerprint not in self._models:
             tower = CheckpointTower(trained, self._loading)
             fingerprint = tower.fingerprint
-            catalogue = read_catalogue(trained.data, tower.items)
-            features = read_feature_values(trained.data)
-            self._models[fingerprint] = ServingModel(tower, catalogue, features)
+            self._models[fingerprint] = ServingModel(
+                tower,
+                read_catalogue(trained.data, tower.items),
+                ItemIds(read_item_ids(trained.data), tower.items),
+                read_feature_values(trained.data),
+                user_kind(trained.data),
+            )
         return self._models[fingerprint]
 
     def get(self, fingerprint: str) -> ServingModel | None:
@@ -63,11 +73,9 @@ class ModelCache:
             self._unusable.add(fingerprint)
             return None
 
-    def load_and_save(self, trained: TrainedModel) -> ServingModel:
-        """:meth:`load`, and a copy in the registry that training does not write over."""
-        model = self.load(trained)
+    def save(self, trained: TrainedModel, model: ServingModel) -> None:
+        """Put a copy of ``model`` into the registry, which training does not write over."""
         self._registry.save(trained, model.tower.fingerprint)
-        return model
 
     def prune(self, fingerprints: Collection[str]) -> None:
         """Forget all other models, here and in the registry."""

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.checkpoint import PREFIX
-from paddlerec_milvus.data.prepared import ITEMS
+from paddlerec_milvus.checkpoint_record import data_of, require_fit
+from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.settings import Settings
 
 PARAMETERS = f"{PREFIX}.pdparams"
 HYPER_PARAMETERS = "hyper_parameters.json"
+NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
 
@@ -39,6 +41,10 @@ class TrainedModel(NamedTuple):
         if self.settings.runner.train_data_dir is None:
             return None
         return self.settings.path("train_data_dir").parent
+
+    def require_fit(self) -> None:
+        """CheckpointError: it was trained on other data than that of its settings, or is stale."""
+        require_fit(self.checkpoint, data_of(self.settings, held_out=False))
 
     def fingerprint(self) -> str:
         """Of the parameters; CheckpointError: there are none."""
@@ -72,6 +78,8 @@ class ModelRegistry:
                 raise CheckpointError(f"{trained.checkpoint}: was written meanwhile: try again")
             values = json.dumps(dict(trained.settings.hyper_parameters))
             (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
+            if trained.data is None or not (trained.data / META).exists():
+                (fresh / NUMBERS).touch()
             for file in _beside(trained.data):
                 shutil.copyfile(file, fresh / file.name)
             fresh.rename(place)
@@ -82,12 +90,17 @@ class ModelRegistry:
             shutil.rmtree(fresh, ignore_errors=True)
 
     def get(self, fingerprint: str, settings: Settings) -> TrainedModel | None:
-        """The model of a fingerprint with ``settings`` but for its own hyper-parameters."""
+        """The model of a fingerprint with ``settings`` but for its own hyper-parameters.
+
+        CheckpointError: the copy is older than own ids, and would take numbers for ids.
+        """
         place = self._folder / fingerprint
         try:
             values = json.loads((place / HYPER_PARAMETERS).read_bytes())
         except (OSError, ValueError):
             return None
+        if not (place / META).exists() and not (place / NUMBERS).exists():
+            raise CheckpointError(f"{place}: does not say what its items' ids are: POST /insert")
         runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
         saved = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
         trained = TrainedModel(saved, place)
@@ -103,11 +116,11 @@ class ModelRegistry:
 
 
 def _beside(data: Path | None) -> list[Path]:
-    """What a model needs of its prepared folder to be used: titles, categories, features."""
+    """What a model needs of its prepared folder to be used: ids, titles, categories, features."""
     if data is None:
         return []
     return [
         file
-        for pattern in (ITEMS, "*_features.csv", "*_feature_values.csv")
+        for pattern in (META, ITEMS, "*_features.csv", "*_feature_values.csv")
         for file in data.glob(pattern)
     ]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
@@ -28,14 +28,13 @@ from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.schemas import CandidatesRequest, Source
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
-from paddlerec_milvus.serving.user_batch import UserBatch, user_batch
 from paddlerec_milvus.serving.user_states import UserStates
-from paddlerec_milvus.serving.validation import parse
+from paddlerec_milvus.serving.validation import UserBatch, parse, user_batch
 
 logger = logging.getLogger(__name__)
 
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
-SMALL_HISTORIES = 8_192  # ids in a request; to sort these out takes about a millisecond
+SMALL_HISTORIES = 4_096  # ids in a request; to sort these out takes about a millisecond
 CALLS = 8  # to Milvus under way at a time, beside searches
 LEAST_PAUSE = 0.1  # seconds between two probes of Milvus
 
@@ -95,20 +94,28 @@ class CandidateService:
         except Exception:
             logger.exception("the look at Milvus failed")
 
-    async def candidates(self, body: bytes) -> CandidatesReply:
-        """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
+    async def candidates(self, body: bytes, *, as_text: bool = False) -> CandidatesReply:
+        """The answer to a request's ``body``; InvalidRequestError says what is wrong with it.
+
+        ``as_text``: ids are strings, in the answer, too.
+        """
+        served = self.current
+        kind = "string" if as_text else (served.model if served else self.model).ids.kind
         if len(body) <= SMALL_BODY:
-            return await self.candidates_of(parse(body, self.settings))
-        request = await self._aside(lambda: parse(body, self.settings))
-        return await self.candidates_of(request)
+            request = parse(body, self.settings, kind)
+        else:
+            request = await self._aside(lambda: parse(body, self.settings, kind))
+        return await self.candidates_of(request, served=served, as_text=as_text)
 
     async def candidates_of(
         self,
-        request: CandidatesRequest,
+        request: CandidatesRequest[Any],
         interests: FloatArray | None = None,
         served: ServedVersion | None = None,
         end: float | None = None,
         popular_source: Source | None = None,
+        *,
+        as_text: bool = False,
     ) -> CandidatesReply:
         """The answer to a checked request, by the model until ``end`` (of time.monotonic).
 
@@ -119,9 +126,16 @@ class CandidateService:
         served = served or self.current
         model = served.model if served else self.model
         least = self.settings.least_history
-        arrays = partial(user_batch, request, model.tower.maxlen, model.catalogue, least)
+        arrays = partial(
+            user_batch,
+            *(request, model.tower.maxlen, model.catalogue, model.ids, least),
+            as_text=as_text,
+        )
         small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
         batch = arrays() if small else await self._aside(arrays)
+        if batch.unresolved and served is not None:
+            await self._resolve(model, batch.unresolved, end)
+            batch = arrays() if small else await self._aside(arrays)
         reply = await self._by_model(served, batch, interests, end) if len(batch.rows) else None
         if reply is None:
             reply = await self._aside(lambda: _popular_reply(batch, model, popular_source))
@@ -130,6 +144,14 @@ class CandidateService:
         for stage, seconds in reply.stages.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
         return reply
+
+    async def _resolve(self, model: ServingModel, numbers: list[int], end: float) -> None:
+        """Find out which of ``numbers`` are new items, by half of the time that is left."""
+        resolving = asyncio.get_running_loop().run_in_executor(
+            self._calls, model.ids.resolve, numbers
+        )
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(resolving, (end - time.monotonic()) / 2)
 
     async def _by_model(
         self,

@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import functools
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
+from paddlerec_milvus.data.id_map import Kind
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
+from paddlerec_milvus.serving.model_identity import ModelIdentity
 
 EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
 OPTIONS_EXAMPLE: dict[str, Any] = {
@@ -25,7 +36,6 @@ EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
 
 MOST_CATEGORIES = 1_000
 MOST_ITEMS = 1_000  # in one request
-LARGEST_ITEM = 2**63 - 1
 FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -35,20 +45,30 @@ def _short(category: str) -> str:
     return category
 
 
-ItemId = Annotated[int, Field(ge=-(2**63), le=LARGEST_ITEM)]
-# the first wrong id is told: a list of half a million could have as many
-Ids = Annotated[list[ItemId], FailFast()]
-Histories = Annotated[list[Ids], FailFast()]
+# what an id is here: a service speaks the ids of its log, ints or strings
+IntId = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+ItemId = Annotated[int | str, WithJsonSchema({"type": ["integer", "string"], "x-id": "items"})]
+UserId = Annotated[int | str, WithJsonSchema({"type": ["integer", "string"], "x-id": "users"})]
+ID_SCHEMAS = {"int": {"type": "integer", "format": "int64"}, "string": {"type": "string"}}
+Id = TypeVar("Id")
 Category = Annotated[str, Field(min_length=1, max_length=CATEGORY_BYTES)]
 Categories = Annotated[list[Category], Field(min_length=1, max_length=MOST_CATEGORIES), FailFast()]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Consistency = Literal["Strong", "Bounded"]
 Source = Literal["model", "popular", "short", "fallback"]
-StoredId = Annotated[int, Field(ge=1, le=LARGEST_ITEM)]
 Number = Annotated[float, Field(ge=-FLOAT32, le=FLOAT32, allow_inf_nan=False)]
 Vector = Annotated[list[Number], Field(min_length=1, fail_fast=True)]
 Features = Annotated[dict[str, str], Field(min_length=1)]
 StoredCategory = Annotated[str, AfterValidator(_short)]
+
+
+class _Request(BaseModel, Generic[Id]):
+    """A body with ids of items: ``of_kind`` gives the class for a service's kind."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """The plain name: which kind it is, the types in the schema say."""
+        return cls.__name__
 
 
 class Filter(BaseModel):
@@ -62,7 +82,7 @@ class Filter(BaseModel):
     """One of these."""
 
 
-class CandidatesRequest(BaseModel):
+class CandidatesRequest(_Request[Id], Generic[Id]):
     """Histories of item ids, a row for each user, oldest click first."""
 
     model_config = ConfigDict(
@@ -73,13 +93,14 @@ class CandidatesRequest(BaseModel):
         json_schema_extra={"examples": [EXAMPLE, OPTIONS_EXAMPLE]},
     )
 
-    hist_item: Histories
-    """Ids that the model does not know are left out and counted."""
+    # the first wrong id is told: a list of half a million could have as many
+    hist_item: Annotated[list[Annotated[list[Id], FailFast()]], FailFast()]
+    """Ids that the model does not know are left out and listed."""
     top_k: Annotated[int, Field(ge=1)] = 50
     """Candidates of each user."""
     exclude_history: bool = True
     """Leave out what the user has clicked, the whole history."""
-    exclude: Ids = []
+    exclude: Annotated[list[Id], FailFast()] = []
     """Items that no user shall get."""
     filter: Filter | None = None
     """Only these; where they are fewer than top_k, the list is short."""
@@ -98,12 +119,12 @@ class CandidatesRequest(BaseModel):
     service is set, Bounded as a rule."""
 
 
-class Item(BaseModel):
+class Item(_Request[Id], Generic[Id]):
     """An item by its vector, or by its features."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    id: StoredId
+    id: Id
     vector: Annotated[Vector | None, Field(description="As the serving model makes them")] = None
     features: Annotated[
         Features | None,
@@ -115,32 +136,32 @@ class Item(BaseModel):
     ] = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Item:
+    def _one_of_both(self) -> Item[Id]:
         if (self.vector is None) == (self.features is None):
             raise ValueError("an item needs either a vector or features")
         return self
 
 
-class ItemsRequest(BaseModel):
+class ItemsRequest(_Request[Id], Generic[Id]):
     """Items that are new, or whose vectors have changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    items: Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)]
+    items: Annotated[list[Item[Id]], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)]
     checkpoint: Annotated[
         str | None,
         Field(description="Fingerprint of the model that made the vectors; checked where given"),
     ] = None
 
 
-class EventsRequest(BaseModel):
+class EventsRequest(_Request[Id], Generic[Id]):
     """Items that the user has clicked, oldest first."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [EVENTS_EXAMPLE]}
     )
 
-    items: Annotated[Ids, Field(min_length=1)]
+    items: Annotated[list[Id], Field(min_length=1), FailFast()]
 
 
 class UserCandidatesQuery(BaseModel):
@@ -159,7 +180,7 @@ class UserCandidatesQuery(BaseModel):
 class NamedItem(BaseModel):
     """An item with its title."""
 
-    id: int
+    id: ItemId
     title: str | None
 
 
@@ -168,7 +189,7 @@ class CandidatesAnswer(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    candidates: list[list[int]]
+    candidates: list[list[ItemId]]
     scores: list[list[float | None]]
     """The best that an interest gave; null where no model was asked."""
     interest: list[list[int | None]]
@@ -176,8 +197,8 @@ class CandidatesAnswer(BaseModel):
     source: list[Source]
     """popular: no known item in the history; short: too few for the model; fallback: model or
     Milvus did not answer in time. All three give popular items."""
-    unknown: list[int]
-    """Ids of the history that the model does not know."""
+    unknown: list[list[ItemId]]
+    """Ids of the history that the model does not know, as they were sent."""
     titles: list[list[str | None]] | None = None
     categories: list[list[str | None]] | None = None
     nearest: list[list[list[NamedItem]]] | None = None
@@ -202,8 +223,8 @@ class RollbackAnswer(BaseModel):
     checkpoint: str
 
 
-class CountAnswer(BaseModel):
-    """How many item vectors are stored."""
+class CountAnswer(ModelIdentity):
+    """How many item vectors are stored, and whose."""
 
     count: int
 
@@ -214,19 +235,22 @@ class DeleteAnswer(BaseModel):
     deleted: int | None
 
 
-class ReadyAnswer(BaseModel):
-    """Whether candidates come from the model, and if not, why."""
+class ReadyAnswer(ModelIdentity):
+    """Whether candidates come from the model, and if not, why; and which model that is."""
 
     ready: bool
     reason: str
     checkpoint: str
+    """The same as ``digest``."""
     items: int
+    started_with: ModelIdentity | None = None
+    """Another model, with which the service was started, or which it inserted last."""
 
 
 class TitledItem(BaseModel):
     """An item with what is known of it."""
 
-    id: int
+    id: ItemId
     title: str | None
     category: str | None
 
@@ -247,34 +271,57 @@ class ItemsAnswer(BaseModel):
 class ItemDeleteAnswer(BaseModel):
     """The item that is not stored any more."""
 
-    deleted: int
+    deleted: ItemId
 
 
 class EventsAnswer(BaseModel):
     """The user after the clicks."""
 
-    user: int
+    user: UserId
     history: int
     """Clicks that are kept of the user."""
-    unknown: int
-    """Ids that the model does not know; they are not kept."""
+    unknown: list[ItemId]
+    """Ids that the model does not know, as they were sent; they are not kept."""
 
 
 class UserDeleteAnswer(BaseModel):
     """The user of whom nothing is stored any more."""
 
-    deleted: int
+    deleted: UserId
 
 
-def items_example(item: int, dimension: int) -> dict[str, Any]:
+def items_example(item: int | str, dimension: int) -> dict[str, Any]:
     """A request that stores ``item`` by a vector of ``dimension`` numbers and of length 1."""
     vector = [round(dimension**-0.5, 6)] * dimension
     return {"items": [{"id": item, "vector": vector, "category": "books"}]}
 
 
+Request = TypeVar("Request", bound=BaseModel)
+
+
+@functools.cache
+def of_kind(model: type[Request], kind: Kind) -> type[Request]:
+    """``model`` (a class with ids) for a service whose items have ids of this kind."""
+    ids: Any = IntId if kind == "int" else str
+    return model[ids]  # type: ignore[index,no-any-return]
+
+
+def in_ids_of(schema: Any, kinds: dict[str, Kind]) -> Any:
+    """The OpenAPI ``schema`` with what an id is in place of ints and strings alike."""
+    if isinstance(schema, list):
+        return [in_ids_of(part, kinds) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "x-id" in schema:
+        others = {key: value for key, value in schema.items() if key not in ("type", "x-id")}
+        return others | ID_SCHEMAS[kinds[schema["x-id"]]]
+    return {key: in_ids_of(part, kinds) for key, part in schema.items()}
+
+
 def request_body(model: type[BaseModel]) -> dict[str, Any]:
-    """``model`` as a request's body in OpenAPI, for a handler that reads the body itself."""
-    schema = model.model_json_schema()
+    """``model`` (a class with ids) as a request's body in OpenAPI, for a handler that reads it."""
+    ids: Any = ItemId
+    schema = model[ids].model_json_schema()  # type: ignore[index]
     definitions = schema.pop("$defs", {})
 
     def inlined(part: Any) -> Any:  # OpenAPI would look for references in another place

@@ -7,12 +7,13 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX
+from paddlerec_milvus.checkpoint_record import holds
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
@@ -64,6 +65,10 @@ class ServiceSettings(BaseModel):
     """index_recall@50 on a sample of users that a new index must reach to serve."""
     insert_missing: bool = False
     """Insert at the start where Milvus holds no vectors of a model that is here."""
+    mismatch: Literal["refuse", "insert"] = "refuse"
+    """At the start, where Milvus holds vectors of another model than this. ``insert``: put this
+    one's in their place. ``refuse``: those of other data never serve (popular items are given until
+    POST /insert), those of another epoch of the same data go on, and both is said."""
     threads: Count = 2
     """Searches under way at a time; requests that wait meanwhile are searched for together."""
     check_seconds: Seconds = 2.0
@@ -144,7 +149,7 @@ def checkpoint_of(folder: Path, epoch: str) -> Path:
     if not epochs:
         raise CheckpointError(
             f"{folder}: holds no checkpoint; train one: python -u tools/trainer.py -m "
-            "mind/config.yaml"
+            f"mind/config.yaml ({holds(folder)})"
         )
     raise CheckpointError(
         f"SERVING_EPOCH: {epoch!r} is no epoch of {folder}; it holds: {', '.join(sorted(epochs))}"

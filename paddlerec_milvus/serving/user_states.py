@@ -19,9 +19,9 @@ import numpy as np
 from cachetools import LRUCache
 
 from paddlerec_milvus.data.histories import pad_histories
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError, UserError
-from paddlerec_milvus.retrieval.base import IntArray
-from paddlerec_milvus.retrieval.user_store import MOST_CLICKS, UserState
+from paddlerec_milvus.retrieval.user_store import UserState, last_clicks
 from paddlerec_milvus.serving.async_user_store import AsyncUserStore, UserStorage
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CACHED_USERS = 100_000  # of at most 1,000 clicks: 8 kB
+CACHED_CLICKS = 5_000_000  # of all users: some 100 bytes each where ids are strings
 RENEWALS = 16  # of stored interests under way, after a new model has come
 
 
@@ -39,7 +39,7 @@ class AppendedClicks(NamedTuple):
 
     history: int
     """Clicks that are kept of the user."""
-    unknown: int
+    unknown: list[OwnId]
     """Ids of the event that are none of the model's: not kept."""
 
 
@@ -61,9 +61,9 @@ class UserStates:
         self._store = AsyncUserStore(settings, connect)
         self._prepared = 0  # the dimension
         self._problem = ""  # why that could not be done
-        self._cache: LRUCache[int, _CachedState] = LRUCache(CACHED_USERS)
-        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._renewing: set[int] = set()
+        self._cache: LRUCache[OwnId, _CachedState] = LRUCache(CACHED_CLICKS, _size)
+        self._locks: WeakValueDictionary[OwnId, asyncio.Lock] = WeakValueDictionary()
+        self._renewing: set[OwnId] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def prepare(self, model: ServingModel) -> None:
@@ -79,13 +79,15 @@ class UserStates:
                 )
             self._problem = str(error)
 
-    async def append(self, user: int, items: Sequence[int], model: ServingModel) -> AppendedClicks:
+    async def append(
+        self, user: OwnId, items: Sequence[OwnId], model: ServingModel
+    ) -> AppendedClicks:
         """Add clicks on ``items``, oldest first; the interests are made anew by ``model``."""
         end = time.monotonic() + self._timeout
         return await self._in_time(self._append(user, items, model, end))
 
     async def interests_of(
-        self, user: int, model: ServingModel, *, strong: bool = False
+        self, user: OwnId, model: ServingModel, *, strong: bool = False
     ) -> UserState | None:
         """History and interests of ``user`` by ``model``; None: no click is known.
 
@@ -96,7 +98,7 @@ class UserStates:
             return cached.state
         return await self._in_time(self._interests_of(user, model, cached, strong=strong))
 
-    async def forget(self, user: int) -> None:
+    async def forget(self, user: OwnId) -> None:
         """Delete all that is stored of ``user``; one who is not known is no error."""
         await self._in_time(self._forget(user))
 
@@ -105,14 +107,15 @@ class UserStates:
         self._store.close()
 
     async def _append(
-        self, user: int, items: Sequence[int], model: ServingModel, end: float
+        self, user: OwnId, items: Sequence[OwnId], model: ServingModel, end: float
     ) -> AppendedClicks:
-        known = _known(np.array(items, np.int64), model)
+        rows = await _rows(items, model)
+        known = [item for item, row in zip(items, rows, strict=True) if row]
         async with self._lock_of(user):
             before = await self._confirmed(user)
-            history = np.empty(0, np.int64) if before is None else before.history
-            if len(known):
-                history = np.concatenate([history, known])[-MOST_CLICKS:]
+            history: list[OwnId] = [] if before is None else before.history
+            if known:
+                history = last_clicks([*history, *known])
                 clicks = len(known) + (before.clicks if before else 0)
                 state = await _computed(user, history, clicks, model)
                 if model.tower.dimension != self._prepared:
@@ -120,10 +123,11 @@ class UserStates:
                 if time.monotonic() > end:
                     raise self._late()  # the caller was told so, and may try again
                 await self._write(state, before)
-        return AppendedClicks(len(history), len(items) - len(known))
+        unknown = [item for item, row in zip(items, rows, strict=True) if not row]
+        return AppendedClicks(len(history), unknown)
 
     async def _interests_of(
-        self, user: int, model: ServingModel, cached: _CachedState | None, *, strong: bool
+        self, user: OwnId, model: ServingModel, cached: _CachedState | None, *, strong: bool
     ) -> UserState | None:
         if cached is not None:
             state: UserState | None = cached.state
@@ -136,18 +140,18 @@ class UserStates:
         self._renew_later(user, model)
         return await _computed(user, state.history, state.clicks, model)
 
-    async def _read_anew(self, user: int) -> UserState | None:
+    async def _read_anew(self, user: OwnId) -> UserState | None:
         async with self._lock_of(user):
             self._distrust(user)
             return await self._confirmed(user)
 
-    async def _forget(self, user: int) -> None:
+    async def _forget(self, user: OwnId) -> None:
         async with self._lock_of(user):
             self._distrust(user)
             await self._store.call(lambda store: store.delete(user))
             self._cache.pop(user, None)
 
-    async def _renew(self, user: int, model: ServingModel) -> None:
+    async def _renew(self, user: OwnId, model: ServingModel) -> None:
         """Store the interests that ``model`` makes of the user's history."""
         try:
             async with self._lock_of(user):
@@ -160,13 +164,13 @@ class UserStates:
         finally:
             self._renewing.discard(user)
 
-    def _renew_later(self, user: int, model: ServingModel) -> None:
+    def _renew_later(self, user: OwnId, model: ServingModel) -> None:
         """Nobody waits for it, and where too many are under way the user's next list tries."""
         if user not in self._renewing and len(self._renewing) < RENEWALS:
             self._renewing.add(user)
             self._started(self._renew(user, model))
 
-    async def _confirmed(self, user: int) -> UserState | None:
+    async def _confirmed(self, user: OwnId) -> UserState | None:
         """The last state that was written; the caller holds the user's lock."""
         cached = self._cache.get(user)
         if cached is not None and cached.confirmed:
@@ -189,12 +193,12 @@ class UserStates:
     def _remember(self, state: UserState) -> None:
         self._cache[state.user] = _CachedState(state, confirmed=True)
 
-    def _distrust(self, user: int) -> None:
+    def _distrust(self, user: OwnId) -> None:
         """Read it from Milvus before the next write."""
         if (cached := self._cache.get(user)) is not None:
             self._cache[user] = cached._replace(confirmed=False)
 
-    def _lock_of(self, user: int) -> asyncio.Lock:
+    def _lock_of(self, user: OwnId) -> asyncio.Lock:
         return self._locks.setdefault(user, asyncio.Lock())
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
@@ -228,15 +232,25 @@ class UserStates:
         self._prepared = model.tower.dimension
 
 
-def _known(items: IntArray, model: ServingModel) -> IntArray:
-    known: IntArray = items[(items >= 1) & (items <= model.tower.items)]
-    return known
+def _size(cached: _CachedState) -> int:
+    return 1 + len(cached.state.history)
 
 
-async def _computed(user: int, history: IntArray, clicks: int, model: ServingModel) -> UserState:
+async def _rows(items: Sequence[OwnId], model: ServingModel) -> list[int]:
+    """The model's row for each of ``items``, 0 for those that it does not know."""
+    numbers = model.ids.numbers(items)
+    if fresh := model.ids.unresolved(numbers):
+        await asyncio.to_thread(model.ids.resolve, fresh)
+    return model.ids.known(numbers)
+
+
+async def _computed(
+    user: OwnId, history: list[OwnId], clicks: int, model: ServingModel
+) -> UserState:
     """The state with interests by ``model``; zeros where it knows nothing of the history."""
     tower = model.tower
-    padded, lengths = pad_histories([_known(history, model)], tower.maxlen)
+    known = [row for row in await _rows(history, model) if row]
+    padded, lengths = pad_histories([known], tower.maxlen)
     interests = np.zeros((1, tower.dimension), np.float32)
     if lengths[0]:
         (interests,) = await asyncio.to_thread(tower.interests, padded, lengths)

@@ -3,35 +3,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle.io.dataloader.collate import default_collate_fn
 
+from paddlerec_milvus.collate import collate, seed_everything
 from paddlerec_milvus.training.checkpoint import random_state, set_random_state
 from paddlerec_milvus.training.processes import ALONE, Processes, common_seed
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and paddle's global generators."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - model folders draw from the global one
-    paddle.seed(seed)
-
-
-def as_tensors(batch: Any) -> Any:
-    """``batch`` with each array in it as a tensor, in lists where it had sequences."""
-    if isinstance(batch, np.ndarray):
-        return paddle.to_tensor(batch)
-    if isinstance(batch, Mapping):
-        return {key: as_tensors(value) for key, value in batch.items()}
-    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
-        return [as_tensors(value) for value in batch]
-    return batch
 
 
 def own_stream(items: Iterator[Any], seed: int) -> Iterator[Any]:
@@ -62,7 +43,7 @@ def full_batches(samples: Iterable[Any], size: int) -> Iterator[Any]:
     for batch in own_stream(iter(lambda: list(islice(source, size)), []), seed):
         if len(batch) < size:
             return
-        yield as_tensors(default_collate_fn(batch))
+        yield collate(batch)
 
 
 def rows_of(batch: Any, rows: slice, size: int) -> Any:

@@ -1,9 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Checkpoints: PaddleRec's ``<epoch>/rec.pdparams`` and ``rec.pdopt``, whole or not there at all.
 
-A third file, ``rec.pdstate``, holds what a bit-equal resume needs beside them: the position in the
-run, the state of every random generator and which epoch did best on the valid users. ``best`` is a
-copy of that epoch's parameters with its measures.
+``rec.json`` says what they came from. ``rec.pdstate`` holds what a bit-equal resume needs beside
+them: the position in the run, the state of every random generator and which epoch did best on the
+valid users. ``best`` is a copy of that epoch's parameters with its measures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import paddle
 
 from paddlerec_milvus.checkpoint import BEST, BEST_FILE, PREFIX
+from paddlerec_milvus.checkpoint_record import RECORD, CheckpointRecord, write_record
 from paddlerec_milvus.errors import CheckpointError
 
 INTERRUPTED = "interrupted"
@@ -97,14 +98,23 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 def save_checkpoint(
-    folder: Path, state: Mapping[str, Any], optimizer: Mapping[str, Any], position: Position
+    folder: Path,
+    state: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    position: Position,
+    record: CheckpointRecord | None = None,
 ) -> None:
-    """Write ``folder`` in one move; a failure leaves what was there before. CheckpointError."""
+    """Write ``folder`` in one move; a failure leaves what was there before. CheckpointError.
+
+    ``record`` says what it came from.
+    """
     with _whole(folder) as fresh:
         paddle.save(dict(state), str(fresh / f"{PREFIX}.pdparams"))
         paddle.save(dict(optimizer), str(fresh / f"{PREFIX}.pdopt"))
         with (fresh / f"{PREFIX}.pdstate").open("wb") as file:
             pickle.dump(position, file)
+        if record is not None:
+            write_record(fresh, record)
 
 
 def keep_best(save_path: Path, best: Best | None) -> None:
@@ -117,21 +127,24 @@ def keep_best(save_path: Path, best: Best | None) -> None:
     if best is None:
         shutil.rmtree(folder, ignore_errors=True)
         return
-    name = f"{PREFIX}.pdparams"
-    source = save_path / str(best.epoch) / name
+    source = save_path / str(best.epoch)
+    names = [name for name in (f"{PREFIX}.pdparams", RECORD) if (source / name).is_file()]
     words = json.dumps({"epoch": best.epoch, "top_n": best.top_n, **best.metrics}, indent=2) + "\n"
     is_so = (
-        (folder / name).is_file()
-        and (folder / BEST_FILE).is_file()
+        (folder / BEST_FILE).is_file()
         and (folder / BEST_FILE).read_text(encoding="utf-8") == words
-        and source.is_file()
-        and filecmp.cmp(source, folder / name, shallow=False)
+        and all(_same(source / name, folder / name) for name in names)
     )
-    if is_so or not source.is_file():
+    if is_so or f"{PREFIX}.pdparams" not in names:
         return
     with _whole(folder) as fresh:
-        shutil.copyfile(source, fresh / name)
+        for name in names:
+            shutil.copyfile(source / name, fresh / name)
         (fresh / BEST_FILE).write_text(words, encoding="utf-8")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def load_training_state(folder: Path, optimizer: Any) -> Position:

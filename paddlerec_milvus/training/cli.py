@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--resume",
         action="store_true",
         help="go on where the last run into runner.model_save_path stopped; on the CPU the result "
-        "is bit-equal to a run that was never stopped",
+        "is bit-equal to a run that was never stopped, if two such runs of the folder are",
     )
     arguments = parser.parse_args(argv)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +19,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
+from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.data.prepared import split_words_beside
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.progress import Meter, values_of, visual_writer, words
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.training.batches import open_batches, seed_everything
+from paddlerec_milvus.training.batches import open_batches
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,
@@ -39,7 +41,8 @@ from paddlerec_milvus.training.checkpoint import (
 )
 from paddlerec_milvus.training.gradients import Gradients
 from paddlerec_milvus.training.processes import Processes, join
-from paddlerec_milvus.training.progress import Meter, values_of, visual_writer, words
+from paddlerec_milvus.training.resume import order_settings, require_same_run
+from paddlerec_milvus.training.run_folder import RunFolder
 from paddlerec_milvus.training.schedule import Schedule, open_schedule
 from paddlerec_milvus.training.stopping import (
     Interrupted,
@@ -51,14 +54,6 @@ from paddlerec_milvus.training.validation import Validation, open_validation
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 logger = logging.getLogger(__name__)
-
-# what decides the order of batches inside an epoch
-ORDER_KEYS = (
-    "runner.seed",
-    "runner.train_batch_size",
-    "runner.train_data_dir",
-    "runner.num_workers",
-)
 
 
 @dataclass
@@ -72,6 +67,7 @@ class Trainer:
     working_dir: Path = field(default_factory=Path.cwd)  # the user's, for log lines
     device: str = field(init=False)
     processes: Processes = field(init=False)
+    run_folder: RunFolder = field(init=False)
     gradients: Gradients = field(init=False)
     config: dict[str, Any] = field(init=False)
     contract: DygraphModel = field(init=False)
@@ -95,9 +91,12 @@ class Trainer:
         self.processes = join(settings, self.device)
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
-        self.save_path = settings.path("model_save_path")
         self._create_model()
         dataset, runner = self._open_reader(), settings.runner
+        self.run_folder = RunFolder(settings, self.device, self.processes.world)
+        self.save_path = self.run_folder.path
+        if runner.model_init_path is not None and self.processes.leads:
+            self.run_folder.check_start(settings.path("model_init_path"))
         self.batches = open_batches(
             dataset, runner.train_batch_size, runner.num_workers, self.processes, runner.seed
         )
@@ -134,6 +133,8 @@ class Trainer:
     def run(self) -> None:
         """Train until ``runner.epochs`` or patience ends; Interrupted when asked to stop."""
         self.processes.meet()
+        data = self.settings.path("train_data_dir")
+        logger.info("training on %s, %s", data, split_words_beside(data))
         start = self._starting_point()
         first = 0 if start is None else start.epoch + int(start.done)
         epochs = range(first, self.settings.runner.epochs)
@@ -168,13 +169,14 @@ class Trainer:
             checkpoint = self.save_path / str(runner.last_epoch)
         if checkpoint is None:
             if self.processes.leads:
-                shutil.rmtree(self.save_path / INTERRUPTED, ignore_errors=True)
-            if newest(self.save_path) is not None:
-                logger.info("%s holds an earlier run: its epochs are replaced", self.save_path)
+                self.run_folder.start_anew()
             return None
+        self.run_folder.resume_from(checkpoint)
         load_parameters(checkpoint, self.model)
         position = load_training_state(checkpoint, self.optimizer)
-        self._require_same_run(checkpoint, position)
+        require_same_run(checkpoint, position, self._run_settings())
+        if self.schedule is not None:
+            self.schedule.note_stretched(position.settings.get("epochs"))
         set_random_state(position.random)
         self.step, self.saved, self.best = position.step, checkpoint, position.best
         if self.processes.leads:
@@ -184,31 +186,9 @@ class Trainer:
         logger.info("resumed from %s", checkpoint)
         return position
 
-    def _require_same_run(self, checkpoint: Path, position: Position) -> None:
-        """SettingsError where the state of ``position`` does not fit the settings of this run."""
-        was, now = {"processes": 1, **position.settings}, self._run_settings()
-        changed = [
-            f"{key}: was {was.get(key)}, is {now[key]}"
-            for key in (*ORDER_KEYS, "processes", "optimizer")
-            if was.get(key) != now[key]
-        ]
-        if was.get("optimizer") != now["optimizer"]:
-            raise SettingsError(
-                f"{checkpoint}: {changed[-1]}, and its state does not fit; to start from the "
-                "parameters alone set runner.model_init_path"
-            )
-        if changed and not position.done:
-            raise SettingsError(
-                f"{checkpoint}: stands inside epoch {position.epoch}, whose batches would come in "
-                f"another order: {'; '.join(changed)}"
-            )
-        if self.schedule is not None:
-            self.schedule.note_stretched(was.get("epochs"))
-
     def _run_settings(self) -> dict[str, Any]:
-        order = {key: self.config.get(key) for key in ORDER_KEYS}
         return {
-            **order,
+            **order_settings(self.config),
             "processes": self.processes.world,
             "optimizer": type(self.optimizer).__name__,
             "epochs": self.settings.runner.epochs,
@@ -336,7 +316,9 @@ class Trainer:
             self._run_settings(),
             self.best,
         )
-        save_checkpoint(folder, self.model.state_dict(), self.optimizer.state_dict(), position)
+        self.run_folder.make_way()
+        states = self.model.state_dict(), self.optimizer.state_dict()
+        save_checkpoint(folder, *states, position, self.run_folder.record_of(epoch))
         supersede(self.save_path, epoch, done=done)
         self.saved = folder
         logger.info("saved %s", os.path.relpath(folder, self.working_dir))

@@ -10,6 +10,7 @@ import paddle
 
 from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.evaluation.held_out_summary import held_out_summary
 from paddlerec_milvus.evaluation.metrics import in_a_line, relevance
 from paddlerec_milvus.evaluation.predict import (
     Queries,
@@ -37,6 +38,8 @@ class Validation:
         self.queries = Queries.of(
             self.users, encoder.maxlen, exclude_history=retrieval.exclude_history
         )
+        summary = held_out_summary(self.users, settings, "valid_data_dir")
+        logger.info("valid users: %s", summary.words())
         self.measured = {
             "runner.valid_data_dir": str(settings.path("valid_data_dir")),
             "runner.valid_top_n": self.top_n,

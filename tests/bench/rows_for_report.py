@@ -64,7 +64,7 @@ def _nested(row: Row) -> Row:
         return head | {"kind": "refused", "what": row["kind"], "reason": row["refused"]}
     if row["kind"] == "build":
         return head | {"build": rest}
-    if row["kind"] == "point":
+    if row["kind"] in ("point", "repeat"):
         quality = {name: rest.pop(name) for name in QUALITY} | {"ids_digest": rest.pop("found")}
         if "relevance" in rest:
             parts = {"index": "relevance", "exact": "exact", "loss": "loss"}
@@ -147,6 +147,15 @@ def point(
     if lost is not None:
         values |= relevance(lost, width, k)
     return row("point", index, **values | changed)
+
+
+def machine_state(
+    foreign: float | None = 0.0, pace: float = 2.0, after: float | None = None, **changed: Any
+) -> Row:
+    """Of two cores, quiet where nothing else is said."""
+    paces = {"pace_before_ms": pace, "pace_after_ms": pace if after is None else after}
+    about = {"cores": 2, "seconds": 9.0, "foreign": foreign, "steal": 0.0, "busiest": "cc1"}
+    return about | paces | changed
 
 
 def clients(number: int, rate: float, spread: float = 0.01) -> Row:

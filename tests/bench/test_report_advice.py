@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 from rows_for_report import FLAT, HNSW, IVF, Row, build, floor, latency, point, view
 
+from paddlerec_milvus.bench.load_results import LatencySummary
 from paddlerec_milvus.bench.measure_search import warnings_of
 from paddlerec_milvus.bench.report.advice import advise, best_by_type
 from paddlerec_milvus.bench.report.warnings import by_name, remarks_of, sentences
-from paddlerec_milvus.bench.results import LatencySummary
 
 
 def advice_of(rows: list[Row]) -> str:

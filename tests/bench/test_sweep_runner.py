@@ -1,6 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """A whole run on the real server, on Lite, and what a second run over the first does."""
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ import yaml
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
 from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
-from paddlerec_milvus.bench.results_file import FILE, read_rows
+from paddlerec_milvus.bench.results_file import FILE, ResultsFile, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
+from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
+from paddlerec_milvus.bench.sweep_runner import Progress, SweepRunner
 from paddlerec_milvus.bench.workload import synthetic_workload
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus
@@ -73,6 +76,7 @@ def test_a_sweep_on_a_server(server, tmp_path, capsys):
     assert [(row.what, row.index_type) for row in refused] == [("build", "HNSW_SQ")]
     assert {row.engine for row in by_kind(rows, "floor")} == {"faiss"}
     assert len(by_kind(rows, "floor")) == 3
+    assert [row.index_type for row in by_kind(rows, "repeat")] == ["FLAT"]
     same = {row.search.get("nprobe"): row.measured.index_recall for row in by_kind(rows, "floor")}
     assert same[16].list.mean == 1
     for row in rows:
@@ -119,6 +123,32 @@ def test_a_sweep_on_lite_has_one_client(tmp_path):
     for point in by_kind(rows, "point"):
         assert [each.clients for each in point.measured.throughput] == [1]
         assert point.measured.warnings == []
+        assert 0 <= point.measured.machine_state.load <= 2
+    (repeat,) = by_kind(rows, "repeat")
+    assert (rows[-1], repeat.search) == (repeat, {"ef": 10})
+
+    # ended before the first setting was timed again: that is all that is left
+    lines = (out / FILE).read_text().splitlines(keepends=True)
+    (out / FILE).write_text("".join(lines[:-1]))
+    sweep = read_sweep(file)
+    with ResultsFile(out) as results:
+        SweepRunner(sweep, load_workload(sweep), results)()
+    assert read_rows(out)[:-1] == rows[:-1]
+    assert read_rows(out)[-1].key == repeat.key
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capsys):
+    with Progress(3, "rows", done=1) as progress:
+        progress.start("HNSW M 8, ef 10")
+        progress.advance()
+        progress.start("HNSW M 8, ef 50")
+        progress.advance()
+    lines = [re.sub(r", \d+ s:", ":", line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "1 of 3 rows: HNSW M 8, ef 10",
+        "2 of 3 rows: HNSW M 8, ef 50",
+        "3 of 3 rows: done",
+    ]
 
 
 def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):

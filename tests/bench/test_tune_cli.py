@@ -79,6 +79,9 @@ def test_a_lean_graph_that_does_is_all_that_is_built(tune, server, tmp_path, cap
     told = json.loads(file.read_text())
     assert [each["index"] for each in told["settings"]] == ["HNSW M 16, efConstruction 200, ef 10"]
     assert "HNSW M 32, efConstruction 200: not built: M 16 meets the target" in told["failed"][0]
+    assert told["machine_state"]["cores"] >= 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "-o index.type=HNSW index.M=16 index.efConstruction=200 index.ef=10"
 
 
 def test_a_list_longer_than_the_catalogue_is_said_before_anything_is_built(

@@ -84,14 +84,14 @@ def test_a_build_that_a_full_disk_refuses_is_no_row(
         with pytest.raises(RetrievalError, match=said):
             measured(tmp_path)
     assert not (tmp_path / "out" / "rows.jsonl").exists()
-    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point"]
+    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point", "repeat"]
 
 
 @pytest.mark.parametrize("times", [1, 9])
 def test_a_search_that_a_quota_refuses_is_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point"]
+    assert [row.kind for row in measured(tmp_path)] == ["build", "point", "point", "repeat"]
     file = tmp_path / "out" / "rows.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
     real = SweepRunner._search
@@ -106,7 +106,7 @@ def test_a_search_that_a_quota_refuses_is_no_row(
             measured(tmp_path)
     assert len(read_rows(tmp_path / "out")) == 2
     rows = measured(tmp_path)
-    assert ["refused" in row for row in rows] == [False] * 3
+    assert ["refused" in row for row in rows] == [False] * 4
 
 
 @pytest.mark.slow

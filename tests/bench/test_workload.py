@@ -48,13 +48,16 @@ def test_relevance_is_that_of_infer(trained, tmp_path, capsys):
         assert relevance.loss.of(metric).mean == 0
     assert hnsw.measured.quality.relevance is not None
     assert flat.provenance.data.users == 60
+    assert flat.provenance.data.split == "split by users 8:1:1"
+    assert "interests each, IP, split by users 8:1:1; Milvus" in (out / "report.md").read_text()
     assert "recall@20" in capsys.readouterr().out
 
 
 def test_some_users_are_drawn_with_the_seed(trained, tmp_path, capsys):
     file = sweep_of(trained, tmp_path, users=25)
     assert benchmark(["-s", str(file), "--plan"]) == 0
-    assert "300 items x 128, 25 users with 4 interests, IP" in capsys.readouterr().out
+    assert "300 items x 128, 25 users with 4 interests, IP" in (said := capsys.readouterr().out)
+    assert "; split by users 8:1:1" in said
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support import MIND, ROOT
 
-from paddlerec_milvus.training.batches import seed_everything
+from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.zoo import ModelFolder
 
 torch = pytest.importorskip("torch")

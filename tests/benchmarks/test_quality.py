@@ -99,7 +99,10 @@ def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tm
     popular = recall_of(data, MostPopular(log, data.item_count), "test")
     assert found["methods"]["most_popular"]["recall@50"]["mean"] == pytest.approx(popular)
     assert (tmp_path / "out" / "q.png").read_bytes().startswith(b"\x89PNG")
-    assert f"| item-kNN | {100 * on_test:.2f} |" in (tmp_path / "out" / "q.md").read_text()
+    text = (tmp_path / "out" / "q.md").read_text()
+    assert f"| item-kNN | {100 * on_test:.2f} |" in text
+    assert found["split"] == "split by users 8:1:1"
+    assert "## tiny: 200 items, 40 test users, split by users 8:1:1" in text
 
 
 @pytest.mark.slow
@@ -145,6 +148,13 @@ def test_parameters_are_remembered_for_the_same_grid_unless_tuning_is_asked_for(
     assert found["methods"]["item_knn"]["params"] == {"shrink": 0}
 
 
+def test_check_compares_ndcg_where_it_is_expected(data, run, capsys):
+    popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
+    known = {"recall@50": popular, "ndcg@50": 99.0, "tolerance": 0.1}
+    assert run("--methods", "most_popular", "--check", known={"most_popular": known})[0] == 1
+    assert "off: tiny, MostPopular: ndcg@50 is" in capsys.readouterr().err
+
+
 def test_check_names_each_one_that_is_off(data, run, capsys):
     popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
     fits = {"recall@50": round(popular + 0.09, 3), "tolerance": 0.1}
@@ -168,7 +178,7 @@ def test_every_expected_value_has_what_the_check_and_a_rerun_need():
             assert (
                 (known.parameters is not None)
                 == (known.trials is not None)
-                == (name in METHODS and bool(METHODS[name].grid))
+                == (name in METHODS and METHODS[name].tuned)
             )
 
 
@@ -231,6 +241,32 @@ def test_summary_by_hand(data):
     assert summary["mind_minus_best"]["relative"] == 1.0
     # of two users the draws are 00, 01, 10, 11: differences 0.5, 0.25, 0.25, 0
     assert (summary["mind_minus_best"]["low"], summary["mind_minus_best"]["high"]) == (0.0, 0.5)
+
+
+def test_rows_of_an_earlier_run_stay_and_say_where_they_come_from(data, run, tmp_path, capsys):
+    assert run("--methods", "most_popular")[0] == 0
+    earlier = tmp_path / "earlier.json"
+    content = json.loads((tmp_path / "out" / "q.json").read_text())
+    content["data"]["other"] = content["data"]["tiny"] | {"fingerprint": "0"}
+    earlier.write_text(json.dumps(content))
+    code, found = run("--methods", "transitions", "--keep", str(earlier))
+    assert code == 0
+    assert list(found["methods"]) == ["most_popular", "transitions"]
+    first, second = (row["origin"]["command"] for row in found["methods"].values())
+    assert ("--keep" in first, "--keep" in second) == (False, True)
+    written = json.loads((tmp_path / "out" / "q.json").read_text())
+    assert written["data"]["other"]["methods"] == content["data"]["other"]["methods"]
+    assert written["grids"].keys() == {"MostPopular", "transitions"}
+    page = (tmp_path / "out" / "q.md").read_text()
+    assert "- tiny transitions: `python benchmarks/quality.py" in page
+
+    content["data"]["tiny"]["fingerprint"] = "1"
+    earlier.write_text(json.dumps(content))
+    assert run("--methods", "transitions", "--keep", str(earlier))[0] == 2
+    assert "--keep: its tiny has the fingerprint 1, the data" in capsys.readouterr().err
+    earlier.write_text("{}")
+    assert run("--methods", "transitions", "--keep", str(earlier))[0] == 2
+    assert "no results of benchmarks/quality.py" in capsys.readouterr().err
 
 
 KEPT = ROOT / "benchmarks" / "results" / "quality.json"

@@ -25,6 +25,7 @@ from tune_trials import (
 )
 
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, new_histogram
+from paddlerec_milvus.bench.load_results import Throughput
 from paddlerec_milvus.bench.measure_search import exact_of
 from paddlerec_milvus.bench.race import Timing
 from paddlerec_milvus.bench.results import (
@@ -38,7 +39,6 @@ from paddlerec_milvus.bench.results import (
     SearchMeasurement,
     SearchQuality,
     SearchResult,
-    Throughput,
 )
 from paddlerec_milvus.bench.results_file import read_rows
 from paddlerec_milvus.bench.tuner import Goal, Served, Tuner

@@ -13,7 +13,7 @@ import pytest
 from paddlerec_milvus.data.prepared import open_prepared, read_titles
 from paddlerec_milvus.errors import DataError
 
-META = {"format": 1, "item_count": 9}
+META = {"format": 2, "item_count": 9, "ids": {"items": "int", "users": "int"}}
 
 
 def paddlerec_folder(folder: Path) -> Path:
@@ -61,12 +61,14 @@ def test_our_folder_trusts_its_meta(tmp_path: Path) -> None:
     ("meta", "said"),
     [
         ("{", "cannot be read"),
-        ([], "format is list, expected 1"),
-        ({"item_count": 9}, "format is None, expected 1"),
-        ({"format": 2, "item_count": 9}, "format is 2, expected 1"),
-        ({"format": 1}, "item_count is None"),
-        ({"format": 1, "item_count": "9"}, "item_count is '9'"),
-        ({"format": 1, "item_count": 1}, "item_count is 1"),
+        ([], "format is list, expected 2"),
+        ({"item_count": 9}, "format is None, expected 2"),
+        ({"format": 1, "item_count": 9}, "format is 1, expected 2; .*data.migrate"),
+        ({"format": 3, "item_count": 9}, "format is 3, expected 2"),
+        ({"format": 2, "item_count": 9}, "ids is None, expected items and users"),
+        ({"format": 2}, "item_count is None"),
+        ({"format": 2, "item_count": "9"}, "item_count is '9'"),
+        ({"format": 2, "item_count": 1}, "item_count is 1"),
     ],
 )
 def test_a_damaged_meta_is_said(tmp_path: Path, meta: Any, said: str) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from paddlerec_milvus.data.raw_log import RawLog, read_interactions, read_titles_file
-from paddlerec_milvus.data.reviews import read_reviews
+from paddlerec_milvus.data.item_titles import read_titles_file
+from paddlerec_milvus.data.raw_log import RawLog
+from paddlerec_milvus.data.read_log import read_interactions
 from paddlerec_milvus.errors import DataError
 
 INTEGERS = "7,30,5\n2,4,1\n7,100,3\n2,30,1\n"
@@ -108,7 +109,7 @@ def test_string_ids_on_request(tmp_path: Path) -> None:
         ("1,2,3\n1,2\n", "line 2: found '1,2', 2 columns where the first line has 3"),
         ("1,2,3\n1,2,3,4\n", "line 2: found '1,2,3,4', 4 columns"),
         ("1,2,3\n1,,3\n", "line 2: a blank line or an empty item id"),
-        ("1,2,3\n1,2,\n", "line 2: found time"),
+        ("1,2,3\n1,2,\n", "line 2: time is empty"),
         ("1,2,3\n1,2,noon\n", "line 2: found time 'noon', expected a number"),
         ("1,2,3\n1,2,nan\n", "line 2: found time 'nan', expected a number"),
         ("1,2,3\n" * 9 + "1,2x,3\n", "line 10: found item id '2x', expected an integer"),
@@ -133,7 +134,9 @@ def test_missing_files_and_false_parquet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         read_interactions(tmp_path / "absent.csv")
     with pytest.raises(DataError, match="not a parquet file"):
-        read_interactions(write(tmp_path, INTEGERS, "log.parquet"))
+        read_interactions(write(tmp_path, b"PAR1" + b"\0" * 100, "log.parquet"))
+    plain = clicks(read_interactions(write(tmp_path, INTEGERS)))
+    assert clicks(read_interactions(write(tmp_path, INTEGERS, "log.parquet"))) == plain
     frame = pl.DataFrame({"uid": [1, 2], "item": [5, None], "time": [1, 2]})
     frame.write_parquet(tmp_path / "nulls.parquet")
     with pytest.raises(DataError, match=r"nulls\.parquet, row 2: .* empty item id"):
@@ -164,7 +167,9 @@ def review(user: object, item: object, time: object) -> str:
 def test_reviews(tmp_path: Path, packed: bool) -> None:
     lines = [review("B", "002", 9), review("A", "2", 5), review("B", "2", 7)]
     data = ("\n".join(lines) + "\n").encode()
-    log = read_reviews(write(tmp_path, gzip.compress(data) if packed else data, "r.json"))
+    log = read_interactions(
+        write(tmp_path, gzip.compress(data) if packed else data, "r.json"), string_ids=True
+    )
     assert clicks(log) == [("A", "2"), ("B", "2"), ("B", "002")]
 
 
@@ -173,23 +178,23 @@ def test_reviews(tmp_path: Path, packed: bool) -> None:
     [
         ("{'reviewerID': 'A'}", "found '{'reviewerID': 'A'}', expected a JSON object"),
         ("", "found 'a blank line'"),
-        ('{"reviewerID": "A", "asin": "b"}', "no unixReviewTime in the review"),
+        ('{"reviewerID": "A", "asin": "b"}', "no unixReviewTime in the object"),
         ("[1, 2]", "expected a JSON object"),
-        (review("A", "", 3), "expected a JSON object"),
+        (review("A", "", 3), "an empty item id"),
         (review("A", "b", "noon"), "expected a JSON object"),
     ],
 )
 def test_a_bad_review_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = write(tmp_path, f"{review('A', 'b', 1)}\n{line}\n{review('A', 'c', 2)}\n", "r.json")
     with pytest.raises(DataError) as caught:
-        read_reviews(path)
+        read_interactions(path)
     assert f"{path}, line 2:" in str(caught.value)
     assert said in str(caught.value)
 
 
 def test_no_reviews(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no reviews"):
-        read_reviews(write(tmp_path, "", "r.json"))
+    with pytest.raises(DataError, match="an empty file"):
+        read_interactions(write(tmp_path, "", "r.json"))
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddlerec_milvus.data.cuts import split_of_rows
 from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.raw_log import RawLog, raw_log
 from paddlerec_milvus.data.split import (
@@ -19,7 +20,6 @@ from paddlerec_milvus.data.split import (
     frequent,
     popularity_numbers,
     split_log,
-    split_of_rows,
 )
 from paddlerec_milvus.errors import DataError, SettingsError
 
@@ -55,9 +55,12 @@ def test_items_go_first_then_users_and_only_once() -> None:
 
 def test_numbers_fall_with_popularity_and_ties_keep_the_source_order() -> None:
     # clicks: row 0 once, row 1 three times, row 2 never, row 3 once
-    number, rows = popularity_numbers(np.array([1, 3, 1, 0, 1]), 4)
+    clicks = np.array([1, 3, 1, 0, 1])
+    number, rows = popularity_numbers(clicks, 4, clicks)
     assert rows.tolist() == [1, 0, 3]
     assert number.tolist() == [2, 1, 0, 3]
+    # of these the last two count: row 0 once, row 1 once, row 3 never, which comes last
+    assert popularity_numbers(clicks, 4, clicks[3:])[1].tolist() == [0, 1, 3]
 
 
 def test_ties_of_string_ids_are_lexicographic_and_of_integers_numeric() -> None:

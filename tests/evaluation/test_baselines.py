@@ -8,26 +8,23 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from support import held_out, log_of
 
-from paddlerec_milvus.data.held_out import HeldOutUsers
-from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.evaluation.baselines import ALS, BPR, EASE, ItemKNN, MostPopular, most_popular
+from paddlerec_milvus.evaluation.baselines import (
+    ALS,
+    BPR,
+    EASE,
+    ItemKNN,
+    ItemKNNGamma,
+    MostPopular,
+    Transitions,
+    TransitionsKNN,
+    most_popular,
+)
 from paddlerec_milvus.evaluation.baselines.base import history_matrix, top_items
 
 ITEMS = 16  # ids below this
-
-
-def log_of(users: list[list[int]]) -> ClickLog:
-    indptr = np.concatenate([[0], np.cumsum([len(u) for u in users])]).astype(np.int64)
-    items = np.array([i for u in users for i in u], dtype=np.int64)
-    return ClickLog(np.arange(len(users), dtype=np.int64), indptr, items)
-
-
-def held_out(histories: list[list[int]]) -> HeldOutUsers:
-    log = log_of(histories)
-    one = np.arange(len(histories) + 1, dtype=np.int64)
-    return HeldOutUsers(log.user_ids, log.indptr, log.items, one, np.ones(len(histories), np.int64))
 
 
 def random_lists(count: int, most: int, seed: int) -> list[list[int]]:
@@ -51,6 +48,9 @@ BASELINES = {
     "EASE": EASE,
     "ALS": lambda log, count: ALS(log, count, factors=4, seed=3),
     "BPR": lambda log, count: BPR(log, count, factors=4, epochs=30, seed=3),
+    "ItemKNNGamma": lambda log, count: ItemKNNGamma(log, count, gamma=1.0),
+    "Transitions": lambda log, count: Transitions(log, count, gamma=1.0),
+    "TransitionsKNN": lambda log, count: TransitionsKNN(log, count, gamma=1.0),
 }
 every_baseline = pytest.mark.parametrize("name", BASELINES)
 
@@ -89,6 +89,16 @@ class TestEveryBaseline:
         baseline = BASELINES[name](log_of(USERS), ITEMS)
         long = baseline.recommend(held_out([[9, 9, 2, 3, 4]]), 3, 8)
         assert long.tolist() == baseline.recommend(held_out([[2, 3, 4]]), 20, 8).tolist()
+
+    def test_leaves_out_the_whole_history_though_it_sees_the_last_clicks_alone(self, name):
+        baseline = BASELINES[name](log_of(USERS), ITEMS)
+        histories = [[7, 8, *history] for history in HISTORIES]
+        whole = baseline.recommend(held_out(histories), 2, 15)
+        without = baseline.recommend(held_out(histories), 2, 15, exclude_history=True, block=3)
+        for row, short, history in zip(whole, without, histories, strict=True):
+            expected = [item for item in row.tolist() if item not in history and item >= 0]
+            assert short[: len(expected)].tolist() == expected
+            assert (short[len(expected) :] == -1).all()
 
     def test_says_which_item_has_no_place(self, name):
         with pytest.raises(DataError, match="the log holds item 14, but item_count is 14"):

@@ -93,7 +93,9 @@ def test_report_of_lists_and_of_none():
 def prepared(tmp_path, items: str):
     for part in ("train", "valid", "test"):
         (tmp_path / part).mkdir()
-    (tmp_path / "meta.json").write_text('{"format": 1, "item_count": 5}')
+    (tmp_path / "meta.json").write_text(
+        '{"format": 2, "item_count": 5, "ids": {"items": "int", "users": "int"}}'
+    )
     (tmp_path / "items.csv").write_text(items)
     return tmp_path / "test"
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 
 import pytest
 
@@ -94,7 +95,11 @@ def test_interests_and_lists_are_reported_and_shown(trained, tmp_path, capsys):
     # ranks are means of equals at the border, so hardly above (1 + … + 20 - 20 / 2) / 20 / 300
     assert popular["popularity_rank"] == pytest.approx(10 / 300, abs=0.002)
 
-    first, second, words = capsys.readouterr().out.split("\n\n")
+    heading, first, second, words = capsys.readouterr().out.split("\n\n")
+    held_out = report["held_out"]
+    assert held_out["excluded_truths"] is None
+    assert not held_out["chose_epoch"]
+    assert heading.startswith(f"split by users 8:1:1: 60 users, {held_out['truths']:,} truths")
     assert first.lstrip().startswith("per cent")
     assert second.lstrip().startswith("interests")
     assert f"{use['dead']:.2f} of 4" in second
@@ -161,6 +166,32 @@ def test_excluding_the_history_leaves_none_of_it(trained):
     for row, history in zip(found, users.history_list(), strict=True):
         assert len(row[row > 0]) == 30  # over-fetched, so that the list is still full
         assert not set(row.tolist()) & set(history.tolist())
+
+
+@pytest.mark.parametrize("flags", [["--best"], []])
+def test_an_epoch_chosen_on_the_users_that_are_measured_is_said(
+    trained, tmp_path, capsys, caplog, flags
+):
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "paddlerec"
+    for part in ("train", "valid"):
+        shutil.copytree(trained.data / part, folder / part)
+    checkpoints = shutil.copytree(trained.checkpoints, tmp_path / "out")
+    for record in checkpoints.glob("*/rec.json"):
+        record.unlink()  # as PaddleRec's trainer leaves them: they go with any data
+    arguments = [str(folder) if a == str(trained.data) else a for a in trained.arguments()]
+    arguments.append(f"runner.infer_load_path={checkpoints}")
+    file = tmp_path / "report.json"
+    options = ["--exact", "--report", str(file), *flags]
+    assert infer([*arguments[:6], *options, *arguments[6:], "hyper_parameters.item_count=301"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("warning: --best:") == bool(flags)
+    said = "; the epoch was chosen on these very users"
+    assert (said in shown.out.splitlines()[0]) == bool(flags)
+    assert (said in caplog.text) == bool(flags)
+    held_out = json.loads(file.read_text())["held_out"]
+    assert held_out["chose_epoch"] == bool(flags)
+    assert held_out["split"] == "a split of its own (no meta.json)"
 
 
 @pytest.mark.parametrize("top_n", ["0", "-3", "20000"])

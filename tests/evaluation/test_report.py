@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import in_words, interest_table, relevance_table, table
-from paddlerec_milvus.evaluation.results import EvaluationReport
+from paddlerec_milvus.evaluation.results import EvaluationReport, HeldOutSummary
 
 NUMBERS = {"recall@5": 0.25, "ndcg@5": 0.2, "ndcg_hits@5": 0.5, "hitrate@5": 0.4, "users": 7}
 LISTS = {"coverage": 0.3, "gini": 0.9, "popularity_rank": 0.02, "category_diversity": 0.6}
@@ -35,6 +35,14 @@ EPOCH = {
 }
 
 
+HELD_OUT = {
+    "split": "split by users 8:1:1",
+    "users": 7,
+    "truths": 1200,
+    "excluded_truths": None,
+    "cold_truths": 0,
+    "chose_epoch": False,
+}
 INDEX = {"index_recall@5": 0.75, "index_recall_users": 4, "parameters_without_effect": ["ef"]}
 
 
@@ -47,6 +55,7 @@ def json_of(epoch: dict) -> dict:
         "top_n": 5,
         "retriever": "exact",
         "settings": {"file": "models/recall/mind/config.yaml"},
+        "held_out": HELD_OUT,
         "epochs": {"3": epoch},
         "baselines": {"most_popular": popular},
         "versions": {},
@@ -107,8 +116,20 @@ def test_the_second_table_has_model_baselines_and_truths():
 
 def test_the_first_table_is_printed_unchanged_above():
     report = report_of(EPOCH)
-    assert table(report).startswith(relevance_table(report) + "\n\n")
+    heading = "split by users 8:1:1: 7 users, 1,200 truths"
+    assert table(report).startswith(f"{heading}\n\n{relevance_table(report)}\n\n")
     assert [c.strip() for c in cells(relevance_table(report))[2]][:2] == ["MIND, epoch 3", "25.000"]
+
+
+def test_the_heading_counts_what_no_list_can_hit_and_names_a_choice_on_the_same_users():
+    known = HELD_OUT | {"excluded_truths": 0, "cold_truths": 31}
+    text = HeldOutSummary.model_validate(known).words()
+    assert text == (
+        "split by users 8:1:1: 7 users, 1,200 truths, of which 0 in a history, which lists leave "
+        "out, and 31 of items without a train click stay in the denominator"
+    )
+    chosen = HeldOutSummary.model_validate(HELD_OUT | {"cold_truths": None, "chose_epoch": True})
+    assert chosen.words().endswith("1,200 truths; the epoch was chosen on these very users")
 
 
 def test_words_say_what_the_numbers_mean():

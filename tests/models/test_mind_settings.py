@@ -67,10 +67,14 @@ def test_bad_hyper_parameters_are_named_together() -> None:
 
 
 def test_negatives_above_the_catalogue_name_the_way_out() -> None:
+    def optimizer(**hyper: Any) -> None:
+        CONTRACT.create_optimizer(build(**hyper), settings(**hyper))
+
     with pytest.raises(ValueError, match=r"neg_samples: 30 \(there are 29 items; .*sampler: all"):
-        build(neg_samples=30)
-    build(neg_samples=29)
-    build(neg_samples=30, sampler="all")  # which draws none
+        optimizer(neg_samples=30)
+    optimizer(neg_samples=29)
+    optimizer(neg_samples=30, sampler="all")  # which draws none
+    build(neg_samples=30)  # evaluation draws none either
 
 
 class TestLearningRate:

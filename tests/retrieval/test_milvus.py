@@ -145,7 +145,12 @@ def test_foreign_collection_is_refused_and_left_alone(uri, make_retriever):
     ):
         with pytest.raises(RetrievalError) as caught:
             action()
-        for part in (retriever.collection, retriever.uri, "item, category, vector", "dimension 4"):
+        for part in (
+            retriever.collection,
+            retriever.uri,
+            "item, category, own_id, vector",
+            "dimension 4",
+        ):
             assert part in str(caught.value)
     assert retriever._connection.call("has_collection", retriever.collection)
     retriever._connection.call("drop_collection", retriever.collection)
@@ -206,7 +211,7 @@ def test_many_queries_are_split(lite_uri, make_retriever, monkeypatch):
     whole = retriever.search(VECTORS[:25], 4)
     monkeypatch.setattr("paddlerec_milvus.retrieval.milvus.QUERIES_PER_CALL", 7)
     np.testing.assert_array_equal(retriever.search(VECTORS[:25], 4).ids, whole.ids)
-    monkeypatch.setattr("paddlerec_milvus.retrieval.milvus.IDS_PER_CALL", 3)
+    monkeypatch.setattr("paddlerec_milvus.retrieval.stored_rows.IDS_PER_CALL", 3)
     np.testing.assert_allclose(retriever.vectors(IDS), VECTORS, atol=1e-6)
 
 

@@ -18,6 +18,7 @@ from running_service import Running
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import ModelError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -68,6 +69,8 @@ class SmallIndex:
         """``vectors`` [items + 1, D] as an encoder gives them."""
         self.vectors_by_id = dict(enumerate(vectors[1:], 1))
         self.categories = dict(CATEGORIES)
+        self.names: dict[int, str] = {}
+        """Own ids of items beside the encoder's."""
         self.searches: list[tuple[int, int]] = []
         """Queries and k of each search."""
 
@@ -77,15 +80,22 @@ class SmallIndex:
         self.searches.append((len(queries), k))
         stored = dict(self.vectors_by_id)  # others may change it meanwhile
         ids = sorted(stored)
-        if filter:
+        if filter.startswith("item <= "):
+            ids = [item for item in ids if item <= int(filter.removeprefix("item <= "))]
+        elif filter:
             names = json.loads(filter.removeprefix("category in "), strict=False)
             ids = [item for item in ids if self.categories.get(item) in names]
         vectors = np.array([stored[item] for item in ids], np.float32)
         return ExactRetriever(vectors.reshape(-1, queries.shape[1]), ids).search(queries, k)
 
     def upsert(
-        self, vectors: FloatArray, ids: list[int], categories: list[str] | None = None
+        self,
+        vectors: FloatArray,
+        ids: list[int],
+        categories: list[str] | None = None,
+        own_ids: list[str] | None = None,
     ) -> int:
+        self.names |= dict(zip(ids, own_ids or [""] * len(ids), strict=True))
         self.vectors_by_id |= dict(zip(ids, np.asarray(vectors, np.float32), strict=True))
         self.categories |= dict(zip(ids, categories or [""] * len(ids), strict=True))
         return len(ids)
@@ -93,6 +103,12 @@ class SmallIndex:
     def delete(self, ids: list[int]) -> None:
         for item in ids:
             self.vectors_by_id.pop(item, None)
+
+    def stored_vectors(self, ids: list[int]) -> dict[int, FloatArray]:
+        return {item: self.vectors_by_id[item] for item in ids if item in self.vectors_by_id}
+
+    def stored_names(self, ids: list[int]) -> dict[int, str]:
+        return {item: self.names[item] for item in ids if self.names.get(item)}
 
     def vectors(self, ids: list[int]) -> FloatArray:
         return np.array([self.vectors_by_id[item] for item in ids], np.float32)
@@ -161,6 +177,8 @@ def in_process_app(
     encoder: Any = None,
     catalogue: Catalogue | None = None,
     user_store: Any = None,
+    item_ids: IdMap | None = None,
+    user_kind: Kind = "int",
     **settings: Any,
 ) -> Iterator[Running]:
     """A service of 40 items, by :class:`TinyEncoder` and :class:`SmallIndex` unless given."""
@@ -171,6 +189,8 @@ def in_process_app(
         encoder,
         catalogue=catalogue or Catalogue(ITEMS, TITLES, CATEGORIES),
         user_store=user_store,
+        item_ids=item_ids,
+        user_kind=user_kind,
     )
     with in_process(app) as service:
         yield service

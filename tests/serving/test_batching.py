@@ -13,14 +13,16 @@ import pytest
 from running_service import running
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import IdMap
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving import batching
 from paddlerec_milvus.serving.batching import MOST_USERS, CandidatesReply, RequestBatcher
 from paddlerec_milvus.serving.candidates import search_candidates
+from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.schemas import CandidatesRequest
-from paddlerec_milvus.serving.user_batch import user_batch
+from paddlerec_milvus.serving.validation import user_batch
 
 HISTORIES = [[number, number + 9, 2 * number] for number in range(1, 25)]
 
@@ -102,8 +104,11 @@ def test_large_requests_go_one_after_the_other(monkeypatch):
         return [CandidatesReply(b"", (), {})] * len(requests)
 
     monkeypatch.setattr(batching, "_replies", answers)
-    request = CandidatesRequest(hist_item=[[1]] * (MOST_USERS + 1))
-    asked, generation = user_batch(request, 20, Catalogue(9)), SimpleNamespace(version=1)
+    request = CandidatesRequest[int](hist_item=[[1]] * (MOST_USERS + 1))
+    asked, generation = (
+        user_batch(request, 20, Catalogue(9), ItemIds(IdMap(), 9)),
+        SimpleNamespace(version=1),
+    )
 
     async def ask(pool):
         asking = RequestBatcher(pool, 2)
@@ -148,8 +153,8 @@ def test_what_nobody_waits_for_any_more_is_not_searched_on():
     vectors = np.ones((5_000, 4), np.float32)
     exact, interests = Counted(vectors, np.arange(1, 5_001)), np.ones((1, 1, 4), np.float32)
     catalogue = Catalogue(5_000)
-    request = CandidatesRequest(hist_item=[[1]], exclude=list(range(1, 1_001)))
-    exclude = user_batch(request, 20, catalogue).exclude
+    request = CandidatesRequest[int](hist_item=[[1]], exclude=list(range(1, 1_001)))
+    exclude = user_batch(request, 20, catalogue, ItemIds(IdMap(), 5_000)).exclude
     found = search_candidates(exact, request, interests, exclude, catalogue)
     assert found.candidates.ids[0].tolist() == list(range(1_001, 1_051))
     assert len(searched) > 1

@@ -74,7 +74,7 @@ def test_a_write_that_failed_loses_nothing_that_was_acknowledged(
     monkeypatch.undo()
     until(lambda: shop.http.post("/users/5/events", json={"items": [30]}).status_code == 200)
     expected = [*HISTORY, 20, 30] if carried_out else [*HISTORY, 30]
-    assert stored(shop, 5).history.tolist() == expected
+    assert stored(shop, 5).history == expected
     same_but_scores(wanted(shop, 5), shop.candidates(expected))
 
 
@@ -112,7 +112,7 @@ def test_a_slow_write_is_not_overtaken(make_settings, monkeypatch):
             second = caller.submit(click, service, 5, 12)
             release.set()
             assert second.result()["history"] == 3
-        assert stored(service, 5).history.tolist() == HISTORY
+        assert stored(service, 5).history == HISTORY
 
 
 def test_a_model_of_another_dimension_loses_no_history(trained, make_settings, tmp_path):
@@ -134,7 +134,7 @@ def test_a_model_of_another_dimension_loses_no_history(trained, make_settings, t
         assert service.http.post("/rollback").status_code == 200
         same_but_scores(wanted(service, 5), service.candidates([*HISTORY, 20]))
         until(lambda: stored(service, 5).interests.shape == (4, 128))
-        assert stored(service, 5).history.tolist() == [*HISTORY, 20]
+        assert stored(service, 5).history == [*HISTORY, 20]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from paddlerec_milvus.checkpoint_record import RECORD
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.serving.model_registry import PARAMETERS, YOUNG, ModelRegistry
 from paddlerec_milvus.serving.tower import CheckpointTower
@@ -20,7 +21,8 @@ def written(trained, tmp_path, make_settings):
     shutil.copytree(trained.checkpoints / "0", folder / "0")
 
     def train() -> None:
-        shutil.copyfile(trained.checkpoints / "1" / PARAMETERS, folder / "0" / PARAMETERS)
+        for name in (PARAMETERS, RECORD):
+            shutil.copyfile(trained.checkpoints / "1" / name, folder / "0" / name)
 
     return make_settings(f"runner.infer_load_path={folder}").trained, train
 

@@ -94,7 +94,7 @@ def test_a_service_that_gets_ready_is_told_so(browser: Browser, empty: Running):
         assert empty.http.post("/insert").status_code == 200
         view.pick(PICK)
         expect(view["#headline"]).to_have_text("Candidates")
-        expect(view["#model"]).to_have_text("Ready, 300 items")
+        expect(view["#model"]).to_contain_text("Ready: 300 items of mind, epoch 0")
 
 
 def test_too_few_picks_are_called_so(browser: Browser, make_settings):

@@ -60,7 +60,7 @@ def test_versions_change_with_the_right_key_alone(make_settings):
         assert status("POST", "/rollback", "ghi") == 200
         assert serving()[0] != before[0]
         assert status("POST", "/delete", "ghi") == 200
-        assert guarded.http.get("/count", headers={"X-API-Key": "abc"}).json() == {"count": 0}
+        assert guarded.http.get("/count", headers={"X-API-Key": "abc"}).json()["count"] == 0
         assert status("DELETE", "/delete", "ghi") == 200
 
 
@@ -87,7 +87,7 @@ def test_items_change_until_the_next_insert(empty):
     own = empty.service.model.catalogue.categories[changed]
     assert best(empty, filter={"category": [own]}) == changed
     assert best(empty, filter={"category": ["new"]}) == NEW
-    assert empty.http.get("/count").json() == {"count": ITEMS + 1}
+    assert empty.http.get("/count").json()["count"] == ITEMS + 1
     assert empty.ready()[0] == 200
     assert empty.http.delete(f"/items/{NEW}").json() == {"deleted": NEW}
     assert best(empty) == changed
@@ -106,7 +106,7 @@ def test_features_are_refused_by_a_model_without_them(service):
     answer = service.http.post("/items", json=body)
     assert answer.status_code == 422
     assert "trained without item features" in answer.json()["detail"][0]["msg"]
-    assert service.http.get("/count").json() == {"count": ITEMS}
+    assert service.http.get("/count").json()["count"] == ITEMS
 
 
 def test_a_filter_lets_only_its_categories_through(service):
@@ -139,7 +139,7 @@ def test_the_largest_requests_are_answered_by_milvus(make_settings):
         found = large.candidates(list(range(10_000)), [7], top_k=50)
         assert found["source"] == ["model", "model"]
         assert found["candidates"][0] == []
-        assert found["unknown"] == [10_000 - ITEMS, 0]
+        assert list(map(len, found["unknown"])) == [10_000 - ITEMS, 0]
 
 
 ODD = [

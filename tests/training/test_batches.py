@@ -12,7 +12,8 @@ import pytest
 from runs import FOLDERS, run
 from support import generic_folder
 
-from paddlerec_milvus.training.batches import as_tensors, full_batches, open_batches
+from paddlerec_milvus.collate import as_tensors
+from paddlerec_milvus.training.batches import full_batches, open_batches
 
 
 @pytest.fixture

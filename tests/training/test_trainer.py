@@ -67,7 +67,7 @@ class TestLogAndFiles:
         assert sorted(p.name for p in out.iterdir()) == ["0", "1"]
         for epoch in out.iterdir():
             files = {p.name for p in epoch.iterdir()}
-            assert files == {"rec.pdparams", "rec.pdopt", "rec.pdstate"}
+            assert files == {"rec.json", "rec.pdparams", "rec.pdopt", "rec.pdstate"}
         assert checkpoint_bits(out / "0") != checkpoint_bits(out / "1")
 
     def test_a_relative_save_path_is_in_the_folder_of_the_yaml(self, generic: Path) -> None:

@@ -95,7 +95,8 @@ class TestNumbers:
         kept = best_of(out)
         assert (kept["epoch"], kept["top_n"]) == (best, 5)
         assert {n: kept[n] for n in expected[best]} == pytest.approx(expected[best])
-        assert {p.name for p in (out / "best").iterdir()} == {"rec.pdparams", "best.json"}
+        files = {p.name for p in (out / "best").iterdir()}
+        assert files == {"rec.json", "rec.pdparams", "best.json"}
         copy = (out / "best" / "rec.pdparams").read_bytes()
         assert copy == (out / str(best) / "rec.pdparams").read_bytes()
 

@@ -62,8 +62,11 @@ FROM_ZERO_BELOW_ONE = ("dropout", "optimizer.warmup")
 ABOVE_ZERO = ("emb_init_std", "pow_p", "temperature", "capsual.init_std", "optimizer.learning_rate")
 
 
-def read_settings(config):
-    """The checked settings of ``config`` by their short names; ValueError names key and value."""
+def read_settings(config, training=False):
+    """The checked settings of ``config`` by their short names; ValueError names key and value.
+
+    Whether there are items enough for the negatives is of ``training`` alone.
+    """
     read = {name: config.get(f"hyper_parameters.{name}", value) for name, value in DEFAULTS.items()}
     read["item_count"] = config.get("hyper_parameters.item_count", 0)
     wrong = [
@@ -75,7 +78,7 @@ def read_settings(config):
     if type(read["item_count"]) is not int:
         wrong.append(f"item_count: {read['item_count']!r} (expected int)")
     if not wrong:
-        wrong = unusable(read)
+        wrong = unusable(read) + (too_many_negatives(read) if training else [])
     if wrong:
         raise ValueError("hyper_parameters." + "; hyper_parameters.".join(wrong))
     return read
@@ -106,17 +109,23 @@ def unusable(read):
     ]
     if not read["item_count"] >= 2:
         wrong.append(f"item_count: {read['item_count']} (largest item id + 1, at least 2)")
-    elif read["sampler"] != "all" and read["neg_samples"] > read["item_count"] - 1:
-        wrong.append(
-            f"neg_samples: {read['neg_samples']} (there are {read['item_count'] - 1} items; for a "
-            "softmax over all of them set sampler: all)"
-        )
     if read["hidden_size"] != read["embedding_dim"]:
         wrong.append(
             f"hidden_size: {read['hidden_size']} (interests are compared with items, so it equals "
             f"embedding_dim: {read['embedding_dim']})"
         )
     return wrong
+
+
+def too_many_negatives(read):
+    """What is wrong with ``neg_samples`` for the items that there are."""
+    items = read["item_count"] - 1
+    if read["sampler"] == "all" or read["neg_samples"] <= items:
+        return []
+    return [
+        f"neg_samples: {read['neg_samples']} (there are {items} items; for a softmax over all of "
+        "them set sampler: all)"
+    ]
 
 
 def as_tensor(array):
@@ -178,8 +187,11 @@ class DygraphModel:
         )
 
     def create_optimizer(self, dy_model, config):
-        """Build ``optimizer.class``; Adam touches only the rows that a batch looked up."""
-        s = read_settings(config)
+        """Build ``optimizer.class``; Adam touches only the rows that a batch looked up.
+
+        ValueError says which settings training cannot use.
+        """
+        s = read_settings(config, training=True)
         name = s["optimizer.class"]
         extra = {"lazy_mode": True} if name == "Adam" else {}
         return getattr(paddle.optimizer, name)(

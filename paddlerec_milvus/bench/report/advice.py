@@ -7,11 +7,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from paddlerec_milvus.bench.report.steadiness import (
+    Disturbance,
+    Rival,
+    drift_of,
+    load_on,
+    rivals_of,
+    speed,
+    worst,
+)
 from paddlerec_milvus.bench.report.view import Loss, Point, View, per_cent, rounded, whole
+from paddlerec_milvus.retrieval.indexes import setting_options
 
 LARGEST_LOSS = 0.001  # of recall@k, relative
 LEAST_RECALL = 0.99  # index_recall of the merged list, where nobody clicked
 TIE = 0.03  # of users a second
+SHOWN = 3  # settings that are named where a run cannot tell them apart
 
 
 @dataclass(frozen=True)
@@ -20,8 +31,10 @@ class IndexAdvice:
 
     text: str
     setting: str | None
-    """None: no setting meets the target."""
+    """None: no setting meets the target, or this run cannot tell which."""
     numbers: dict[str, Any]
+    options: str = ""
+    """The setting as ``-o`` of tools/infer.py and the service's SERVING_OPTIONS take it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields, for the JSON file of a report."""
@@ -75,9 +88,57 @@ def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
         text = _none_words(sound)
         return IndexAdvice(text + _left_out_words(left_out), None, {})
     best = cheapest(good)
-    numbers = _numbers(view, best)
-    text = f"{best.name}: {_words(view, best)}."
-    return IndexAdvice(text + _not_ruled_out(best) + _left_out_words(left_out), best.name, numbers)
+    drift = drift_of(view, group)
+    if rivals := rivals_of(best, good, drift):
+        text, numbers = _withheld(best, rivals)
+        return IndexAdvice(text + _left_out_words(left_out), None, numbers)
+    disturbance = worst([drift, *map(load_on, good)])
+    recorded = best.measured.machine_state is not None
+    numbers = _numbers(view, best) | {"disturbance": disturbance.share if recorded else None}
+    text = f"{best.name}: {_words(view, best)}.{_not_ruled_out(best)}"
+    text += _unquiet_words(disturbance, len(good)) + _left_out_words(left_out)
+    options = setting_options(best.result.index, best.result.search)
+    return IndexAdvice(text, best.name, numbers, options)
+
+
+def _withheld(best: Point, rivals: Sequence[Rival]) -> tuple[str, dict[str, Any]]:
+    """What cannot be told apart, how near it is, why, and what to do; and the numbers of it."""
+    names = [
+        f"{rival.point.name} ({rounded(speed(rival.point))}, by {per_cent(rival.difference, 1)} %)"
+        for rival in rivals[:SHOWN]
+    ]
+    more = len(rivals) - SHOWN
+    names += [f"{whole(more)} more"] if more > 0 else []
+    cause = worst(rival.disturbance for rival in rivals)
+    todo = {
+        "load": "end the other programs, or wait until they are done",
+        "drift": "wait until the machine is steady, or raise measure.seconds and "
+        "measure.repetitions",
+    }
+    text = (
+        "No advice: this run cannot tell which setting is the fastest. "
+        f"{cause.words[0].upper()}{cause.words[1:]}, which may change a speed by "
+        f"{per_cent(cause.share, 1)} %; {best.name} ({rounded(speed(best))} users/s) differs by "
+        f"less from {', '.join(names)}. To get an advice: {todo[cause.cause]}, and measure into "
+        "another --out, as what a folder holds is not measured again."
+    )
+    points = [best, *(rival.point for rival in rivals)]
+    speeds = {point.name: speed(point) for point in points}
+    return text, {
+        "withheld": cause.cause,
+        "disturbance": cause.share,
+        "users_per_second": speeds,
+    }
+
+
+def _unquiet_words(disturbance: Disturbance, compared: int) -> str:
+    if not disturbance.matters:
+        return ""
+    apart = " All other settings that meet the target are further apart." if compared > 1 else ""
+    return (
+        f" The figures are not those of a quiet machine: {disturbance.words}, which may change "
+        f"them by {per_cent(disturbance.share, 1)} %.{apart}"
+    )
 
 
 def _numbers(view: View, point: Point) -> dict[str, Any]:

@@ -148,7 +148,9 @@ def parts_of(view: View) -> dict[str, Sequence[Mapping[str, object]]]:
         "machine": view.provenances(lambda row: row.machine),
         "server": [part.model_dump() for part in view.provenances(lambda row: row.server)],
         "versions": view.provenances(lambda row: row.versions),
-        "data": [part.model_dump() for part in view.provenances(lambda row: row.data)],
+        "data": [
+            part.model_dump(exclude_none=True) for part in view.provenances(lambda row: row.data)
+        ],
         "measure": [part.model_dump() for part in view.provenances(lambda row: row.measure)],
     }
 

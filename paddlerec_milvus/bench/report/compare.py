@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from paddlerec_milvus.bench.report.appendix_tables import parts_of
 from paddlerec_milvus.bench.report.markdown import Column, Table, escaped, markdown
+from paddlerec_milvus.bench.report.steadiness import (
+    NOTHING,
+    Disturbance,
+    clock_drift,
+    load_on,
+    machine_words,
+    repeat_drift,
+    worst,
+)
 from paddlerec_milvus.bench.report.view import (
     Point,
     View,
@@ -25,6 +35,7 @@ from paddlerec_milvus.bench.results import (
     BuildResult,
     LibraryResult,
     Refusal,
+    RepeatResult,
     Result,
     SearchResult,
     StudyResult,
@@ -39,6 +50,15 @@ NOISE = (
     "and 5 %; p50 by 5 %, p99 by 10 %, RSS by 5 %; index_recall by two standard errors of the "
     "difference; recall@k, when the 95 % intervals of what is lost do not overlap."
 )
+BEYOND = "beyond noise"
+UNRECORDED = Disturbance(0.0, "", "not recorded")
+HIDDEN = {"load": "the machine was busy", "drift": "within drift"}
+DISTURBED = (
+    "Load, drift: by how much the load of other programs and steal while one of the two was "
+    "measured, or the drift of a run or from one to the other, may have changed a speed. A "
+    "difference that is no larger is not beyond noise, whatever the runs of either say; nor is any "
+    "difference of a latency beside such load, as a request may wait for any time."
+)
 
 
 class Comparison(NamedTuple):
@@ -48,11 +68,27 @@ class Comparison(NamedTuple):
     first: float
     second: float
     noise: float
+    disturbance: Disturbance | None = None
+    """Of a speed, by load and drift; None: the number is none."""
 
     @property
-    def beyond(self) -> bool:
-        """Whether the difference is more than noise."""
-        return abs(self.second - self.first) > self.noise + EQUAL
+    def verdict(self) -> str:
+        """Noise, beyond it, or what else may be all that made the difference."""
+        if abs(self.second - self.first) <= self.noise + EQUAL:
+            return "noise"
+        cause = self.disturbance
+        hidden = cause is not None and cause.hides(self.first, self.second)
+        return HIDDEN[cause.cause] if cause and hidden else BEYOND
+
+    @property
+    def disturbed(self) -> str:
+        """By how much load or drift may have changed the number, and which of them."""
+        cause = self.disturbance
+        if cause is None or cause is UNRECORDED:
+            return cause.words if cause else ""
+        if math.isinf(cause.share):
+            return cause.cause
+        return f"{per_cent(cause.share, 1)} % {cause.cause}" if cause.matters else "quiet"
 
 
 @dataclass(frozen=True)
@@ -78,6 +114,7 @@ def compare(first: Sequence[Result], second: Sequence[Result]) -> str:
         )
     parts = ["# Two runs side by side", _summary(pairs), *_origins(ours, theirs, same_data)]
     parts += [_beyond_table(pairs), *_number_tables(pairs), *_only(first, second), NOISE]
+    parts.append(DISTURBED)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -87,8 +124,9 @@ def _fingerprints(view: View) -> set[str]:
 
 def _pairs(ours: View, theirs: View, same_data: bool) -> list[Pair]:
     points = {identity(point.result): point for point in theirs.points}
+    drift = worst(repeat_drift(view, view.points) for view in (ours, theirs))
     pairs = [
-        Pair(point.name, _measures(point, points[key], same_data))
+        Pair(point.name, _measures(point, points[key], same_data, drift))
         for point in ours.points
         if (key := identity(point.result)) in points
     ]
@@ -100,22 +138,36 @@ def _pairs(ours: View, theirs: View, same_data: bool) -> list[Pair]:
     return [pair for pair in pairs if pair.measures]
 
 
-def _measures(one: Point, other: Point, same_data: bool) -> list[Comparison]:
+def _disturbances(one: Point, other: Point, drift: Disturbance) -> tuple[Disturbance, Disturbance]:
+    """Of a setting's throughput, and of its latencies; ``drift`` is that within the two runs."""
+    if one.measured.machine_state is None or other.measured.machine_state is None:
+        return UNRECORDED, UNRECORDED
+    machines = [point.result.provenance.machine for point in (one, other)]
+    between = clock_drift([one, other]) if machines[0] == machines[1] else NOTHING
+    load = worst([load_on(one), load_on(other)])
+    of_rate = worst([load, between, drift])
+    return of_rate, load._replace(share=math.inf) if load.matters else of_rate
+
+
+def _measures(one: Point, other: Point, same_data: bool, drift: Disturbance) -> list[Comparison]:
+    of_rate, of_latency = _disturbances(one, other, drift)
     measures = [
-        _throughput(one, other),
-        _by_share("p50, ms", one.latency.p50, other.latency.p50),
-        _by_share("p99, ms", one.latency.p99, other.latency.p99),
+        _throughput(one, other, of_rate),
+        _by_share("p50, ms", one.latency.p50, other.latency.p50, of_latency),
+        _by_share("p99, ms", one.latency.p99, other.latency.p99, of_latency),
         _index_recall(one, other),
         _relevance(one, other) if same_data else None,
     ]
     return [measure for measure in measures if measure is not None]
 
 
-def _by_share(name: str, one: float, other: float) -> Comparison:
-    return Comparison(name, one, other, LEAST[name] * abs(one))
+def _by_share(
+    name: str, one: float, other: float, disturbance: Disturbance | None = None
+) -> Comparison:
+    return Comparison(name, one, other, LEAST[name] * abs(one), disturbance)
 
 
-def _throughput(one: Point, other: Point) -> Comparison | None:
+def _throughput(one: Point, other: Point, disturbance: Disturbance) -> Comparison | None:
     """At the number of clients, of those that both have, where the first did most."""
     common = set(one.throughput) & set(other.throughput)
     if not common:
@@ -125,7 +177,7 @@ def _throughput(one: Point, other: Point) -> Comparison | None:
     if a is None or b is None:
         return None
     noise = max(LEAST["users/s"] * a, _spread(one, clients), _spread(other, clients))
-    return Comparison("users/s", a, b, noise)
+    return Comparison("users/s", a, b, noise, disturbance)
 
 
 def _spread(point: Point, clients: int) -> float:
@@ -149,10 +201,12 @@ def _relevance(one: Point, other: Point) -> Comparison | None:
 
 def _summary(pairs: Sequence[Pair]) -> str:
     measures = [measure for pair in pairs for measure in pair.measures]
-    beyond = sum(measure.beyond for measure in measures)
+    verdicts = Counter(measure.verdict for measure in measures)
+    beyond, hidden = verdicts[BEYOND], sum(verdicts[name] for name in HIDDEN.values())
+    words = f", {whole(hidden)} by no more than load or drift may have done" if hidden else ""
     return (
-        f"{whole(len(measures))} numbers compared: {whole(beyond)} differ by more than noise, "
-        f"{whole(len(measures) - beyond)} do not."
+        f"{whole(len(measures))} numbers compared: {whole(beyond)} differ by more than noise"
+        f"{words}, {whole(len(measures) - beyond - hidden)} do not."
     )
 
 
@@ -164,6 +218,11 @@ def _origins(ours: View, theirs: View, same_data: bool) -> list[str]:
             "**OTHER DATA: the two runs searched different vectors, users or clicks. Relevance is "
             "not comparable and left out; index_recall and speed are of different searches.**"
         )
+    lines += [
+        f"- {name} run: {escaped(words)}"
+        for name, view in (("First", ours), ("Second", theirs))
+        if (words := machine_words(view))
+    ]
     table = _different(ours, theirs)
     return lines + ([markdown(table)] if table.lines else [])
 
@@ -207,7 +266,7 @@ def _beyond_table(pairs: Sequence[Pair]) -> str:
         (f"{pair.name}: {measure.name}", measure)
         for pair in pairs
         for measure in pair.measures
-        if measure.beyond
+        if measure.verdict == BEYOND
     ]
     return _section("Beyond noise", lines, verdict=False)
 
@@ -234,9 +293,9 @@ def _section(title: str, lines: Sequence[tuple[str, Comparison]], verdict: bool 
         Column("difference", [_signed(value) for value in measures]),
         Column("relative, %", [_relative(value) for value in measures]),
     ]
+    columns.append(Column("load, drift", [value.disturbed for value in measures], words=True))
     if verdict:
-        verdicts = ["beyond noise" if value.beyond else "noise" for value in measures]
-        columns.append(Column("verdict", verdicts, words=True))
+        columns.append(Column("verdict", [value.verdict for value in measures], words=True))
     return f"## {escaped(title)}\n\n{markdown(Table(title, columns))}"
 
 
@@ -260,7 +319,7 @@ def _relative(measure: Comparison) -> str:
 def _only(first: Sequence[Result], second: Sequence[Result]) -> list[str]:
     """Rows that only one of the two has; a refused one is one that it lacks."""
     ours, theirs = (
-        {identity(row): row for row in rows if not isinstance(row, Refusal)}
+        {identity(row): row for row in rows if not isinstance(row, Refusal | RepeatResult)}
         for rows in (first, second)
     )
     parts = []

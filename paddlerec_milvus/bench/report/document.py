@@ -15,6 +15,7 @@ from paddlerec_milvus.bench.report.appendix_tables import (
     study_tables,
 )
 from paddlerec_milvus.bench.report.markdown import Table, escaped, markdown
+from paddlerec_milvus.bench.report.steadiness import machine_words
 from paddlerec_milvus.bench.report.tables import (
     batches_table,
     builds_table,
@@ -56,8 +57,14 @@ DEFINITIONS = {
     "beside the latency and not in it), and that the measuring loop itself adds to a request.",
     "short lists": "Users whose list holds fewer items than exact search finds.",
     "advice": "The most users/s among settings that lose at most 0.1 % of recall@k, or, where "
-    "nobody clicked, whose index_recall is at least 0.99; within 3 % the lower p99.",
+    "nobody clicked, whose index_recall is at least 0.99; within 3 % the lower p99. None where "
+    "load, steal or drift of more than 5 % is larger than the difference to another such setting.",
+    "load, steal, drift": "Shares of all cores' time, while a setting was measured, that other "
+    "programs used (not the clients, nor Milvus) and that a virtual machine's host took; by how "
+    "much the speed of a fixed piece of work differs over the run, and that of the first setting, "
+    "timed again at the end (mean over the numbers of clients and p50).",
 }
+PASTE = "To use it (tools/infer.py; the service takes it in SERVING_OPTIONS, without -o):"
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class IndexReport:
 
     title: str
     measured: str
+    machine: str
+    """Load, steal and drift meanwhile."""
     advice: Sequence[IndexAdvice]
     main: Table
     remarks: Sequence[Remark]
@@ -95,6 +104,7 @@ def report_of(view: View) -> IndexReport:
     return IndexReport(
         title=f"Index benchmark: {name}" if name else "Index benchmark",
         measured=measured(view),
+        machine=machine_words(view),
         advice=advice,
         main=main_table(view, advice, by_name(remarks)),
         remarks=remarks,
@@ -110,6 +120,7 @@ def measured(view: View) -> str:
     server = next((server for server in servers[::-1] if server.version), servers[-1])
     words = f"{data.name}: {whole(data.items)} items x {data.dimension}"
     words += f", {whole(data.users)} users with {data.interests} interests each, {data.metric}"
+    words += f", {data.split}" if data.split else ""
     parts = [words, f"Milvus{' ' * bool(server.version)}{server.version} ({server.kind})"]
     lengths = sorted({point.k for point in view.points})
     parts += [f"k {', '.join(map(str, lengths))}"] if lengths else []
@@ -124,8 +135,10 @@ def measured(view: View) -> str:
 
 def as_markdown(report: IndexReport) -> str:
     """The whole report; the first screen is what one decides by."""
-    parts = [f"# {escaped(report.title)}", escaped(report.measured)]
-    parts += [f"**Advice.** {escaped(line.text)}" for line in report.advice]
+    parts = [f"# {escaped(report.title)}", escaped(report.measured), escaped(report.machine)]
+    for line in report.advice:
+        parts.append(f"**Advice.** {escaped(line.text)}")
+        parts += [f"{PASTE} `-o {line.options}`"] if line.options else []
     if report.main.lines:
         parts += [markdown(report.main), escaped(report.main.note)]
     if report.warnings:

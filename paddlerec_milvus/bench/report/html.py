@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from paddlerec_milvus.bench.report.document import DEFINITIONS, IndexReport
+from paddlerec_milvus.bench.report.document import DEFINITIONS, PASTE, IndexReport
 from paddlerec_milvus.bench.report.plots_html import charts, plotly
 from paddlerec_milvus.bench.report.view import View
 from paddlerec_milvus.errors import UserError
@@ -29,6 +29,7 @@ def as_html(view: View, report: IndexReport) -> str:
         report=report,
         charts=shown,
         definitions=DEFINITIONS,
+        paste=PASTE,
         plotly=plotly("plotly.offline").get_plotlyjs() if shown else "",
         figures=f"{{{figures}}}",
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from paddlerec_milvus.bench.load_results import LatencySummary
 from paddlerec_milvus.bench.report.advice import best_by_type
 from paddlerec_milvus.bench.report.appendix_tables import title_of
 from paddlerec_milvus.bench.report.plot_style import (
@@ -27,7 +28,7 @@ from paddlerec_milvus.bench.report.plot_style import (
 )
 from paddlerec_milvus.bench.report.tables import lost
 from paddlerec_milvus.bench.report.view import Point, View, fraction, rounded, whole
-from paddlerec_milvus.bench.results import STAGES, LatencySummary, StudyMeasurement, StudyValues
+from paddlerec_milvus.bench.results import STAGES, StudyMeasurement, StudyValues
 from paddlerec_milvus.errors import UserError
 
 PATTERNS = ("", "/", "x", ".")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from paddlerec_milvus.bench.report.advice import IndexAdvice
 from paddlerec_milvus.bench.report.markdown import Column, Table
@@ -86,6 +87,8 @@ def detail_table(view: View) -> Table:
         Column("users/s, best", of(lambda p: rounded(p.users_per_second()))),
         Column("its clients", of(lambda p: whole(p.best_clients))),
         Column("merge, ms", of(lambda p: rounded(p.measured.quality.merge_ms))),
+        Column("load, %", of(lambda p: _state_share(p, "foreign"))),
+        Column("steal, %", of(lambda p: _state_share(p, "steal"))),
         Column("harness, ms", of(lambda p: rounded(p.latency.harness_ms))),
         Column("disk, MiB", of(lambda p: rounded(p.built(lambda build: build.disk_mib)))),
         Column("short lists", of(lambda p: whole(p.measured.quality.short_lists))),
@@ -101,6 +104,12 @@ def _recall(point: Point) -> IndexRecall:
 def _with_error(value: MeanWithError) -> str:
     spread = "" if value.se is None else f" ± {fraction(value.se)}"
     return fraction(value.mean) + spread
+
+
+def _state_share(point: Point, name: Literal["foreign", "steal"]) -> str:
+    """Of the machine while the point was measured, in per cent."""
+    state = point.measured.machine_state
+    return per_cent(getattr(state, name), 1) if state else ""
 
 
 def _points_lost(loss: Loss | None) -> str:

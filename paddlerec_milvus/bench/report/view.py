@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
+from paddlerec_milvus.bench.load_results import LatencySummary, Throughput
 from paddlerec_milvus.bench.results import (
     BuildMeasurement,
     BuildResult,
-    LatencySummary,
     LibraryResult,
     Provenance,
     Refusal,
     RelevanceMetric,
+    RepeatResult,
     Result,
     SearchMeasurement,
     SearchResult,
     StudyResult,
-    Throughput,
 )
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.indexes import setting_name
@@ -138,6 +138,11 @@ class Point:
         load = None if number is None else self.throughput.get(number)
         return load.users_per_second if load else None
 
+    def same(self, row: RepeatResult | LibraryResult) -> bool:
+        """Whether ``row`` is of the same index and search."""
+        own = self.result
+        return (own.index, own.search, own.k) == (row.index, row.search, row.k)
+
     def built(self, value: Callable[[BuildMeasurement], T]) -> T | None:
         """A value of its build; None without one."""
         return None if self.build is None else value(self.build.measured)
@@ -150,6 +155,7 @@ class View:
     rows: Sequence[Result]
     builds: Sequence[BuildView]
     points: Sequence[Point]
+    repeats: Sequence[RepeatResult]
     libraries: Sequence[LibraryResult]
     studies: Sequence[StudyResult]
     refused: Sequence[Refusal]
@@ -177,10 +183,7 @@ class View:
     def point_of(self, library: LibraryResult) -> Point | None:
         """The point of Milvus at the parameters of an engine's result."""
 
-        def same(row: SearchResult) -> bool:
-            return (row.index, row.search, row.k) == (library.index, library.search, library.k)
-
-        return next((point for point in self.points if same(point.result)), None)
+        return next((point for point in self.points if point.same(library)), None)
 
     @property
     def at_k(self) -> str:
@@ -232,6 +235,7 @@ def view_of(rows: Sequence[Result]) -> View:
         rows,
         builds,
         points,
+        [row for row in latest if isinstance(row, RepeatResult)],
         [row for row in latest if isinstance(row, LibraryResult)],
         [row for row in latest if isinstance(row, StudyResult)],
         [row for row in latest if isinstance(row, Refusal)],

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paddlerec_milvus.bench.report.advice import IndexAdvice
-from paddlerec_milvus.bench.report.document import as_markdown, report_of
+from paddlerec_milvus.bench.report.document import IndexReport, as_markdown, report_of
 from paddlerec_milvus.bench.report.html import as_html
 from paddlerec_milvus.bench.report.plots_png import as_png
 from paddlerec_milvus.bench.report.view import Point, View, view_of
@@ -39,7 +38,7 @@ def write_report(rows: Sequence[Result], folder: Path) -> list[Path]:
         "report.md": as_markdown(report).encode(),
         "report.png": as_png(view, report.title),
         "report.csv": _as_csv(lines).encode(),
-        "report.json": _as_json(rows, lines, report.advice).encode(),
+        "report.json": as_json(rows, lines, report).encode(),
     }
     files = []
     for name, content in contents.items():
@@ -109,11 +108,11 @@ def _as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _as_json(
-    rows: Sequence[Result], lines: Sequence[Mapping[str, Any]], advice: Sequence[IndexAdvice]
-) -> str:
+def as_json(rows: Sequence[Result], lines: Sequence[Mapping[str, Any]], report: IndexReport) -> str:
+    """Advice and the machine's state of ``report``, the table's ``lines``, and all ``rows``."""
     whole = {
-        "advice": [line.as_dict() for line in advice],
+        "advice": [line.as_dict() for line in report.advice],
+        "machine": report.machine,
         "table": list(lines),
         "rows": [json.loads(line_of(row)) for row in rows],
     }

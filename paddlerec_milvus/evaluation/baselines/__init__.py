@@ -6,5 +6,21 @@ from paddlerec_milvus.evaluation.baselines.ease import EASE
 from paddlerec_milvus.evaluation.baselines.factors import ALS, BPR
 from paddlerec_milvus.evaluation.baselines.neighbours import ItemKNN
 from paddlerec_milvus.evaluation.baselines.popular import MostPopular, most_popular
+from paddlerec_milvus.evaluation.baselines.transitions import (
+    ItemKNNGamma,
+    Transitions,
+    TransitionsKNN,
+)
 
-__all__ = ["ALS", "BPR", "EASE", "Baseline", "ItemKNN", "MostPopular", "most_popular"]
+__all__ = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "Baseline",
+    "ItemKNN",
+    "ItemKNNGamma",
+    "MostPopular",
+    "Transitions",
+    "TransitionsKNN",
+    "most_popular",
+]

@@ -29,16 +29,22 @@ class EASE(Baseline):
     """Weights B that rebuild clicks X from the other clicks (Steck 2019, equation 8).
 
     B minimises |X - XB|² + l2 |B|² with a diagonal of 0: with P = (XᵀX + l2 I)⁻¹ it is
-    B_ij = -P_ij / P_jj. A user's scores are the sums of B's rows over the history. Memory 3 V² 4
-    bytes, time V³. Raises SettingsError above ``largest`` items, and for an ``l2`` that leaves
-    XᵀX without an inverse.
+    B_ij = -P_ij / P_jj. A user's scores are the sums of B's rows over the history, each weighted by
+    gamma^age (1: a set, as published). Memory 3 V² 4 bytes, time V³. Raises SettingsError above
+    ``largest`` items, and for an ``l2`` that leaves XᵀX without an inverse.
     """
 
     def __init__(
-        self, log: ClickLog, item_count: int, l2: float = 300.0, largest: int = LARGEST
+        self,
+        log: ClickLog,
+        item_count: int,
+        l2: float = 300.0,
+        largest: int = LARGEST,
+        gamma: float = 1.0,
     ) -> None:
         check_size(item_count, largest)
         super().__init__(log, item_count)
+        self.gamma = gamma
         gram = (self.users.T @ self.users).toarray(order="F")
         gram[np.diag_indices(item_count)] += np.float32(l2)
         factor, failed = lapack.spotrf(gram, lower=1, clean=1, overwrite_a=1)

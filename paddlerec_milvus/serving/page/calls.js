@@ -38,7 +38,7 @@ export async function candidatesFor(settings, signal) {
       interest: found.interest[0][at],
     })),
     source: found.source[0],
-    unknown: found.unknown[0],
+    unknown: found.unknown[0].length,
     nearest: found.nearest?.[0] ?? [],
     stages: stagesOf(answer.headers.get("Server-Timing") ?? ""),
     roundTrip: performance.now() - began,
@@ -57,13 +57,14 @@ export async function titlesOf(ids, signal) {
   return (await (await call(`titles?${query}`, signal)).json()).items;
 }
 
-/** {ready, reason, checkpoint, items}: also where the service is not ready. */
+/** {ready, reason, model, data, epoch, index, digest, items, started_with}: also where the service is not ready. */
 export async function readiness() {
   return (await fetch("readyz", { signal: AbortSignal.timeout(PATIENCE) })).json();
 }
 
 async function call(path, signal, options = {}) {
-  const headers = { "Content-Type": "application/json" };
+  // JavaScript has no integers above 2^53: here ids are strings, whatever they are in the log
+  const headers = { "Content-Type": "application/json", "X-Ids-As-Text": "1" };
   if (hasKey()) headers["X-API-Key"] = sessionStorage.getItem(KEY);
   const either = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
   let answer;

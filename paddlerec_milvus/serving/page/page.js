@@ -5,7 +5,7 @@ import * as calls from "./calls.js";
 import { byId, element } from "./element.js";
 import { searchBox } from "./search.js";
 import { drawCards, drawLegend, drawPicked, drawTiming, nameOf, showOnly } from "./show.js";
-import { exampleOf, headline, sourceText, troubleText } from "./words.js";
+import { exampleOf, headline, modelText, sourceText, troubleText } from "./words.js";
 
 const DEFAULTS = { picked: [], topK: 50, diversity: 0, exclude: true };
 const MOST_PICKED = 100;
@@ -25,13 +25,25 @@ function stateOf(hash) {
     const value = given.has(name) ? Number(given.get(name)) : NaN;
     return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise;
   };
-  const ids = (given.get("picked") ?? "").split(",").filter((id) => /^[1-9]\d{0,14}$/.test(id));
+  const ids = given.getAll("picked").flatMap(idsOf);
   return {
-    picked: [...new Set(ids.map(Number))].slice(-MOST_PICKED),
+    picked: [...new Set(ids)].slice(-MOST_PICKED),
     topK: Math.round(number("top_k", 10, 100, DEFAULTS.topK) / 10) * 10,
     diversity: nearest(DIVERSITIES, number("diversity", 0, Infinity, DEFAULTS.diversity)),
     exclude: given.get("exclude_history") !== "false",
   };
+}
+
+/** Ids with their commas and percent signs written as %2C and %25, joined by commas. */
+function idsOf(text) {
+  return text
+    .split(",")
+    .filter(Boolean)
+    .map((id) => id.replace(/%2C/g, ",").replace(/%25/g, "%"));
+}
+
+function encodedId(id) {
+  return encodeURIComponent(id.replace(/%/g, "%25").replace(/,/g, "%2C"));
 }
 
 function nearest(values, wanted) {
@@ -41,7 +53,7 @@ function nearest(values, wanted) {
 
 function hashOf({ picked, topK, diversity, exclude }) {
   const parts = [];
-  if (picked.length) parts.push(`picked=${picked.join(",")}`);
+  if (picked.length) parts.push(`picked=${picked.map(encodedId).join(",")}`);
   if (topK !== DEFAULTS.topK) parts.push(`top_k=${topK}`);
   if (diversity !== DEFAULTS.diversity) parts.push(`diversity=${diversity}`);
   if (!exclude) parts.push("exclude_history=false");
@@ -172,9 +184,8 @@ async function tellModel() {
   try {
     const told = await calls.readiness();
     ready = told.ready;
-    const count = told.items.toLocaleString("en");
     line.replaceChildren(element("span", { class: `light ${ready ? "on" : "off"}` }));
-    line.append(ready ? `Ready, ${count} items` : `Not ready: ${told.reason}`);
+    line.append(modelText(told));
   } catch {
     ready = false;
     line.replaceChildren(element("span", { class: "light off" }), "No answer");
@@ -198,7 +209,7 @@ function onSlider(name, slider, valueOf) {
 
 function onCards(event) {
   const card = event.target.closest("li");
-  if (card) pick(known.get(Number(card.dataset.id)));
+  if (card) pick(known.get(card.dataset.id));
 }
 
 function onLegend(event) {
@@ -229,7 +240,7 @@ function start() {
   byId("cards").addEventListener("click", onCards);
   byId("legend").addEventListener("click", onLegend);
   byId("picked").addEventListener("click", (event) => {
-    if (event.target.closest("button")) unpick(Number(event.target.closest("li").dataset.id));
+    if (event.target.closest("button")) unpick(event.target.closest("li").dataset.id);
   });
   byId("clear").addEventListener("click", () => {
     change({ picked: [] });

@@ -28,6 +28,18 @@ function found(items, nearest) {
 
 const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
+/** Whose model answers, or why none does; loud where the service was started with another one. */
+export function modelText(told) {
+  const whose = ({ model, epoch, data, index, digest }) => [
+    model, epoch === null ? "" : `epoch ${epoch}`, data && `data ${data}`, index, digest,
+  ].filter(Boolean).join(", ");
+  const count = told.items.toLocaleString("en");
+  const other = told.started_with;
+  const loud = other ? `. The service was started with another model: ${whose(other)}` : "";
+  if (told.ready) return `Ready: ${count} items of ${whose(told)}${loud}`;
+  return `Not ready: ${told.reason} (${whose(told)})`;
+}
+
 /** Title and text for a CallError. */
 export function troubleText({ kind, message }, hasKey) {
   if (kind === "key") {

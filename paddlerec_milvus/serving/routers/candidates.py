@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
-from paddlerec_milvus.serving.validation import body_of
+from paddlerec_milvus.serving.validation import body_of, wants_text
 
 router = APIRouter()
 
@@ -26,7 +26,8 @@ async def candidates(request: Request) -> Response:
     so.
     """
     service: CandidateService = request.app.state.service
-    reply = await service.candidates(await body_of(request, service.settings.max_body))
+    body = await body_of(request, service.settings.max_body)
+    reply = await service.candidates(body, as_text=wants_text(request))
     request.state.stages = reply.stages
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
     headers = {"Server-Timing": timing} if timing else None

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -25,14 +23,19 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 while candidates come from the model; else 503 with the reason."""
     service = service_of(request)
-    state, tower = service.health.state, service.model.tower
-    content: dict[str, Any] = {
-        "ready": state.ready,
-        "reason": state.reason,
-        "checkpoint": tower.fingerprint,
-        "items": tower.items,
-    }
-    return JSONResponse(content, 200 if state.ready else 503)
+    state, tower, deployment = service.health.state, service.model.tower, service.deployment
+    own, stored = deployment.own, deployment.stored
+    same = stored.digest == own.digest and not stored.model  # put there before it was written down
+    answers = stored if state.ready and not same else own
+    content = ReadyAnswer(
+        ready=state.ready,
+        reason=state.reason,
+        checkpoint=tower.fingerprint,
+        items=tower.items,
+        started_with=None if answers.digest == own.digest else own,
+        **answers.model_dump(),
+    )
+    return JSONResponse(content.model_dump(), 200 if state.ready else 503)
 
 
 @router.get("/metrics", include_in_schema=False)

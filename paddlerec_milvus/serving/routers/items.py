@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import DataError, ModelError, RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import service_of
+from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.deployment import ServedVersion
+from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import (
-    LARGEST_ITEM,
     CountAnswer,
     DeleteAnswer,
     InsertAnswer,
@@ -39,7 +42,7 @@ LENGTH_TOLERANCE = 0.01  # of a vector of a model whose vectors have length 1
 
 router = APIRouter()
 
-ItemPath = Annotated[int, Path(ge=1, le=LARGEST_ITEM)]
+ItemPath = Annotated[str, Path(json_schema_extra={"x-id": "items"})]
 
 
 @router.post("/insert", dependencies=[Depends(needs(Role.WRITE))])
@@ -68,10 +71,11 @@ async def rollback(request: Request) -> RollbackAnswer:
 @router.get("/count", dependencies=[Depends(needs(Role.READ))], operation_id="get_count")
 @router.post("/count", dependencies=[Depends(needs(Role.READ))], operation_id="post_count")
 async def count(request: Request) -> CountAnswer:
-    """The exact number of item vectors that are stored."""
+    """The exact number of item vectors that are stored, and whose they are."""
     service = service_of(request)
     try:
-        return CountAnswer(count=await service.within(service.deployment.count))
+        number = await service.within(service.deployment.count)
+        return CountAnswer(count=number, **service.deployment.stored.model_dump())
     except RetrievalError as error:  # a reader need not know where Milvus is
         raise HTTPException(503, "Milvus did not tell the number of vectors") from error
 
@@ -95,27 +99,34 @@ async def put_items(request: Request) -> ItemsAnswer:
     be given by these instead. They stay until the next insert.
     """
     service = service_of(request)
-    body = await read(request, service.settings, ItemsRequest)
     served = _serving(service)
+    ids = served.model.ids
+    body = await read(request, service.settings, ItemsRequest, ids.kind)
     fingerprint = served.model.tower.fingerprint
     if body.checkpoint not in (None, fingerprint):
         raise HTTPException(
             409, f"checkpoint {body.checkpoint!r:.40} does not serve: {fingerprint!r} does"
         )
-    if problems := _misfits(body.items, served):
+    own = [item.id for item in body.items]
+    numbers = ids.numbers(own)
+    if problems := _misfits(body.items, numbers, served):
         raise InvalidRequestError(problems)
-    vectors = await _vectors(served, body.items)
-    named = served.model.catalogue.categories
+    vectors = await _vectors(served, body.items, numbers)
+    known = served.model.catalogue.categories
     categories = [
-        named.get(item.id, "") if item.category is None else item.category for item in body.items
+        known.get(number, "") if item.category is None else item.category
+        for item, number in zip(body.items, numbers, strict=True)
     ]
-    ids = [item.id for item in body.items]
-    await service.within(lambda: served.writable.upsert(vectors, ids, categories))
+    names = [ids.name(number, one) for number, one in zip(numbers, own, strict=True)]
+    with_names = {"own_ids": names} if any(names) else {}
+    upsert = partial(served.writable.upsert, vectors, numbers, categories, **with_names)
+    await service.within(upsert)
+    ids.changed(dict(zip(numbers, own, strict=True)))
     _check_serves_still(service, served)
-    return ItemsAnswer(upserted=len(ids), checkpoint=fingerprint)
+    return ItemsAnswer(upserted=len(numbers), checkpoint=fingerprint)
 
 
-@router.delete("/items/{item}", dependencies=[Depends(needs(Role.WRITE))])
+@router.delete("/items/{item:path}", dependencies=[Depends(needs(Role.WRITE))])
 async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
     """Delete an item's vector; one that is not there is no error. It stays until the next insert.
 
@@ -123,9 +134,15 @@ async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
     """
     service = service_of(request)
     served = _serving(service)
-    await service.within(lambda: served.writable.delete([item]))
+    ids = served.model.ids
+    own = id_of(item, ids.kind, ("path", "item"))
+    (number,) = ids.numbers([own])
+    if text := _unusable_id(own, number, ids):
+        raise InvalidRequestError([problem(("path", "item"), text, value=f"{own!r:.60}")])
+    await service.within(lambda: served.writable.delete([number]))
+    ids.changed({number: own})
     _check_serves_still(service, served)
-    return ItemDeleteAnswer(deleted=item)
+    return ItemDeleteAnswer(deleted=own)
 
 
 def _serving(service: CandidateService) -> ServedVersion:
@@ -141,14 +158,18 @@ def _check_serves_still(service: CandidateService, served: ServedVersion) -> Non
         raise HTTPException(409, "meanwhile an insert or a rollback has come: send it again")
 
 
-def _misfits(items: Sequence[Item], served: ServedVersion) -> list[dict[str, Any]]:
+def _misfits(
+    items: Sequence[Item[Any]], numbers: Sequence[int], served: ServedVersion
+) -> list[dict[str, Any]]:
     """The first item that cannot be stored beside the model's."""
     dimension, seen = served.model.tower.dimension, set[int]()
-    for place, item in enumerate(items):
+    for place, (item, number) in enumerate(zip(items, numbers, strict=True)):
         where = ("body", "items", place)
-        if item.id in seen:
-            return [problem((*where, "id"), "this item came before", value=str(item.id))]
-        seen.add(item.id)
+        if text := _unusable_id(item.id, number, served.model.ids):
+            return [problem((*where, "id"), text, value=f"{item.id!r:.60}")]
+        if number in seen:
+            return [problem((*where, "id"), "this item came before", value=f"{item.id!s:.60}")]
+        seen.add(number)
         if item.vector is None:
             continue
         if len(item.vector) != dimension:
@@ -161,7 +182,19 @@ def _misfits(items: Sequence[Item], served: ServedVersion) -> list[dict[str, Any
     return []
 
 
-async def _vectors(served: ServedVersion, items: Sequence[Item]) -> FloatArray:
+def _unusable_id(own: OwnId, number: int, ids: ItemIds) -> str:
+    """Why an item cannot have this id; empty: it can."""
+    if isinstance(own, str) and not 0 < len(own.encode()) <= OWN_ID_BYTES:
+        return f"at most {OWN_ID_BYTES} bytes of UTF-8, and at least 1"
+    if number < 1:
+        return f"a new item's id is at least {1 if ids.is_plain else 0} and below 2^62"
+    other = ids.clash(number, own)
+    return "" if other is None else f"its number is that of {other!r:.60}: take another id"
+
+
+async def _vectors(
+    served: ServedVersion, items: Sequence[Item[Any]], numbers: Sequence[int]
+) -> FloatArray:
     """Vectors [n, D] of ``items``, those given by features made by the model."""
     vectors = np.zeros((len(items), served.model.tower.dimension), np.float32)
     described = [place for place, item in enumerate(items) if item.vector is None]
@@ -169,12 +202,15 @@ async def _vectors(served: ServedVersion, items: Sequence[Item]) -> FloatArray:
         if item.vector is not None:
             vectors[place] = item.vector
     if described:
-        vectors[described] = await _vectors_of_features(served, items, described)
+        vectors[described] = await _vectors_of_features(served, items, numbers, described)
     return vectors
 
 
 async def _vectors_of_features(
-    served: ServedVersion, items: Sequence[Item], places: Sequence[int]
+    served: ServedVersion,
+    items: Sequence[Item[Any]],
+    numbers: Sequence[int],
+    places: Sequence[int],
 ) -> FloatArray:
     """Vectors of the items at ``places`` by their features; InvalidRequestError: there are none."""
     try:
@@ -185,7 +221,7 @@ async def _vectors_of_features(
             if text := values.unknown_column(row):
                 where = ("body", "items", place, "features")
                 raise InvalidRequestError([problem(where, text, value=f"{row!r:.60}")])
-        ids = np.array([items[place].id for place in places], np.int64)
+        ids = np.array([numbers[place] for place in places], np.int64)
         codes = values.codes_of(rows)
         return await asyncio.to_thread(served.model.tower.vectors_of_features, ids, codes)
     except (DataError, ModelError) as error:

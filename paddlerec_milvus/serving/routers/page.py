@@ -17,12 +17,17 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.dependencies import id_of
+from paddlerec_milvus.serving.item_ids import TextIds
+from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.schemas import (
     USER_EXAMPLE,
     TitledItem,
     TitlesAnswer,
+    in_ids_of,
     items_example,
 )
+from paddlerec_milvus.serving.validation import BatchIds, wants_text
 
 
 @contextlib.asynccontextmanager
@@ -31,8 +36,7 @@ async def _described(app: FastAPI) -> AsyncIterator[None]:
     plain = app.openapi
 
     def described() -> dict[str, Any]:
-        tower = app.state.service.model.tower
-        return with_examples(plain(), tower.items + 1, tower.dimension)
+        return with_examples(plain(), app.state.service.model)
 
     app.openapi = described  # type: ignore[method-assign]
     try:
@@ -73,23 +77,28 @@ async def titles(
     q: Annotated[str, Query(max_length=200, description="Words, each a part of the title")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ids: Annotated[
-        list[int], Query(alias="id", max_length=100, description="These items, instead of a search")
+        list[str], Query(alias="id", max_length=100, description="These items, instead of a search")
     ] = [],  # noqa: B006 - FastAPI makes a new list for each request
 ) -> TitlesAnswer:
     """Items by words of their titles; without a word the most popular ones."""
-    catalogue: Catalogue = request.app.state.service.model.catalogue
+    model: ServingModel = request.app.state.service.model
+    catalogue: Catalogue = model.catalogue
     if ids:
-        items = [item for item in ids if 1 <= item <= catalogue.total]
+        kind = model.ids.kind
+        own = [id_of(text, kind, ("query", "id", place)) for place, text in enumerate(ids)]
+        items = [item for item in model.ids.numbers(own) if 1 <= item <= catalogue.total]
     else:
         items = await asyncio.to_thread(catalogue.search_titles, q, limit)
+    named: BatchIds = TextIds(model.ids) if wants_text(request) else model.ids
     return TitlesAnswer(
         items=[
             TitledItem(
-                id=item,
+                id=own_id,
                 title=catalogue.titles.get(item),
                 category=catalogue.categories.get(item),
             )
-            for item in items
+            for item, own_id in zip(items, named.own_ids(items), strict=True)
+            if own_id is not None
         ]
     )
 
@@ -114,9 +123,16 @@ async def part(request: Request, file: str) -> Response:
     return _answer(request, FILES[file], file, POLICY)
 
 
-def with_examples(schema: dict[str, Any], item: int, dimension: int) -> dict[str, Any]:
-    """The OpenAPI ``schema`` with examples that can be sent: the new ``item``, by a vector [D]."""
-    schema, ids = deepcopy(schema), {"item": item, "user": USER_EXAMPLE}
+def with_examples(schema: dict[str, Any], model: ServingModel) -> dict[str, Any]:
+    """The OpenAPI ``schema`` in the kinds of ids of ``model``, with examples that can be sent."""
+    item_ids, dimension = model.ids, model.tower.dimension
+    text = item_ids.kind == "string"
+    item: int | str = "new-1" if text else model.tower.items + 1
+    ids = {"item": item, "user": USER_EXAMPLE if model.user_kind == "int" else f"u-{USER_EXAMPLE}"}
+    schema = in_ids_of(deepcopy(schema), {"items": item_ids.kind, "users": model.user_kind})
+    schema["info"]["description"] += (
+        f" Ids of items are {item_ids.kind}s here, ids of users {model.user_kind}s."
+    )
     for operations in schema["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
@@ -124,6 +140,11 @@ def with_examples(schema: dict[str, Any], item: int, dimension: int) -> dict[str
                     parameter["example"] = ids[parameter["name"]]
     body = schema["paths"]["/items"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"]["examples"] = [items_example(item, dimension)]
+    if not item_ids.is_plain:
+        known = [own for own in item_ids.own_ids(range(1, 4)) if own is not None]
+        for path, field in (("/candidates", "hist_item"), ("/users/{user}/events", "items")):
+            body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            body["schema"]["examples"] = [{field: [known] if field == "hist_item" else known}]
     return schema
 
 

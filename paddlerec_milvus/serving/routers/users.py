@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval.user_store import LARGEST_USER, UserState
+from paddlerec_milvus.retrieval.user_store import UserState
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import service_of
+from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
-UserPath = Annotated[int, Path(ge=0, le=LARGEST_USER)]
+UserPath = Annotated[str, Path(json_schema_extra={"x-id": "users"})]
 
 
 @router.post(
-    "/users/{user}/events",
+    "/users/{user:path}/events",
     dependencies=[Depends(needs(Role.WRITE))],
     openapi_extra={"requestBody": request_body(EventsRequest)},
 )
@@ -43,18 +43,20 @@ async def add_events(request: Request, user: UserPath) -> EventsAnswer:
     After a 503 they may have been stored or not.
     """
     service = service_of(request)
-    events = await read(request, service.settings, EventsRequest)
+    model = service.model
+    own = id_of(user, model.user_kind, ("path", "user"))
+    events = await read(request, service.settings, EventsRequest, model.ids.kind)
     if len(events.items) > (limit := service.settings.max_history):
         text = f"at most {limit:,} ids in a call"
         raise InvalidRequestError(
             [problem(("body", "items"), text, "too_large", f"{len(events.items):,}")]
         )
-    appended = await service.users.append(user, events.items, service.model)
-    return EventsAnswer(user=user, history=appended.history, unknown=appended.unknown)
+    appended = await service.users.append(own, events.items, model)
+    return EventsAnswer(user=own, history=appended.history, unknown=appended.unknown)
 
 
 @router.get(
-    "/users/{user}/candidates",
+    "/users/{user:path}/candidates",
     dependencies=[Depends(needs(Role.READ))],
     response_model=CandidatesAnswer,
 )
@@ -70,19 +72,20 @@ async def user_candidates(
         )
     served = service.current
     model = served.model if served else service.model
+    own = id_of(user, model.user_kind, ("path", "user"))
     strong = query.consistency == "Strong"
     state: UserState | None = None
     source: Source | None = None
     try:
-        state = await service.users.interests_of(user, model, strong=strong)
+        state = await service.users.interests_of(own, model, strong=strong)
     except RetrievalError:
         source = "fallback"  # the user may have clicks, and Milvus did not tell
     except Exception:  # whatever a model folder raises
         logger.exception("no interests of a user")
         source = "fallback"
     seconds = time.monotonic() - began
-    candidates_request = CandidatesRequest(
-        hist_item=[[] if state is None else state.history.tolist()], **query.model_dump()
+    candidates_request = CandidatesRequest[Any](
+        hist_item=[[] if state is None else state.history], **query.model_dump()
     )
     interests = None if state is None or served is None else state.interests[None]
     end = began + service.settings.timeout
@@ -92,8 +95,10 @@ async def user_candidates(
     return Response(reply.content, media_type="application/json", headers={"Server-Timing": timing})
 
 
-@router.delete("/users/{user}", dependencies=[Depends(needs(Role.ADMIN))])
+@router.delete("/users/{user:path}", dependencies=[Depends(needs(Role.ADMIN))])
 async def forget_user(request: Request, user: UserPath) -> UserDeleteAnswer:
     """Delete all that is stored of a user; one who is not known is no error."""
-    await service_of(request).users.forget(user)
-    return UserDeleteAnswer(deleted=user)
+    service = service_of(request)
+    own = id_of(user, service.model.user_kind, ("path", "user"))
+    await service.users.forget(own)
+    return UserDeleteAnswer(deleted=own)

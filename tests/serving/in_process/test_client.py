@@ -82,7 +82,7 @@ def test_items_that_change(client):
 
 def test_users_who_click(client):
     added = client.add_events(7, np.array([33, 23, 999_999]))
-    assert (added.user, added.history, added.unknown) == (7, 2, 1)
+    assert (added.user, added.history, added.unknown) == (7, 2, [999_999])
     found = client.user_candidates(7, 10, quota=5, titles=True, consistency="Strong")
     assert found.source == ["model"]
     assert not {33, 23} & set(found.candidates[0])

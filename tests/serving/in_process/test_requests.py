@@ -94,7 +94,7 @@ def test_the_largest_requests_are_answered():
         found = large.candidates(list(range(10_000)), [7], top_k=50)
         assert found["source"] == ["model", "model"]
         assert found["candidates"][0] == []  # all of the catalogue was clicked
-        assert found["unknown"] == [10_000 - ITEMS, 0]
+        assert list(map(len, found["unknown"])) == [10_000 - ITEMS, 0]
 
 
 ids = st.one_of(

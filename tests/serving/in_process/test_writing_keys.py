@@ -37,7 +37,7 @@ def calls_of(app: FastAPI) -> set[tuple[str, str]]:
         for route in app.routes
         for each in getattr(getattr(route, "original_router", None), "routes", [route])
     ]
-    return {(method, route.path) for route in routes for method in route.methods}
+    return {(method, route.path_format) for route in routes for method in route.methods}
 
 
 def writing_calls(app: FastAPI) -> list[tuple[str, str]]:

@@ -1,0 +1,41 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A table of titles and categories beside a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from paddlerec_milvus.data.files import read_bytes
+from paddlerec_milvus.data.log_columns import known_columns
+from paddlerec_milvus.errors import DataError
+
+
+def read_titles_file(path: Path) -> pl.DataFrame:
+    """A csv with a header, columns item and title, and optionally category.
+
+    Returns:
+        string columns source_id, title and category.
+
+    Raises:
+        DataError: no such file, no such columns, or a damaged line.
+    """
+    content = read_bytes(path)
+    try:
+        frame = pl.read_csv(content, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a csv table that can be read ({reason})") from None
+    at = known_columns(frame.columns)
+    if "item" not in at or "title" not in frame.columns:
+        raise DataError(
+            f"{path}: columns {', '.join(frame.columns)[:100]}; expected a header with item and "
+            "title, and optionally category"
+        )
+    category = frame["category"] if "category" in frame.columns else pl.lit("")
+    return frame.select(
+        frame.to_series(at["item"]).alias("source_id"),
+        pl.col("title").fill_null(""),
+        category.fill_null("").alias("category"),
+    ).drop_nulls("source_id")
