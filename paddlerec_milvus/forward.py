@@ -99,7 +99,7 @@ class ForwardModel:
                 "ranking, match and multitask models do; a recall model has "
                 "DygraphModel.item_vectors or a layer item_emb"
             )
-        if len(first) < len(self.names) or not (first or printed):
+        if len(first) < len(self.names) or not (self.names or printed):
             raise ModelError(
                 f"{self.folder.path}: nothing to evaluate by: create_metrics names "
                 f"{', '.join(self.names) or 'no metric'}, infer_forward gives {len(first)} and "

@@ -92,12 +92,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _refuse_list_options(arguments: argparse.Namespace, model_dir: Path) -> None:
     """UserError where an option of lists, or a setting of their search, is set by hand."""
-    names = ("top_n", "exact", "best", "baselines", "lists")
-    options = [
-        "-top_n" if name == "top_n" else f"--{name}"
-        for name in names
-        if getattr(arguments, name) not in (None, False)
-    ]
+    options = [] if arguments.top_n is None else ["-top_n"]
+    names = ("exact", "best", "baselines", "lists")
+    options += [f"--{name}" for name in names if getattr(arguments, name)]
     keys = [text.strip().partition("=")[0] for text in arguments.opt]
     options += [key for key in keys if key.partition(".")[0] in OWN_SECTIONS]
     if options:

@@ -1,10 +1,10 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Ranking, match and multitask folders, measured by their own metrics as PaddleRec does.
 
-Two things differ from PaddleRec's infer.py, which drops a last part of a batch and, unless
-``runner.use_auc`` is set, adds each epoch's rows to those of the epochs before: here each row
-counts, and each epoch starts with new metrics. Of what ``infer_forward`` prints, the line at the
-end of an epoch has the mean over all rows, not the values of the last batch.
+Three things differ from PaddleRec's infer.py. It drops a last part of a batch; here all rows count.
+Unless ``runner.use_auc`` is set it adds each epoch's rows to those of the epochs before; here each
+epoch starts with new metrics. Of what ``infer_forward`` prints, its line at the end of an epoch has
+the values of the last batch, here the mean over all rows.
 """
 
 from __future__ import annotations

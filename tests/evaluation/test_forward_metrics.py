@@ -169,7 +169,7 @@ def test_labels_of_one_class_are_said(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["-top_n", "20"], "-top_n"),
+        (["-top_n", "0"], "-top_n"),
         (["--exact", "--baselines"], "--exact, --baselines"),
         (["--best"], "--best"),
         (["--lists", "lists.jsonl"], "--lists"),
