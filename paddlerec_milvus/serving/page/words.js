@@ -58,7 +58,7 @@ export function exampleOf(popular, given) {
     groups.set(item.category, [...(groups.get(item.category) ?? []), item.id]);
   }
   const large = [...groups.values()].filter((ids) => ids.length >= 2);
-  if (large.length < 3) return [0, 1, 2, 3, 4].map((at) => popular[at * 7 + (given % 7)]?.id ?? 1);
+  if (large.length < 3) return [0, 1, 2, 3, 4].flatMap((at) => popular[at * 7 + (given % 7)]?.id ?? []);
   const turns = [0, 1, 2].map((at) => large[(given * 3 + at) % large.length]);
   return turns.flatMap((ids) => ids.slice(0, 2));
 }

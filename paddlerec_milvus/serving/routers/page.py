@@ -83,13 +83,14 @@ async def titles(
     """Items by words of their titles; without a word the most popular ones."""
     model: ServingModel = request.app.state.service.model
     catalogue: Catalogue = model.catalogue
+    as_text = wants_text(request) and model.ids.kind == "int"
+    named: BatchIds = TextIds(model.ids) if as_text else model.ids
     if ids:
-        kind = model.ids.kind
+        kind = "string" if as_text else model.ids.kind
         own = [id_of(text, kind, ("query", "id", place)) for place, text in enumerate(ids)]
-        items = [item for item in model.ids.numbers(own) if 1 <= item <= catalogue.total]
+        items = [item for item in named.numbers(own) if 1 <= item <= catalogue.total]
     else:
         items = await asyncio.to_thread(catalogue.search_titles, q, limit)
-    named: BatchIds = TextIds(model.ids) if wants_text(request) else model.ids
     return TitlesAnswer(
         items=[
             TitledItem(

@@ -102,6 +102,9 @@ def test_ids_go_to_a_browser_as_text(ints, strings):
     assert {type(one["id"]) for near in answer["nearest"][0] for one in near} == {str}
     titles = ints.http.get("/titles", params={"limit": 2}, headers=as_text).json()["items"]
     assert [item["id"] for item in titles] == [str(INTS[0]), str(INTS[1])]
+    picked = {"id": [str(INTS[4]), "x"]}  # of an address that somebody changed
+    titles = ints.http.get("/titles", params=picked, headers=as_text).json()["items"]
+    assert [item["id"] for item in titles] == [str(INTS[4])]
     titles = ints.http.get("/titles", params={"id": [INTS[4], 5]}).json()["items"]
     assert [item["id"] for item in titles] == [INTS[4]]
     assert ints.http.get("/titles", params={"id": "x"}).status_code == 422
