@@ -148,7 +148,8 @@ def test_a_switch_of_the_model_mixes_nothing(trained, make_settings, tmp_path):
         for user, history in users.items():
             click(service, user, *history)
         old = service.candidates(*users.values())["candidates"]
-        shutil.copyfile(trained.checkpoints / "1" / "rec.pdparams", served / "rec.pdparams")
+        for file in ("rec.pdparams", "rec.json"):
+            shutil.copyfile(trained.checkpoints / "1" / file, served / file)
         end, seen = threading.Event(), list[tuple[int, list[int]]]()
 
         def ask() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from running_service import running
 
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.data.cli import main as prepare
+from paddlerec_milvus.data.id_map import OwnId, read_item_ids, read_user_ids
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch
@@ -54,6 +54,11 @@ def online_lists(service, histories, at_once, **asked) -> list[list[int]]:
     return found
 
 
+def own_histories(offline: Evaluation, catalogue) -> list[list[OwnId]]:
+    ids = read_item_ids(catalogue / "data")
+    return [ids.own_ids(items.tolist()) for items in offline.users.history_list()]
+
+
 def evaluation(service_settings, catalogue) -> Evaluation:
     source = service_settings.source
     return Evaluation(settings_for(source.yaml, source.options, catalogue / "data"), TOP_N)
@@ -69,14 +74,15 @@ def test_the_service_gives_the_lists_of_infer(server, catalogue, tmp_path, exclu
     options = ["runner.infer_start_epoch=0", "runner.infer_end_epoch=1", *given.source.options]
     with running(given) as service:
         offline = evaluation(given, catalogue)
-        histories = [items.tolist() for items in offline.users.history_list()]
+        histories = own_histories(offline, catalogue)
         assert service.http.post("/insert").json()["inserted"] == ITEMS
         online = online_lists(service, histories, 100, top_k=TOP_N, exclude_history=exclude)
         assert infer([*arguments, "--lists", str(file), "-o", *options]) == 0
         assert service.candidates(*histories[:5])["source"] == ["model"] * 5  # it serves still
         service.http.post("/delete")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [line["user"] for line in lines] == offline.users.user_ids.tolist()
+    users = read_user_ids(catalogue / "data").own_ids(offline.users.user_ids.tolist())
+    assert [line["user"] for line in lines] == users
     assert len(online) == USERS
     assert online == [line["items"] for line in lines]
 
@@ -95,7 +101,7 @@ def test_online_is_offline_by_one_graph(server, catalogue, tmp_path, exclude):
     )
     offline = evaluation(given, catalogue)
     offline.encoder.load(given.checkpoint)
-    histories = [items.tolist() for items in offline.users.history_list()]
+    ids, histories = read_item_ids(catalogue / "data"), own_histories(offline, catalogue)
     with running(given) as service:
         assert service.http.post("/insert").json()["inserted"] == ITEMS
         asked = {"top_k": TOP_N, "exclude_history": exclude}
@@ -104,9 +110,10 @@ def test_online_is_offline_by_one_graph(server, catalogue, tmp_path, exclude):
         with retriever_from_settings(offline.settings, collection="online") as retriever:
             search = Search(retriever, vectors, "IP", TOP_N)
             expected, _ = offline._candidates(search, offline.queries, Stopwatch())
-        np.testing.assert_array_equal(online, expected)
+        expected_ids = [ids.own_ids(row) for row in expected.tolist()]
+        assert online == expected_ids
         alone, _ = [online_lists(service, histories[:100], 1, **asked) for _ in range(2)][::-1]
-        np.testing.assert_array_equal(alone, expected[:100])
+        assert alone == expected_ids[:100]
         service.http.post("/delete")
     exact, _ = offline._candidates(
         Search.exactly(vectors, "IP", TOP_N), offline.queries, Stopwatch()
