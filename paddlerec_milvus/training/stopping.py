@@ -54,6 +54,17 @@ def stop_on_request(*, once: bool = False) -> Iterator[threading.Event]:
             signal.signal(number, signal.SIG_IGN if once else handler)
 
 
+@contextmanager
+def nan_is_divergence(place: str, config: Mapping[str, Any], saved: Path | None) -> Iterator[None]:
+    """TrainingError where a metric of a model folder meets a NaN before its loss is seen."""
+    try:
+        yield
+    except ValueError as error:  # "cannot convert float NaN to integer", by paddle's AUC
+        if "NaN" not in str(error):
+            raise
+        raise _diverged(f"{place}: a metric of the model folder: {error}", config, saved) from error
+
+
 def require_finite_loss(
     loss: Any, place: str, config: Mapping[str, Any], saved: Path | None
 ) -> None:

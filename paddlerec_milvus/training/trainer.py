@@ -46,6 +46,7 @@ from paddlerec_milvus.training.run_folder import RunFolder
 from paddlerec_milvus.training.schedule import Schedule, open_schedule
 from paddlerec_milvus.training.stopping import (
     Interrupted,
+    nan_is_divergence,
     require_finite_loss,
     require_finite_parameters,
     stop_on_request,
@@ -256,7 +257,8 @@ class Trainer:
         if self.schedule is not None:
             self.optimizer.set_lr(self.schedule.rate(epoch, done))
         self.optimizer.clear_grad()
-        with self._precision():
+        place = f"epoch {epoch}, batch {done} (step {self.step})"
+        with self._precision(), nan_is_divergence(place, self.config, self.saved):
             loss, metrics, printed = self.contract.train_forward(
                 self.model, metrics, batch, self.config
             )
@@ -264,7 +266,6 @@ class Trainer:
         loss = self.gradients.average(loss)
         # on a device a look at the loss waits for all work under way
         if self.device == "cpu" or done % self.settings.runner.print_interval == 0:
-            place = f"epoch {epoch}, batch {done} (step {self.step})"
             require_finite_loss(loss, place, self.config, self.saved)
         self.optimizer.step()
         self.gradients.stepped()

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 import pytest
 from runs import FOLDERS, run
@@ -17,7 +18,7 @@ from support import checkpoint_bits, generic_folder
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.errors import SettingsError, TrainingError
 from paddlerec_milvus.training.cli import main
-from paddlerec_milvus.training.stopping import stop_on_request
+from paddlerec_milvus.training.stopping import nan_is_divergence, stop_on_request
 
 # cosine / 1e-45 is infinite in float32, and infinity minus infinity is no number
 STEEP = "hyper_parameters.temperature=1e-45"
@@ -61,6 +62,15 @@ class TestDiverged:
         with pytest.raises(TrainingError, match=r"epoch 0, after step 0: NaN or infinite: .*out\."):
             run(file, tmp_path / "out", steep)
         assert not (tmp_path / "out").exists()
+
+    def test_a_metric_that_meets_a_nan_before_the_loss_does(self) -> None:
+        area = paddle.metric.Auc("ROC")
+        why = r"^step 3: a metric of the model folder: .* NaN"
+        with pytest.raises(TrainingError, match=why), nan_is_divergence("step 3", {}, None):
+            area.update(np.array([[0.5, np.nan]]), np.array([[1]]))
+        fault = pytest.raises(ValueError, match="another fault")
+        with fault, nan_is_divergence("step 3", {}, None):
+            raise ValueError("another fault")
 
     def test_through_the_command_line(self, mind: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["-m", str(mind), "-o", STEEP]) == 2
