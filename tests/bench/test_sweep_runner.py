@@ -112,6 +112,7 @@ def test_a_sweep_on_a_server(server, tmp_path, capsys):
     assert main(["--report", str(out)]) == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_on_lite_has_one_client(tmp_path):
     indexes = [{"type": "HNSW", "build": {"M": 8}, "search": {"ef": [10, 50]}}]
     out = tmp_path / "out"

@@ -31,6 +31,7 @@ def sweep_of(trained, place, /, **checkpoint):
     return file
 
 
+@pytest.mark.slow
 def test_relevance_is_that_of_infer(trained, tmp_path, capsys):
     report = tmp_path / "out" / "report.json"
     arguments = trained.arguments("index.type=FLAT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
-from quality_table import baselines, cli, expected, plan
+from quality_table import baselines, cli, expected, pieces, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.pieces import Piece, run_pieces
@@ -78,6 +79,13 @@ def run(data: DataSet, tmp_path: Path, monkeypatch) -> Callable[..., tuple[int, 
     return command
 
 
+@pytest.fixture
+def in_this_process(monkeypatch) -> None:
+    """Pieces in a thread of this process: starting another costs more than all they do."""
+    pool = lambda jobs, **_: ThreadPoolExecutor(jobs)  # noqa: E731
+    monkeypatch.setattr(pieces, "ProcessPoolExecutor", pool)
+
+
 def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tmp_path):
     grid = {"shrink": [0, 50], "alpha": [0.2, 0.8]}
     monkeypatch.setitem(METHODS, "item_knn", Method("item-kNN", ItemKNN, grid))
@@ -129,6 +137,7 @@ def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path):
     assert not list((tmp_path / "work" / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_a_failing_training_shows_what_the_trainer_said(run, capfd):
     code, _ = run(
         "--methods", "mind", "--seeds", "1", "-o", *SMALL, "hyper_parameters.neg_samples=9999"
@@ -137,6 +146,7 @@ def test_a_failing_training_shows_what_the_trainer_said(run, capfd):
     assert "neg_samples: 9999" in capfd.readouterr().err.splitlines()[-2]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_parameters_are_remembered_for_the_same_grid_unless_tuning_is_asked_for(run, monkeypatch):
     monkeypatch.setitem(METHODS, "item_knn", Method("item-kNN", ItemKNN, {"shrink": [0]}))
     knn = {"recall@50": 0.0, "tolerance": 100, "parameters": {"shrink": 77}, "trials": 1}
@@ -148,6 +158,7 @@ def test_parameters_are_remembered_for_the_same_grid_unless_tuning_is_asked_for(
     assert found["methods"]["item_knn"]["params"] == {"shrink": 0}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_check_compares_ndcg_where_it_is_expected(data, run, capsys):
     popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
     known = {"recall@50": popular, "ndcg@50": 99.0, "tolerance": 0.1}
@@ -155,6 +166,7 @@ def test_check_compares_ndcg_where_it_is_expected(data, run, capsys):
     assert "off: tiny, MostPopular: ndcg@50 is" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_check_names_each_one_that_is_off(data, run, capsys):
     popular = 100 * recall_of(data, MostPopular(data.log(), data.item_count), "test")
     fits = {"recall@50": round(popular + 0.09, 3), "tolerance": 0.1}
@@ -182,6 +194,7 @@ def test_every_expected_value_has_what_the_check_and_a_rerun_need():
             )
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_is_done_is_kept_and_what_decides_a_result_makes_another_piece(data, tmp_path):
     pieces = [piece(data), piece(data, params={"shrink": 0, "alpha": 0.5, "neighbours": 3})]
     first = run_pieces(pieces, tmp_path, jobs=1)
@@ -243,6 +256,7 @@ def test_summary_by_hand(data):
     assert (summary["mind_minus_best"]["low"], summary["mind_minus_best"]["high"]) == (0.0, 0.5)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_rows_of_an_earlier_run_stay_and_say_where_they_come_from(data, run, tmp_path, capsys):
     assert run("--methods", "most_popular")[0] == 0
     earlier = tmp_path / "earlier.json"
@@ -284,6 +298,7 @@ def test_the_kept_results_are_what_is_written_today():
         QualityReport.model_validate(content | {"sedes": [1]})
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_ease_beyond_its_size_is_a_note_and_no_row(data, run, monkeypatch):
     monkeypatch.setattr(plan, "check_size", lambda items: check_size(items, largest=100))
     _, found = run("--methods", "most_popular", "ease")

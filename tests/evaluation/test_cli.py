@@ -128,7 +128,13 @@ def test_one_interest_and_no_train_log_are_measured_too(trained, tmp_path, capsy
 
 @pytest.mark.server
 @pytest.mark.parametrize(
-    "index", [["index.type=FLAT"], ["index.type=HNSW", "index.M=16", "index.ef=128"]]
+    "index",
+    [
+        ["index.type=FLAT"],
+        pytest.param(
+            ["index.type=HNSW", "index.M=16", "index.ef=128"], marks=pytest.mark.slow, id="HNSW"
+        ),
+    ],
 )
 def test_the_real_server_gives_the_same_relevance(trained, tmp_path, server, index):
     exact = report_of(trained, tmp_path, flags=["--exact"])

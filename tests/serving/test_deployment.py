@@ -67,6 +67,7 @@ def test_insert_takes_what_training_wrote_and_rollback_goes_back(growing):
         assert lists(service) == new
 
 
+@pytest.mark.slow
 def test_a_restart_serves_what_served_though_training_went_on(growing):
     settings, train = growing
     with running(settings) as service:
@@ -81,6 +82,7 @@ def test_a_restart_serves_what_served_though_training_went_on(growing):
         assert lists(service) == old
 
 
+@pytest.mark.slow
 def test_the_last_two_are_kept(growing):
     settings, train = growing
     with running(settings) as service:

@@ -76,6 +76,7 @@ def test_clicks_at_the_same_time_are_all_kept(shop):
         same_but_scores(wanted(shop, user), shop.candidates(state.history))
 
 
+@pytest.mark.slow
 def test_histories_outlive_the_service(make_settings):
     with running(make_settings()) as service:
         service.http.post("/insert")
@@ -87,6 +88,7 @@ def test_histories_outlive_the_service(make_settings):
         same_but_scores(wanted(service, 5), service.candidates([*HISTORY, 20]))
 
 
+@pytest.mark.slow
 def test_another_checkpoint_makes_the_interests_anew(make_settings):
     """By the service that made them, and by one that finds them."""
     with running(make_settings()) as service:

@@ -151,6 +151,7 @@ sys.exit(cli.main(["-m", sys.argv[1]]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_training(tmp_path: Path) -> None:
     file = generic_folder(tmp_path / "model")
     done = python("-c", DISK_FULL, str(file), cwd=tmp_path, PYTHONPATH=str(ROOT))

@@ -228,6 +228,7 @@ class TestCommandLines:
         assert self.settings(data, mind, other) == str(tmp_path / "other")
         assert self.settings(data, mind, "runner.valid_data_dir=") is None
 
+    @pytest.mark.slow
     def test_infer_best(
         self, data: Path, mind: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
