@@ -188,8 +188,14 @@ class MilvusDeployment:
             trained = self._settings.newest()
             model, own = self._load(trained)
             self._models.save(trained, model)
-            least = self._settings.least_recall
+            least, before = self._settings.least_recall, self.stored
             times = self.index.insert(model.tower, model.catalogue, least, own)
+            if before.digest and _is_foreign(before, own):
+                warn(
+                    f"item vectors of {before} were replaced. Users that were stored beside them "
+                    "stay, and an id that both logs have is one user: right for a later state of "
+                    "the same log, else give this data a milvus.collection of its own"
+                )
             self.own = own
             self.refresh()
         return model, times

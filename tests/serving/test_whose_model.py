@@ -91,6 +91,7 @@ def test_served_and_then_started_with_the_data_of_another_log(
                 assert f"data '{name}' (fingerprint {fingerprint_of(folder)})" in text
         assert (ready["data"], service.http.get("/count").json()["data"]) == ("other", "data")
         assert service.http.post("/insert").status_code == 200
+        assert "Users that were stored beside them stay" in capsys.readouterr().err
         assert (said(service)["ready"], said(service)["data"]) == (True, "other")
         answer = service.candidates([3], titles=True)
         assert answer["source"] == ["model"]
