@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -132,4 +133,5 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     """Milvus does not answer: 503; what the caller, or who runs the service, has to mend: 409."""
     away = isinstance(error, RetrievalError) and not isinstance(error, RefusedError)
     text = without_secrets(error, service_of(request).settings.model)
-    return JSONResponse({"detail": text}, 503 if away else 409)
+    retry = {"Retry-After": str(math.ceil(service_of(request).settings.check_seconds))}
+    return JSONResponse({"detail": text}, 503 if away else 409, headers=retry if away else None)

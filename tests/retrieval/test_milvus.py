@@ -21,7 +21,7 @@ from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import mark
+from paddlerec_milvus.retrieval.ownership import mark
 
 from .conftest import clustered
 

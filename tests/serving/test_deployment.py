@@ -13,7 +13,8 @@ from running_service import Running, running, until
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
+from paddlerec_milvus.retrieval.ownership import mark
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.serving import tower
 from paddlerec_milvus.serving.health import FAILING, FAILURES, OTHER
 from paddlerec_milvus.serving.item_index import ItemIndex

@@ -63,7 +63,7 @@ def drawn() -> list[float]:
 
 
 def test_random_state_replays_all_generators() -> None:
-    state = pickle.loads(pickle.dumps(random_state()))
+    state = json.loads(json.dumps(random_state()))
     first = [drawn() for _ in range(3)]
     set_random_state(state)
     assert [drawn() for _ in range(3)] == first
@@ -222,7 +222,8 @@ class TestRefused:
             file.unlink()
         else:
             file.write_bytes(content[:20] if damage == "cut" else pickle.dumps([1]))
-        with pytest.raises(CheckpointError, match=r"0: cannot be resumed from|pdstate: is missing"):
+        refused = r"pdopt: (cannot be read|holds a list)|0: cannot be resumed|pdstate: (is|was) "
+        with pytest.raises(CheckpointError, match=refused):
             load_training_state(file.parent, trained()[1])
 
     def test_parameters_alone_cannot_be_resumed(self, tmp_path: Path) -> None:
