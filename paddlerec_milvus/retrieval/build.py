@@ -86,7 +86,7 @@ class Rows(NamedTuple):
             )
         if (zeros := ~self.vectors.any(axis=1)).any():
             raise SettingsError(
-                f"the vector of item {self.ids[zeros][0]} is all zeros ({zeros.sum():,} such items): "
+                f"the vector of item {self.ids[zeros][0]} is all zeros ({zeros.sum():,} such): "
                 "it is near nothing. Leave them out, or see why the model has no vector for them"
             )
 

@@ -222,9 +222,9 @@ class Connection:
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
         if status in away or "server unavailable" in reason or "Retry timeout" in reason:
             closed = status != "DEADLINE_EXCEEDED" and _is_closed(self.uri)
-            what = "refuses connections" if closed else f"did not answer within {seconds:g} s"
+            what = f"did not answer '{name}' within {seconds:g} s"
             return RetrievalError(
-                f"{where} {what} ('{name}'): is it running? "
+                f"{where} {'refuses connections' if closed else what}: is it running? "
                 "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
                 f"another{'' if closed else ', or raise milvus.timeout'}. "
                 f"({_grpc_details(problem) or reason})"
