@@ -30,7 +30,7 @@ WRITES = ("insert", "upsert", "delete", "flush")
 CLOSED_SECONDS = 0.5  # within which a machine says that nobody listens at a port
 # what a server that starts, restarts or moves its parts says; not all of it is marked as passing
 PASSING = re.compile(
-    r"no available \w*(coord|node|leader|delegator)|(service|server|node|channel|coord)\w* "
+    r"no available [\w ]*(coord|node|leader|delegator)|(service|server|node|channel|coord)\w* "
     r"(is )?not (ready|available|healthy|serving|online)|node offline|not fully loaded|rate limit",
     re.IGNORECASE,
 )

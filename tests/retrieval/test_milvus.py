@@ -122,8 +122,7 @@ def test_leftovers_of_a_killed_build_are_cleaned(uri, make_retriever):
     retriever._connection.create_collection(retriever.collection + "_v7", 4, other)
     retriever.versions.build(VECTORS, IDS)
     # _v7 is somebody else's, so it stays
-    assert names(retriever)[0] == retriever.collection + "_v7"
-    assert len(names(retriever)) == 2
+    assert names(retriever)[1:] == [retriever.collection + "_v7"]
     retriever._connection.call("drop_collection", retriever.collection + "_v7")
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +18,7 @@ from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.ownership import mark
 from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.serving import tower
-from paddlerec_milvus.serving.health import FAILING, FAILURES, OTHER
+from paddlerec_milvus.serving.health import ABSENT, FAILING, FAILURES, OTHER
 from paddlerec_milvus.serving.item_index import ItemIndex
 from paddlerec_milvus.serving.model_registry import PARAMETERS
 
@@ -132,6 +134,41 @@ def test_what_a_killed_insert_left_goes_at_the_next_start(make_settings):
     with running(settings) as service:
         assert lists(service) == old
         assert not connection.call("has_collection", "mind_items_v2")
+    connection.close()
+
+
+def test_a_version_dropped_by_hand_is_healed_by_insert_and_by_delete(empty):
+    connection = Connection(empty.service.settings.model.milvus_uri)
+    used = set()
+    for heal in ("/insert", "/delete", "/insert"):
+        assert empty.http.post("/insert").status_code == 200
+        before = lists(empty)
+        used.add(version(empty))
+        connection.call("drop_collection", f"mind_items_v{version(empty)}")
+        until(lambda: empty.ready() == (503, ABSENT.reason))
+        answer = empty.http.post(heal)
+        assert answer.status_code == 200, answer.text
+        if heal == "/delete":
+            assert answer.json() == {"deleted": 0}
+            assert empty.http.post("/insert").status_code == 200
+        assert lists(empty) == before
+        assert version(empty) not in used
+    connection.close()
+
+
+def test_an_insert_beside_another_process_is_409_and_names_it(make_settings):
+    settings = make_settings(insert_missing=True)
+    connection = Connection(settings.model.milvus_uri)
+    busy = {**mark("mind_items"), "made_by_process": str(os.getppid())}
+    connection.create_collection("mind_items_v1", 128, busy)
+    with running(settings) as service:  # its own insert at the start gives way, too
+        refused = service.http.post("/insert")
+        assert refused.status_code == 409
+        assert f"process {os.getppid()} on {socket.gethostname()} is building" in refused.text
+        with service.service.deployment.index.alone():
+            assert f"(process {os.getpid()} on" in service.http.post("/insert").text
+        connection.call("drop_collection", "mind_items_v1")
+        assert service.http.post("/insert").status_code == 200
     connection.close()
 
 

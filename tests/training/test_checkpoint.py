@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from small_layer import position, save, trained
 from support import ROOT, checkpoint_bits, generic_folder, python
 
 from paddlerec_milvus.checkpoint import best_epoch, load_parameters
@@ -21,7 +22,6 @@ from paddlerec_milvus.training import checkpoint
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,
-    Position,
     keep_best,
     load_training_state,
     newest,
@@ -30,27 +30,6 @@ from paddlerec_milvus.training.checkpoint import (
     set_random_state,
     supersede,
 )
-
-
-def position(epoch: int = 0) -> Position:
-    return Position(epoch, 0, 10, True, random_state(), random_state(), {"runner.seed": 1})
-
-
-def trained(width: int = 3, seed: int = 1) -> tuple[Any, Any]:
-    """A layer and its Adam after one step."""
-    paddle.seed(seed)
-    with paddle.utils.unique_name.guard():
-        layer = paddle.nn.Linear(4, width)
-        optimizer = paddle.optimizer.Adam(parameters=layer.parameters())
-        layer(paddle.ones([2, 4])).sum().backward()
-        optimizer.step()
-    return layer, optimizer
-
-
-def save(folder: Path, width: int = 3, seed: int = 1) -> Path:
-    layer, optimizer = trained(width, seed)
-    save_checkpoint(folder, layer.state_dict(), optimizer.state_dict(), position())
-    return folder
 
 
 def drawn() -> list[float]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from small_layer import save, trained
 
 from paddlerec_milvus.checkpoint import load_parameters, load_tensors
 from paddlerec_milvus.checkpoint_record import CheckpointRecord, write_record
@@ -21,10 +22,8 @@ from paddlerec_milvus.data.fingerprint import DataIdentity
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.parameter_file import read_parameter_file
 from paddlerec_milvus.training.checkpoint import (
-    Position,
     load_training_state,
     random_state,
-    save_checkpoint,
     set_random_state,
 )
 
@@ -75,17 +74,10 @@ def attacks(mark: Path) -> dict[str, bytes]:
 
 def checkpoint(folder: Path, *, record: bool = False) -> tuple[Path, Any, Any]:
     """A checkpoint of a small layer after one step of Adam, the layer and the optimizer."""
-    paddle.seed(1)
-    with paddle.utils.unique_name.guard():
-        layer = paddle.nn.Linear(4, 3)
-        optimizer = paddle.optimizer.Adam(parameters=layer.parameters())
-    layer(paddle.ones([2, 4])).sum().backward()
-    optimizer.step()
-    position = Position(0, 0, 10, True, random_state(), random_state(), {"runner.seed": 1})
-    save_checkpoint(folder, layer.state_dict(), optimizer.state_dict(), position)
+    save(folder)
     if record:
         write_record(folder, RECORD)
-    return folder, layer, optimizer
+    return folder, *trained()
 
 
 def load(folder: Path, layer: Any, optimizer: Any) -> None:
