@@ -13,8 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paddlerec_milvus.checkpoint_record import data_of, holds, require_fit, require_unchanged
 from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.parameter_file import read_parameter_file
 from paddlerec_milvus.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -22,6 +25,18 @@ logger = logging.getLogger(__name__)
 PREFIX = "rec"
 BEST = "best"
 BEST_FILE = "best.json"
+REPLACED = ".old"  # ends the hidden name of what a save has moved aside for a moment
+
+
+def replaced(folder: Path) -> Path:
+    """Where a save puts what lay at ``folder`` until its own files are there."""
+    return folder.with_name(f".{folder.name}{REPLACED}")
+
+
+def settled(folder: Path) -> Path:
+    """``folder``, or what lay there before where a save was killed between its two moves."""
+    before = replaced(folder)
+    return before if before.is_dir() and not folder.exists() else folder
 
 
 def load_parameters(
@@ -39,15 +54,7 @@ def load_parameters(
             f"{file}: there is no such checkpoint; "
             + (f"{folder.parent} holds: {', '.join(at_hand)}" if at_hand else "train first")
         )
-    require_unchanged(file)
-    import paddle  # who needs only the names above need not wait for it
-
-    try:
-        state: dict[str, Any] = paddle.load(str(file))
-    except Exception as error:  # a damaged file can make its unpickler raise anything
-        raise CheckpointError(f"{file}: cannot be read as a checkpoint: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
+    state = load_tensors(file)
     if adapt is not None:
         state = adapt(state)
     expected = {name: list(value.shape) for name, value in model.state_dict().items()}
@@ -65,9 +72,32 @@ def load_parameters(
     return state
 
 
+def load_tensors(file: Path) -> dict[str, Any]:
+    """The tensors that ``paddle.save`` wrote into ``file``, by name; nothing that it names is run.
+
+    CheckpointError: it is not the file that training saved, is damaged, or holds something else.
+    """
+    require_unchanged(file)
+    import paddle  # who needs only the names of files need not wait for it
+
+    try:
+        state = read_parameter_file(file)
+    except Exception as error:  # a damaged file can make its unpickler raise anything
+        raise CheckpointError(f"{file}: cannot be read as a checkpoint: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
+
+    def tensors(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: tensors(part) for name, part in value.items()}
+        return paddle.to_tensor(value) if isinstance(value, np.ndarray) else value
+
+    return {name: tensors(value) for name, value in state.items()}
+
+
 def best_epoch(save_path: Path) -> int:
     """The epoch whose parameters ``save_path/best`` holds. CheckpointError when there is none."""
-    file = save_path / BEST / BEST_FILE
+    file = settled(save_path / BEST) / BEST_FILE
     try:
         epoch = json.loads(file.read_bytes())["epoch"]
     except FileNotFoundError:
@@ -100,7 +130,8 @@ def usable_checkpoint(settings: Settings, name: str) -> Path:
     CheckpointError: it is missing, stale, or was trained on other data.
     """
     folder = settings.path("infer_load_path")
-    if not (folder / name / f"{PREFIX}.pdparams").is_file():
+    checkpoint = settled(folder / name)
+    if not (checkpoint / f"{PREFIX}.pdparams").is_file():
         raise CheckpointError(f"{folder / name}: there is no such checkpoint; {holds(folder)}")
-    require_fit(folder / name, data_of(settings, held_out=True))
-    return folder / name
+    require_fit(checkpoint, data_of(settings, held_out=True))
+    return checkpoint

@@ -44,6 +44,10 @@ class ForeignError(RefusedError):
     """Milvus holds something under our name that we did not make."""
 
 
+class BuildConflictError(RefusedError):
+    """Another build of the same collection is under way, or has won."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``name``, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)

@@ -48,7 +48,7 @@ from paddlerec_milvus.evaluation.results import (
 from paddlerec_milvus.retrieval.base import checked_k
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
-from paddlerec_milvus.retrieval.versions import CHECKPOINT
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder

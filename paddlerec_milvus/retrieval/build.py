@@ -78,6 +78,18 @@ class Rows(NamedTuple):
                     )
         return cls(array, numbers, categories)
 
+    def require_searchable(self) -> None:
+        """SettingsError: an id is no item's (0 is padding), or a vector is all zeros."""
+        if (self.ids < 1).any():
+            raise SettingsError(
+                f"item id {self.ids.min()}: ids are from 1, for 0 is padding; leave that row out"
+            )
+        if (zeros := ~self.vectors.any(axis=1)).any():
+            raise SettingsError(
+                f"the vector of item {self.ids[zeros][0]} is all zeros ({zeros.sum():,} such): "
+                "it is near nothing. Leave them out, or see why the model has no vector for them"
+            )
+
     def first(self, count: int) -> Rows:
         """The first ``count`` rows."""
         categories = None if self.categories is None else self.categories[:count]
@@ -111,14 +123,12 @@ def fill(
     rows: Rows,
     metric: str,
     index: Index,
-    properties: dict[str, str],
     within: float = BUILD_SECONDS,
 ) -> BuildTimes:
-    """Create ``name``, insert, flush once, join segments, index, load, count.
+    """Fill the empty collection ``name``: insert, flush once, join segments, index, load, count.
 
     Each step is waited for, ``within`` seconds. ``rows`` of the times are those that Milvus counts.
     """
-    connection.create_collection(name, rows.vectors.shape[1], properties)
     start = time.perf_counter()
     with tqdm(total=len(rows.ids), desc="insert", unit="row", disable=None) as bar:
         for batch in rows.batches():
@@ -136,20 +146,13 @@ def fill(
     )
 
 
-def try_index(
-    connection: Connection,
-    name: str,
-    rows: Rows,
-    metric: str,
-    index: Index,
-    properties: dict[str, str],
-) -> None:
-    """Build a few of ``rows`` under ``name`` and drop them; RefusedError if that takes a minute.
+def try_index(connection: Connection, name: str, rows: Rows, metric: str, index: Index) -> None:
+    """Build a few of ``rows`` in ``name`` and drop it; RefusedError if that takes a minute.
 
     A server without DISKANN (the local one) takes the order, fails, and tries again for ever,
     while it says that the index is in progress.
     """
-    fill(connection, name, rows.first(TRIAL_ROWS), metric, index, properties, TRIAL_SECONDS)
+    fill(connection, name, rows.first(TRIAL_ROWS), metric, index, TRIAL_SECONDS)
     connection.call("drop_collection", name)
 
 

@@ -10,6 +10,8 @@ import fcntl
 import importlib
 import logging
 import os
+import re
+import socket
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 
@@ -24,6 +27,13 @@ CATEGORY_BYTES = 256
 OWN_ID_BYTES = 512  # of an id of the log
 HISTORY_BYTES = 65_535  # of a history as JSON; Milvus takes no longer string
 WRITES = ("insert", "upsert", "delete", "flush")
+CLOSED_SECONDS = 0.5  # within which a machine says that nobody listens at a port
+# what a server that starts, restarts or moves its parts says; not all of it is marked as passing
+PASSING = re.compile(
+    r"no available [\w ]*(coord|node|leader|delegator)|(service|server|node|channel|coord)\w* "
+    r"(is )?not (ready|available|healthy|serving|online)|node offline|not fully loaded|rate limit",
+    re.IGNORECASE,
+)
 SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
 
@@ -92,7 +102,7 @@ class Connection:
                 )
                 self._lite_users[self._lite] += 1
         except Exception as problem:
-            raise self._explained("connect", problem) from problem
+            raise self._explained("connect", problem, timeout) from problem
 
     @property
     def is_lite(self) -> bool:
@@ -111,7 +121,7 @@ class Connection:
             try:
                 return getattr(self._client, name)(*arguments, timeout=seconds, **options)
             except Exception as problem:
-                raise self._explained(name, problem) from problem
+                raise self._explained(name, problem, seconds) from problem
 
     @contextmanager
     def _writing(self, name: str, seconds: float) -> Iterator[None]:
@@ -187,7 +197,7 @@ class Connection:
             if not self._lite_users[self._lite]:
                 manager.release_server(self._lite)
 
-    def _explained(self, name: str, problem: Exception) -> RetrievalError:
+    def _explained(self, name: str, problem: Exception, seconds: float) -> RetrievalError:
         """Our error for what pymilvus raised: where, what, and what to do."""
         where = f"Milvus at {self.uri}"
         reason = " ".join(str(getattr(problem, "message", "") or problem).split())
@@ -211,17 +221,34 @@ class Connection:
             return RetrievalError(_lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
         if status in away or "server unavailable" in reason or "Retry timeout" in reason:
+            closed = status != "DEADLINE_EXCEEDED" and _is_closed(self.uri)
+            what = f"did not answer '{name}' within {seconds:g} s"
             return RetrievalError(
-                f"{where} did not answer '{name}' within {self.timeout:g} s: is it running? "
+                f"{where} {'refuses connections' if closed else what}: is it running? "
                 "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
-                f"another, or raise milvus.timeout. ({_grpc_details(problem) or reason})"
+                f"another{'' if closed else ', or raise milvus.timeout'}. "
+                f"({_grpc_details(problem) or reason})"
             )
+        if getattr(problem, "retriable", False) or PASSING.search(reason):
+            return RetrievalError(f"{where} cannot do '{name}' just now: {reason}. Try again soon")
         kind = (
             ""
             if isinstance(problem, _pymilvus().MilvusException)
             else f"{type(problem).__name__}: "
         )
         return RefusedError(f"{where} refused '{name}': {kind}{reason}")
+
+
+def _is_closed(uri: str) -> bool:
+    """Whether nobody listens at the address of a server."""
+    try:
+        address = urlsplit(uri)
+        with socket.create_connection((address.hostname, address.port or 19530), CLOSED_SECONDS):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _causes(problem: BaseException) -> list[BaseException]:

@@ -26,8 +26,9 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
+from paddlerec_milvus.retrieval.ownership import Description, describe
 from paddlerec_milvus.retrieval.stored_rows import field_by_id, parts, vectors_by_id
-from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.settings import Settings
 
 CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
@@ -146,10 +147,8 @@ class MilvusRetriever:
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
         always. ``pin``: from now on use this version of the collection, whatever takes its place.
         """
-        if self._version is None:
-            version = self.versions.serving()
-        else:
-            version = describe(self._connection, self._version)
+        pinned = self._version
+        version = describe(self._connection, pinned) if pinned else self.versions.serving()
         if version is None:
             raise self.versions.missing()
         again = "build it again, or give another milvus.collection"

@@ -39,6 +39,7 @@ from paddlerec_milvus.retrieval.server_files import (
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 LOG_LINES_SHOWN = 8
+RESTARTS = 1  # of the server that a user has started
 
 
 class LocalMilvus:
@@ -46,8 +47,9 @@ class LocalMilvus:
 
     ``data_dir`` keeps data and logs and is used again by a later start; without one a temporary
     folder is removed at the end. ``port`` 0 takes a free one. ``authorization`` demands a token
-    (``root:Milvus`` at first). Raises RetrievalError if the extra is missing, the folder is in use
-    or the server does not get healthy within ``start_seconds``.
+    (``root:Milvus`` at first). ``restarts``: so often it is started again on its data where it ends
+    by itself, and a line on stderr says so. Raises RetrievalError if the extra is missing, the
+    folder is in use or the server does not get healthy within ``start_seconds``.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class LocalMilvus:
         port: int = 0,
         authorization: bool = False,
         start_seconds: float = START_SECONDS,
+        restarts: int = 0,
     ) -> None:
         self.port = port
         self.authorization = authorization
         self.start_seconds = start_seconds
+        self.restarts = restarts
         self._data_dir = data_dir.absolute() if data_dir is not None else None
         self.folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
@@ -176,7 +180,8 @@ class LocalMilvus:
             environment[name] = f"{binaries}:{before}" if before else str(binaries)
         supervisor = Path(__file__).with_name("supervisor.py")
         remove = "" if self._data_dir is not None else str(self.folder)
-        command = [sys.executable, "-I", str(supervisor), str(os.getpid()), remove]
+        command = [sys.executable, "-I", str(supervisor), str(os.getpid())]
+        command += [remove, str(self.restarts)]
         command += [str(binaries / "milvus"), "run", "standalone"]
         with (self.folder / "logs" / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -184,7 +189,7 @@ class LocalMilvus:
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=2,  # what our user should know, on our stderr
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us; we end the server in order
             )
@@ -257,7 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a server in the foreground until Ctrl-C or SIGTERM; 2 if it cannot be started."""
     options = arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = LocalMilvus(options.data, port=options.port, authorization=options.auth)
+    server = LocalMilvus(
+        options.data, port=options.port, authorization=options.auth, restarts=RESTARTS
+    )
     try:
         print("starting Milvus …", file=sys.stderr, flush=True)
         with server:

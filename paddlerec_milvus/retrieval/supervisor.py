@@ -1,11 +1,14 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """The small process between us and the Milvus server: it ends the server with its parent.
 
-Run as a script, standard library only: ``supervisor.py PARENT_PID REMOVE_DIR COMMAND…``.
+Run as a script, standard library only: ``supervisor.py PARENT_PID REMOVE_DIR RESTARTS COMMAND…``.
+Its stderr, and all that the server prints, go to a log; what its user should know goes to stdout.
 
 - The server must not outlive the program that started it, even one that is killed with ``-9``.
   The kernel's parent-death signal alone is tied to the *thread* that started the child, so this
   process watches the parent's id instead, and the server in turn is tied to this process.
+- A server that ends by itself (one that stood still for 11 s does so: it has lost its place in the
+  etcd inside it) is started again, RESTARTS times, on the data that it has on disk.
 - The server's version has no setting for the address that it listens on: eight of its ten ports
   are opened on all interfaces. On Linux this process answers the server's ``bind`` calls through a
   seccomp listener and binds those sockets to 127.0.0.1 (``man 2 seccomp_unotify``). Where the
@@ -153,6 +156,7 @@ def _become_server(command: list[str], channel: socket.socket) -> None:
         log("supervisor: ports are open to other machines: no way to bind them on this system")
         channel.send(b"0")
     channel.close()
+    os.dup2(2, 1)
     os.execv(command[0], command)
 
 
@@ -196,13 +200,22 @@ def watch(parent: int, server: int, listener: int | None, stop: list[bool]) -> i
 
 def main(arguments: list[str]) -> int:
     """Run the command until it ends or the parent does; remove the folder, if one is named."""
-    parent, remove, command = int(arguments[0]), arguments[1], arguments[2:]
+    parent, remove, restarts, command = int(arguments[0]), arguments[1], arguments[2], arguments[3:]
     stop: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.append(True))
-    server, listener = start(command)
     try:
-        return watch(parent, server, listener, stop)
+        for left in range(int(restarts), -1, -1):
+            server, listener = start(command)
+            status = watch(parent, server, listener, stop)
+            if listener is not None:
+                os.close(listener)
+            if not left or stop or os.getppid() != parent:
+                break
+            text = f"warning: the local Milvus server ended by itself (status {status})"
+            log(text)
+            print(f"{text}: it is started again, {left} times at most", flush=True)
+        return status
     finally:
         if remove:
             shutil.rmtree(remove, ignore_errors=True)

@@ -34,7 +34,8 @@ from paddlerec_milvus.errors import RefusedError, SettingsError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, OWN_ID_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat
-from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
+from paddlerec_milvus.retrieval.ownership import mark
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 
 OwnId = int | str
 MOST_INTERESTS = 16  # of a user: a hexadecimal digit of a row's key

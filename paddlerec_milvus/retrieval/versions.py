@@ -1,92 +1,44 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Versions of a collection: a new one is built beside the old one, then the alias is switched.
 
-``items`` is an alias; the rows are in ``items_v1``, ``items_v2`` … Each of these carries a property
-that says that we made it, for which alias and by which process: only such a collection is ever
-dropped. (A property, because Milvus Lite does not keep a collection's description.) Where the
-version before is kept, ``items_previous`` points at it.
+``items`` is an alias; the rows are in ``items_v1764322425123``, and only a collection that says
+that it was made here (:mod:`.ownership`) is ever dropped. Where the version before is kept,
+``items_previous`` points at it. The number is the time in ms, or one more than the highest that is
+there. So a name never comes again, not even after all was dropped: a reader that still searches the
+old name gets an error, and never the items of another model.
+
+Of builds at the same time one wins. Each makes its collection first, which Milvus lets only one do
+under a name, and then looks about: it gives way to one that is under way under a lower number, and
+to one that has come to serve meanwhile; before the alias is switched it looks again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
 
-import psutil
 from numpy.typing import ArrayLike
 
-from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError
+from paddlerec_milvus.errors import (
+    BuildConflictError,
+    ForeignError,
+    RefusedError,
+    RetrievalError,
+)
 from paddlerec_milvus.retrieval.build import BuildTimes, Rows, fill, index_rows, try_index
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import DiskAnn, Flat, Index
-
-MADE_BY, OWNER = "made_by", "paddlerec-milvus"
-CHECKPOINT = "checkpoint"  # fingerprint of the model that a service serves by these vectors
-ABANDONED_SECONDS = 6 * 3600.0  # a build of another machine that is older has been given up
-
-
-class Description(NamedTuple):
-    """What Milvus says of a collection."""
-
-    name: str
-    """Its own name, also where it was asked for by an alias."""
-    fields: tuple[str, ...]
-    dimension: int
-    """D of the field ``vector``, 0 without such a field."""
-    properties: dict[str, str]
-
-
-def describe(connection: Connection, name: str) -> Description | None:
-    """The collection behind a name or an alias; None if there is none."""
-    if not connection.call("has_collection", name):
-        return None
-    reply: dict[str, Any] = connection.call("describe_collection", name)
-    vectors = [field for field in reply["fields"] if field["name"] == "vector"]
-    return Description(
-        name=reply["collection_name"],
-        fields=tuple(field["name"] for field in reply["fields"]),
-        dimension=int(vectors[0]["params"].get("dim", 0)) if vectors else 0,
-        properties={key: str(value) for key, value in reply.get("properties", {}).items()},
-    )
-
-
-def owned(description: Description, alias: str) -> bool:
-    """Whether we made this collection for ``alias``."""
-    properties = description.properties
-    return properties.get(MADE_BY) == OWNER and properties.get("made_for") == alias
-
-
-def mark(alias: str, properties: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The properties of a new version: whose it is, which process builds it, and further ones."""
-    return {
-        **(properties or {}),
-        MADE_BY: OWNER,
-        "made_for": alias,
-        "made_on": socket.gethostname(),
-        "made_by_process": str(os.getpid()),
-        "made_at": f"{time.time():.0f}",
-    }
-
-
-def abandoned(description: Description) -> bool:
-    """Whether the process that was building this version is gone, as far as can be seen here."""
-    properties = description.properties
-    started = float(properties.get("made_at", "0"))
-    if properties.get("made_on") != socket.gethostname():
-        return time.time() - started > ABANDONED_SECONDS
-    process = int(properties.get("made_by_process", "0"))
-    if process == os.getpid():
-        return True
-    try:
-        # a younger process of the same number is another one
-        return bool(psutil.Process(process).create_time() > started + 1)
-    except psutil.Error:
-        return True
+from paddlerec_milvus.retrieval.ownership import (
+    BUILD,
+    Description,
+    abandoned,
+    at_work,
+    describe,
+    mark,
+    owned,
+)
 
 
 class CollectionVersions:
@@ -122,12 +74,15 @@ class CollectionVersions:
 
         Raises ForeignError if a collection that we did not make bears the name.
         """
-        current = describe(self._connection, self.alias)
+        return self._own(self.alias)
+
+    def _own(self, name: str) -> Description | None:
+        current = describe(self._connection, name)
         if current is None or owned(current, self.alias):
             return current
         stored = self._connection.call("get_collection_stats", current.name).get("row_count", "?")
         raise ForeignError(
-            f"Milvus at {self._connection.uri} holds a collection {self.alias!r} that this program "
+            f"Milvus at {self._connection.uri} holds a collection {name!r} that this program "
             f"did not make (fields {', '.join(current.fields)}; dimension "
             f"{current.dimension or 'none'}; some {stored} rows), and it is left alone. Give "
             "another milvus.collection, or drop or rename that one"
@@ -161,32 +116,43 @@ class CollectionVersions:
         step. If anything fails, Ctrl-C included, the half version is dropped and the old one goes
         on serving. ``check`` gets the new one's name before, and may raise. ``keep``: the old one
         stays, for :meth:`roll_back`. ``properties`` are stored with the collection. Raises
-        SettingsError for rows that Milvus would not take.
+        SettingsError for rows that Milvus would not take, BuildConflictError, with its maker, where
+        another build is under way or was quicker.
         """
         rows = Rows.checked(vectors, ids, categories)
+        rows.require_searchable()
+        stored = mark(self.alias, properties)
+        with at_work(stored):
+            return self._build(rows, stored, check, keep=keep)
+
+    def _build(
+        self, rows: Rows, stored: dict[str, str], check: Callable[[str], None] | None, *, keep: bool
+    ) -> BuildTimes:
         serving, name = self._prepare()
+        connection, dimension = self._connection, rows.vectors.shape[1]
         try:
-            if isinstance(self._index, DiskAnn) and not self._connection.is_lite:
-                try_index(self._connection, name, rows, self._metric, self._index, mark(self.alias))
-            stored = mark(self.alias, properties)
-            times = fill(self._connection, name, rows, self._metric, self._index, stored)
+            if isinstance(self._index, DiskAnn) and not connection.is_lite:
+                self._claim(name, dimension, stored)
+                try_index(connection, name, rows, self._metric, self._index)
+            self._claim(name, dimension, stored)
+            self._require_first(name, serving)
+            times = fill(connection, name, rows, self._metric, self._index)
             if times.rows != len(rows.ids):
                 raise RetrievalError(
-                    f"Milvus at {self._connection.uri}: {name!r} holds {times.rows:,} rows after "
+                    f"Milvus at {connection.uri}: {name!r} holds {times.rows:,} rows after "
                     f"the insert, expected {len(rows.ids):,}; the collection {self.alias!r} is "
                     "unchanged"
                 )
             if check is not None:
                 check(name)
+            self._require_first(name, serving)
             self._switch(serving, name, keep=keep)
         except BaseException:
             # the first error is the one to show; what cannot be dropped now, the next build drops
             with contextlib.suppress(RetrievalError):
-                now = describe(self._connection, self.alias)
-                if now is None or now.name != name:
-                    self._connection.call("drop_collection", name)
+                self._drop_unused(name, stored)
             raise
-        self.dimension = rows.vectors.shape[1]
+        self.dimension = dimension
         return times
 
     def reindex(self) -> BuildTimes:
@@ -226,36 +192,76 @@ class CollectionVersions:
         return names
 
     def drop(self) -> bool:
-        """Drop the alias, the version behind it and the one before; False if there was none.
+        """Drop the aliases, the version that serves and the one before; False if none served.
 
-        Raises ForeignError for a collection that we did not make.
+        Also an alias whose version somebody dropped by hand. Raises ForeignError for a collection
+        that we did not make.
         """
         self.dimension = None
-        serving, before = self.serving(), self.previous()
-        if before:
-            self._connection.call("drop_alias", self._previous)
-        if serving:
-            self._connection.call("drop_alias", self.alias)
+        serving, before = self.serving(), self._own(self._previous)
+        for alias in (self._previous, self.alias):
+            with contextlib.suppress(RefusedError):  # there is none
+                self._connection.call("drop_alias", alias)
         for name in {version.name for version in (serving, before) if version}:
             self._connection.call("drop_collection", name)
         return serving is not None
 
     def _prepare(self) -> tuple[Description | None, str]:
-        """Clear away what killed builds left; returns the serving version and a free name.
+        """Clear away what killed builds left; returns the serving version and a new name.
 
-        Raises RetrievalError if another process is building for the same alias.
+        The name comes after those of the leftovers, too: another process may drop these just now.
         """
+        numbers = [*self.names(), int(time.time() * 1000) - 1]
+        name = f"{self.alias}_v{max(numbers) + 1}"
         for version in self._leftovers():
             if not abandoned(version):
-                raise RetrievalError(
-                    f"process {version.properties.get('made_by_process')} on "
-                    f"{version.properties.get('made_on')} is building {version.name!r} in Milvus "
-                    f"at {self._connection.uri}: wait for it, drop that collection if the process "
-                    "is gone, or give another milvus.collection"
-                )
+                raise self._conflict(f"{version.maker} is building {version.name!r}")
             self._connection.call("drop_collection", version.name)
-        names = self.names()
-        return self.serving(), f"{self.alias}_v{max(names, default=0) + 1}"
+        return self.serving(), name
+
+    def _claim(self, name: str, dimension: int, properties: dict[str, str]) -> None:
+        """Make the empty collection ``name``; BuildConflictError: another build has it.
+
+        Milvus refuses to make a collection that is there with other properties, or, asked with the
+        same ones, says that all is well.
+        """
+        problem = None
+        try:
+            self._connection.create_collection(name, dimension, properties)
+        except RefusedError as error:
+            problem = error
+        made = describe(self._connection, name)
+        if made is not None and made.properties.get(BUILD) != properties[BUILD]:
+            raise self._conflict(f"{made.maker} has made {name!r}") from problem
+        if problem is not None:
+            raise problem
+
+    def _require_first(self, name: str, serving: Description | None) -> None:
+        """BuildConflictError: a build of a lower number is under way, or ``serving`` no longer is.
+
+        Of two builds that both ask, one at least sees the other.
+        """
+        now = self.serving()
+        if now != serving:
+            what = f"{now.name!r} of {now.maker} serves now" if now else "what served was dropped"
+            raise self._conflict(f"meanwhile {what}")
+        for other in self._leftovers():
+            if _number(other.name) < _number(name) and not abandoned(other):
+                raise self._conflict(f"{other.maker} is building {other.name!r}")
+
+    def _conflict(self, what: str) -> BuildConflictError:
+        return BuildConflictError(
+            f"{what} for the collection {self.alias!r} in Milvus at {self._connection.uri}: wait "
+            "for it and see what serves, drop its collection if that process is gone, or give "
+            "another milvus.collection"
+        )
+
+    def _drop_unused(self, name: str, properties: dict[str, str]) -> None:
+        """Drop ``name`` if it is of the build with ``properties`` and does not serve."""
+        made, now = describe(self._connection, name), describe(self._connection, self.alias)
+        ours = made is not None and made.properties.get(BUILD) == properties[BUILD]
+        if ours and (now is None or now.name != name):
+            self._connection.call("drop_collection", name)
 
     def _leftovers(self) -> list[Description]:
         """Our versions that no alias points at: under way, or left by a build that was killed."""
@@ -271,15 +277,29 @@ class CollectionVersions:
         otherwise both are.
         """
         call, before = self._connection.call, self.previous()
-        if serving is None:
-            call("create_alias", name, self.alias)
-        else:
-            if keep:
-                call("alter_alias" if before else "create_alias", serving.name, self._previous)
-            call("alter_alias", name, self.alias)
+        if serving and keep:
+            self._point(self._previous, serving.name)
+        self._point(self.alias, name)
         if before and not (keep and serving):
             call("drop_alias", self._previous)
         if serving and not keep:
             call("drop_collection", serving.name)
         if before and before.name not in (name, serving.name if serving else ""):
             call("drop_collection", before.name)
+
+    def _point(self, alias: str, name: str) -> None:
+        """Let ``alias`` point at ``name``: it is free, or points at another version of ours.
+
+        Or at one that somebody has dropped by hand: Milvus knows such an alias still, and lets
+        nobody make it anew. ForeignError: what it points at we did not make.
+        """
+        self._own(alias)
+        try:
+            self._connection.call("alter_alias", name, alias)
+        except RefusedError:
+            self._connection.call("create_alias", name, alias)
+
+
+def _number(name: str) -> int:
+    """3 of ``items_v3``."""
+    return int(name.rpartition("_v")[2])

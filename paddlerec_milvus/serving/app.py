@@ -21,7 +21,7 @@ from paddlerec_milvus.serving.async_user_store import (
     UserStorage,
     milvus_users,
 )
-from paddlerec_milvus.serving.dependencies import service_of
+from paddlerec_milvus.serving.dependencies import retry_after, service_of
 from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
@@ -132,4 +132,5 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     """Milvus does not answer: 503; what the caller, or who runs the service, has to mend: 409."""
     away = isinstance(error, RetrievalError) and not isinstance(error, RefusedError)
     text = without_secrets(error, service_of(request).settings.model)
-    return JSONResponse({"detail": text}, 503 if away else 409)
+    headers = retry_after(request) if away else None
+    return JSONResponse({"detail": text}, 503 if away else 409, headers)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastapi import Request
 
 from paddlerec_milvus.data.id_map import Kind, OwnId
@@ -33,3 +35,8 @@ def service_of(request: Request) -> CandidateService:
     """The service of the application that a request came to."""
     service: CandidateService = request.app.state.service
     return service
+
+
+def retry_after(request: Request) -> dict[str, str]:
+    """The header of a 503: seconds until Milvus is looked at again."""
+    return {"Retry-After": str(math.ceil(service_of(request).settings.check_seconds))}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -16,7 +18,7 @@ from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
-from paddlerec_milvus.retrieval.versions import Description
+from paddlerec_milvus.retrieval.ownership import Description
 from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.settings import Settings
@@ -91,7 +93,10 @@ class ItemIndex:
     def alone(self) -> Iterator[None]:
         """Held while what serves is changed; BusyError: somebody else of this process does."""
         if not self._writing.acquire(blocking=False):
-            raise BusyError("another insert or delete is under way: wait for it, then try again")
+            raise BusyError(
+                f"another insert, rollback or delete of this service (process {os.getpid()} on "
+                f"{socket.gethostname()}) is under way: wait for it, then try again"
+            )
         try:
             yield
         finally:
@@ -162,10 +167,11 @@ class ItemIndex:
         stored: int | None = None
         with self._opened() as retriever:
             if retriever.versions.serving() is None:
-                return 0
-            with contextlib.suppress(RefusedError):
-                stored = retriever.count()
-            retriever.versions.drop()
+                stored = 0
+            else:
+                with contextlib.suppress(RefusedError):
+                    stored = retriever.count()
+            retriever.versions.drop()  # also an alias that points at nothing
         return stored
 
     def _linked(self) -> MilvusRetriever:

@@ -13,7 +13,13 @@ import threading
 import numpy as np
 
 from paddlerec_milvus.command import warn
-from paddlerec_milvus.errors import ForeignError, RefusedError, RetrievalError, UserError
+from paddlerec_milvus.errors import (
+    BuildConflictError,
+    ForeignError,
+    RefusedError,
+    RetrievalError,
+    UserError,
+)
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving.connections import RetiredConnections
@@ -82,7 +88,10 @@ class MilvusDeployment:
         if (self.differs and settings.mismatch == "insert") or (
             settings.insert_missing and state in (ABSENT, OTHER)
         ):
-            self.insert()
+            try:
+                self.insert()
+            except BuildConflictError as error:  # another service of the same model, say
+                logger.warning("nothing was inserted at the start: %s", error)
         elif self.differs and state.ready:
             warn("it answers by what Milvus holds, which is of the same data, until POST /insert")
         elif self.differs:

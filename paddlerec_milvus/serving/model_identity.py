@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from paddlerec_milvus.checkpoint import BEST, best_epoch
 from paddlerec_milvus.checkpoint_record import data_of, read_record
 from paddlerec_milvus.retrieval.indexes import index_of_settings, setting_name
-from paddlerec_milvus.retrieval.versions import CHECKPOINT
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.serving.model_registry import TrainedModel
 
 

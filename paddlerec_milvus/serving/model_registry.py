@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paddlerec_milvus.checkpoint import PREFIX
-from paddlerec_milvus.checkpoint_record import data_of, require_fit
+from paddlerec_milvus.checkpoint_record import data_of, require_fit, require_unchanged
 from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.settings import Settings
@@ -43,8 +43,11 @@ class TrainedModel(NamedTuple):
         return self.settings.path("train_data_dir").parent
 
     def require_fit(self) -> None:
-        """CheckpointError: it was trained on other data than that of its settings, or is stale."""
+        """CheckpointError: it was trained on other data than that of its settings, is stale, or is
+        not the file that training saved.
+        """
         require_fit(self.checkpoint, data_of(self.settings, held_out=False))
+        require_unchanged(self.checkpoint / PARAMETERS)
 
     def fingerprint(self) -> str:
         """Of the parameters; CheckpointError: there are none."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paddlerec_milvus.checkpoint import BEST, PREFIX
+from paddlerec_milvus.checkpoint import BEST, PREFIX, settled
 from paddlerec_milvus.checkpoint_record import holds
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
@@ -20,6 +21,8 @@ from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -143,9 +146,12 @@ def checkpoint_of(folder: Path, epoch: str) -> Path:
     """``folder/<epoch>``; without an epoch the best, else the last. CheckpointError: none."""
     epochs = {file.parent.name: file.parent for file in folder.glob(f"*/{PREFIX}.pdparams")}
     numbers = sorted(int(name) for name in epochs if name.isdecimal())
-    name = epoch or (BEST if BEST in epochs else str(numbers[-1]) if numbers else "")
-    if name in epochs:
-        return epochs[name]
+    place = settled(folder / (epoch or BEST))
+    if place in epochs.values():
+        return place
+    if not epoch and numbers:
+        logger.info("%s holds no best epoch: the last one, %d, is taken", folder, numbers[-1])
+        return folder / str(numbers[-1])
     if not epochs:
         raise CheckpointError(
             f"{folder}: holds no checkpoint; train one: python -u tools/trainer.py -m "

@@ -1,9 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Checkpoints: PaddleRec's ``<epoch>/rec.pdparams`` and ``rec.pdopt``, whole or not there at all.
 
-``rec.json`` says what they came from. ``rec.pdstate`` holds what a bit-equal resume needs beside
-them: the position in the run, the state of every random generator and which epoch did best on the
-valid users. ``best`` is a copy of that epoch's parameters with its measures.
+``rec.json`` says what they came from. ``rec.pdstate`` (JSON) holds what a bit-equal resume needs
+beside them: the position in the run, the state of every random generator and which epoch did best
+on the valid users. ``best`` is a copy of that epoch's parameters with its measures.
 """
 
 from __future__ import annotations
@@ -11,40 +11,69 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import pickle
 import random
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
+from pydantic import TypeAdapter, ValidationError
 
-from paddlerec_milvus.checkpoint import BEST, BEST_FILE, PREFIX
-from paddlerec_milvus.checkpoint_record import RECORD, CheckpointRecord, write_record
+from paddlerec_milvus.checkpoint import (
+    BEST,
+    BEST_FILE,
+    PREFIX,
+    REPLACED,
+    load_tensors,
+    replaced,
+)
+from paddlerec_milvus.checkpoint_record import (
+    RECORD,
+    CheckpointRecord,
+    require_unchanged,
+    write_record,
+)
 from paddlerec_milvus.errors import CheckpointError
 
 INTERRUPTED = "interrupted"
+PICKLED = b"\x80"  # how a pickle of the protocols 2 to 5 begins
 
 
 def random_state() -> dict[str, Any]:
-    """State of Python's, numpy's and paddle's global generators."""
+    """State of Python's, numpy's and paddle's global generators, as plain data."""
+    numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - folders draw from it
+    keys = {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002 - model folders draw from the global one
-        "paddle": paddle.get_rng_state(),
+        "numpy": {**numpy_state, "state": keys},
+        "paddle": [state.__getstate__() for state in paddle.get_rng_state()],
     }
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put back what ``random_state`` gave."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002
-    paddle.set_rng_state(state["paddle"])
+    """Put back what ``random_state`` gave, also as it comes out of JSON. CheckpointError: it is
+    none.
+    """
+    try:
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+        paddle.set_rng_state([_generator_state(values) for values in state["paddle"]])
+    except (TypeError, ValueError, LookupError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"the state of the random generators is none: {error}") from error
+
+
+def _generator_state(values: Any) -> Any:
+    """Paddle's state of one device's generator, which can be made in no other way."""
+    kind: Any = type(paddle.get_rng_state()[0])
+    state = kind.__new__(kind)
+    state.__setstate__(tuple(values))
+    return state
 
 
 @dataclass(frozen=True)
@@ -73,20 +102,22 @@ class Position:
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write, which becomes ``folder`` in one move or leaves what was there before."""
-    fresh = folder.with_name(f".{folder.name}.new")
-    old = folder.with_name(f".{folder.name}.old")
+    """A folder to write, which takes the place of ``folder`` or leaves what was there before.
+
+    Killed between the two moves, it leaves both, hidden and whole: see :func:`recover`.
+    """
+    fresh, old = _unfinished(folder), replaced(folder)
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         yield fresh
-        for written in fresh.iterdir():
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(old, ignore_errors=True)
+        for written in (*fresh.iterdir(), fresh):
+            _sync(written)
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         fresh.rename(folder)
+        _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
@@ -95,6 +126,40 @@ def _whole(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        with suppress(OSError):
+            recover(folder.parent)
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _remove(folder: Path) -> None:
+    """Remove ``folder``; killed meanwhile, it leaves nothing that could be taken for it."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(_unfinished(folder), ignore_errors=True)
+        folder.rename(_unfinished(folder))
+        shutil.rmtree(_unfinished(folder), ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def recover(save_path: Path) -> None:
+    """Put back what a save has moved aside that was killed before its own folder was in place.
+
+    Only for the process that saves there.
+    """
+    for old in save_path.glob(f".*{REPLACED}"):
+        folder = old.with_name(old.name[1 : -len(REPLACED)])
+        if not folder.exists():
+            old.rename(folder)
 
 
 def save_checkpoint(
@@ -111,8 +176,7 @@ def save_checkpoint(
     with _whole(folder) as fresh:
         paddle.save(dict(state), str(fresh / f"{PREFIX}.pdparams"))
         paddle.save(dict(optimizer), str(fresh / f"{PREFIX}.pdopt"))
-        with (fresh / f"{PREFIX}.pdstate").open("wb") as file:
-            pickle.dump(position, file)
+        (fresh / f"{PREFIX}.pdstate").write_text(json.dumps(asdict(position)), encoding="utf-8")
         if record is not None:
             write_record(fresh, record)
 
@@ -125,7 +189,7 @@ def keep_best(save_path: Path, best: Best | None) -> None:
     """
     folder = save_path / BEST
     if best is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         return
     source = save_path / str(best.epoch)
     names = [name for name in (f"{PREFIX}.pdparams", RECORD) if (source / name).is_file()]
@@ -148,21 +212,30 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def load_training_state(folder: Path, optimizer: Any) -> Position:
-    """Load ``rec.pdopt`` into ``optimizer`` and give the position. CheckpointError if absent."""
+    """Load ``rec.pdopt`` into ``optimizer`` and give the position.
+
+    CheckpointError: one is absent, damaged or not as it was saved.
+    """
     state_file = folder / f"{PREFIX}.pdstate"
     if not state_file.is_file():
         raise CheckpointError(
             f"{state_file}: is missing, so training cannot go on from {folder}; to start from its "
             "parameters alone set runner.model_init_path"
         )
+    require_unchanged(state_file)
+    content = state_file.read_bytes()
+    if content.startswith(PICKLED):
+        raise CheckpointError(
+            f"{state_file}: was saved by a version that wrote pickles, which may run code when "
+            f"read, so training cannot go on from {folder}; to start from its parameters alone set "
+            "runner.model_init_path, or end that run with the version that began it"
+        )
     try:
-        with state_file.open("rb") as file:
-            position = pickle.load(file)
-        state = paddle.load(str(folder / f"{PREFIX}.pdopt"))
-    except Exception as error:  # as above
-        raise CheckpointError(f"{folder}: cannot be resumed from: {error}") from error
-    if not isinstance(position, Position) or not isinstance(state, dict):
-        raise CheckpointError(f"{folder}: cannot be resumed from: not a state of training")
+        position = TypeAdapter(Position).validate_json(content)
+    except ValidationError as error:
+        reason = str(error).replace("\n", " ")
+        raise CheckpointError(f"{folder}: cannot be resumed from: {reason:.200}") from None
+    state = load_tensors(folder / f"{PREFIX}.pdopt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # paddle warns of accumulators that are made on demand
         optimizer.set_state_dict(state)
@@ -175,7 +248,7 @@ def supersede(save_path: Path, epoch: int, *, done: bool) -> None:
     Its parameters stay, for evaluation.
     """
     if done:
-        shutil.rmtree(save_path / INTERRUPTED, ignore_errors=True)
+        _remove(save_path / INTERRUPTED)
     for state in save_path.glob("*/rec.pdstate"):
         name = state.parent.name
         if name.isdigit() and int(name) >= epoch + int(done):

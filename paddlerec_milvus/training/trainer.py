@@ -35,6 +35,7 @@ from paddlerec_milvus.training.checkpoint import (
     load_training_state,
     newest,
     random_state,
+    recover,
     save_checkpoint,
     set_random_state,
     supersede,
@@ -96,6 +97,8 @@ class Trainer:
         dataset, runner = self._open_reader(), settings.runner
         self.run_folder = RunFolder(settings, self.device, self.processes.world)
         self.save_path = self.run_folder.path
+        if self.processes.leads:
+            recover(self.save_path)
         if runner.model_init_path is not None and self.processes.leads:
             self.run_folder.check_start(settings.path("model_init_path"))
         self.batches = open_batches(

@@ -21,7 +21,7 @@ from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import mark
+from paddlerec_milvus.retrieval.ownership import mark
 
 from .conftest import clustered
 
@@ -121,8 +121,8 @@ def test_leftovers_of_a_killed_build_are_cleaned(uri, make_retriever):
     retriever._connection.create_collection(retriever.collection + "_v1", 4, gone)
     retriever._connection.create_collection(retriever.collection + "_v7", 4, other)
     retriever.versions.build(VECTORS, IDS)
-    # _v7 is somebody else's, so it stays and its number is not used again
-    assert names(retriever) == [retriever.collection + "_v7", retriever.collection + "_v8"]
+    # _v7 is somebody else's, so it stays
+    assert names(retriever)[1:] == [retriever.collection + "_v7"]
     retriever._connection.call("drop_collection", retriever.collection + "_v7")
 
 
@@ -179,7 +179,7 @@ def test_open_says_what_differs(uri, make_retriever):
 def test_rows_beyond_the_message_limit_and_long_categories(server, make_retriever):
     # 850 rows of 20,000 floats are 68 MB; the limit is 64
     vectors = np.random.default_rng(0).random((850, 20_000), dtype=np.float32)
-    rows = Rows.checked(vectors, np.arange(850), ["bücher" * 20] * 850)
+    rows = Rows.checked(vectors, np.arange(1, 851), ["bücher" * 20] * 850)
     batches = [len(batch) for batch in rows.batches()]
     assert sum(batches) == 850
     assert max(batches) * (4 * 20_000 + 256 + 32) <= building.BATCH_BYTES
@@ -195,13 +195,16 @@ def test_rows_beyond_the_message_limit_and_long_categories(server, make_retrieve
         (np.ones((0, 3)), [], None, "at least one row"),
         (np.ones((2, 3)), [4, 4], None, "item id 4 is given twice"),
         ([[1.0], [np.nan]], [1, 2], None, "vector of item 2 holds NaN"),
+        (np.ones((2, 3)), [0, 2], None, "item id 0: ids are from 1"),
+        (np.ones((2, 3)), [4, -7], None, "item id -7: ids are from 1"),
+        ([[1.0, 0.0], [0.0, 0.0]], [1, 2], None, "vector of item 2 is all zeros"),
         (np.ones((2, 3)), [1, 2], ["a"], "2 items, but 1 categories"),
         (np.ones((2, 3)), [1, 2], ["a", "é" * 129], "category of item 2 is longer than 256"),
     ],
 )
 def test_rows_that_milvus_would_refuse(vectors, ids, categories, expected):
     with pytest.raises(SettingsError) as caught:
-        Rows.checked(vectors, ids, categories)
+        Rows.checked(vectors, ids, categories).require_searchable()
     assert expected in str(caught.value)
 
 
@@ -229,7 +232,7 @@ def test_server_that_is_away(capfd):
         free.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"
     start = time.monotonic()
-    with pytest.raises(RetrievalError, match=f"Milvus at {uri} did not answer .* is it running"):
+    with pytest.raises(RetrievalError, match=f"Milvus at {uri} refuses connections: is it running"):
         MilvusRetriever(uri, "items", timeout=2)
     assert time.monotonic() - start < 30
     assert capfd.readouterr().err == ""
@@ -323,7 +326,7 @@ def test_ctrl_c_while_inserting(server, make_retriever):
                     time.sleep(0.05)
         Rows.batches = slow
         retriever = MilvusRetriever({server.uri!r}, {retriever.collection!r})
-        retriever.versions.build(np.ones((900, 4)), range(900))
+        retriever.versions.build(np.ones((900, 4)), range(1, 901))
     """)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

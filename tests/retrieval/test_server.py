@@ -76,7 +76,7 @@ def test_given_folder_is_kept_and_used_again_with_a_token(tmp_path):
         milvus_under(second.process_id).kill()
         start = time.monotonic()
         retriever._connection.timeout = 2
-        with pytest.raises(RetrievalError, match="did not answer 'search'"):
+        with pytest.raises(RetrievalError, match=r"did not answer 'search'|refuses connections"):
             retriever.search(VECTORS, 1)
         assert time.monotonic() - start < 30
 
@@ -161,6 +161,51 @@ def test_server_that_dies_or_never_gets_healthy_shows_its_log(tmp_path, monkeypa
     program.write_text("#!/bin/sh\necho waiting; exec sleep 600\n")
     with pytest.raises(RetrievalError, match=r"not healthy within 1 s(.|\n)*waiting"):
         LocalMilvus(tmp_path / "data", start_seconds=1).start()
+
+
+@pytest.mark.server
+def test_a_server_that_ends_by_itself_is_started_again_once_and_it_is_said(
+    tmp_path, monkeypatch, capfd
+):
+    program = tmp_path / "bin" / "milvus"
+    program.parent.mkdir()
+    starts = tmp_path / "starts"
+    program.write_text(f"#!/bin/sh\necho on stdout\necho >> {starts}\nsleep 0.3; exit 7\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(
+        "paddlerec_milvus.retrieval.server.unpacked_binaries", lambda _: program.parent
+    )
+    monkeypatch.setattr(LocalMilvus, "_healthy", lambda _: starts.exists())
+    with (
+        LocalMilvus(tmp_path / "data", restarts=1) as server,
+        pytest.raises(RetrievalError, match=r"ended with status 7(.|\n)*on stdout"),
+    ):
+        server.wait()
+    assert len(starts.read_text()) == 2
+    said = "warning: the local Milvus server ended by itself (status 7): it is started again"
+    assert capfd.readouterr().err.count(said) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_what_was_stored_is_there_after_the_servers_own_restart():
+    with LocalMilvus(restarts=1) as server:
+        with MilvusRetriever(server.uri, "items") as retriever:
+            retriever.versions.build(VECTORS, IDS)
+        assert server.process_id is not None
+        process = milvus_under(server.process_id)
+        process.kill()
+        wait_until_gone(process)
+        end = time.monotonic() + 120
+        while True:
+            try:
+                with MilvusRetriever(server.uri, "items", timeout=5) as retriever:
+                    retriever.open(rows=4)
+                    assert retriever.search(VECTORS, 1).ids.ravel().tolist() == [1, 2, 3, 4]
+                    break
+            except RetrievalError:
+                assert time.monotonic() < end
+                time.sleep(1)
 
 
 @pytest.mark.server

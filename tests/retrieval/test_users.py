@@ -241,5 +241,5 @@ def test_what_cannot_be_stored_is_told(lite_uri, wrong, message):
 
 
 def test_a_milvus_that_is_away_is_told():
-    with pytest.raises(RetrievalError, match="did not answer"):
+    with pytest.raises(RetrievalError, match="refuses connections"):
         UserStore("http://127.0.0.1:9", "items", timeout=0.3)

@@ -11,7 +11,7 @@ import pytest
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import mark
+from paddlerec_milvus.retrieval.ownership import mark
 
 from .conftest import clustered
 

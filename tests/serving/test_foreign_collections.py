@@ -11,7 +11,7 @@ import pytest
 from running_service import Running, running, until
 
 from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.versions import describe
+from paddlerec_milvus.retrieval.ownership import describe
 from paddlerec_milvus.serving.settings import ServiceSettings
 
 ROWS = [{"id": number, "vector": [float(number)] * 8} for number in (1, 2, 3)]

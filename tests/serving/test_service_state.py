@@ -12,7 +12,8 @@ from running_service import running, until
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.versions import CHECKPOINT, CollectionVersions
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.serving.health import OTHER, UNUSABLE
 
 POPULAR = [1, 2, 4, 5]  # without the history [3]

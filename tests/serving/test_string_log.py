@@ -18,8 +18,8 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.retrieval.connection import Connection, _pymilvus
 from paddlerec_milvus.retrieval.indexes import Flat
+from paddlerec_milvus.retrieval.ownership import mark
 from paddlerec_milvus.retrieval.user_store import UserStore
-from paddlerec_milvus.retrieval.versions import mark
 from paddlerec_milvus.serving.client import Client
 from paddlerec_milvus.serving.load_histories import histories_of, load_histories
 from paddlerec_milvus.serving.migrate_users import migrate

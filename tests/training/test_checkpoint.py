@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from small_layer import position, save, trained
 from support import ROOT, checkpoint_bits, generic_folder, python
 
 from paddlerec_milvus.checkpoint import best_epoch, load_parameters
@@ -21,7 +22,6 @@ from paddlerec_milvus.training import checkpoint
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,
-    Position,
     keep_best,
     load_training_state,
     newest,
@@ -30,27 +30,6 @@ from paddlerec_milvus.training.checkpoint import (
     set_random_state,
     supersede,
 )
-
-
-def position(epoch: int = 0) -> Position:
-    return Position(epoch, 0, 10, True, random_state(), random_state(), {"runner.seed": 1})
-
-
-def trained(width: int = 3, seed: int = 1) -> tuple[Any, Any]:
-    """A layer and its Adam after one step."""
-    paddle.seed(seed)
-    with paddle.utils.unique_name.guard():
-        layer = paddle.nn.Linear(4, width)
-        optimizer = paddle.optimizer.Adam(parameters=layer.parameters())
-        layer(paddle.ones([2, 4])).sum().backward()
-        optimizer.step()
-    return layer, optimizer
-
-
-def save(folder: Path, width: int = 3, seed: int = 1) -> Path:
-    layer, optimizer = trained(width, seed)
-    save_checkpoint(folder, layer.state_dict(), optimizer.state_dict(), position())
-    return folder
 
 
 def drawn() -> list[float]:
@@ -63,7 +42,7 @@ def drawn() -> list[float]:
 
 
 def test_random_state_replays_all_generators() -> None:
-    state = pickle.loads(pickle.dumps(random_state()))
+    state = json.loads(json.dumps(random_state()))
     first = [drawn() for _ in range(3)]
     set_random_state(state)
     assert [drawn() for _ in range(3)] == first
@@ -223,7 +202,8 @@ class TestRefused:
             file.unlink()
         else:
             file.write_bytes(content[:20] if damage == "cut" else pickle.dumps([1]))
-        with pytest.raises(CheckpointError, match=r"0: cannot be resumed from|pdstate: is missing"):
+        refused = r"pdopt: (cannot be read|holds a list)|0: cannot be resumed|pdstate: (is|was) "
+        with pytest.raises(CheckpointError, match=refused):
             load_training_state(file.parent, trained()[1])
 
     def test_parameters_alone_cannot_be_resumed(self, tmp_path: Path) -> None:

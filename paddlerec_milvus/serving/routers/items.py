@@ -21,7 +21,7 @@ from paddlerec_milvus.errors import DataError, ModelError, RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.dependencies import id_of, retry_after, service_of
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.recommender import CandidateService
@@ -77,7 +77,8 @@ async def count(request: Request) -> CountAnswer:
         number = await service.within(service.deployment.count)
         return CountAnswer(count=number, **service.deployment.stored.model_dump())
     except RetrievalError as error:  # a reader need not know where Milvus is
-        raise HTTPException(503, "Milvus did not tell the number of vectors") from error
+        text = "Milvus did not tell the number of vectors"
+        raise HTTPException(503, text, retry_after(request)) from error
 
 
 @router.delete("/delete", dependencies=[Depends(needs(Role.ADMIN))], operation_id="delete_delete")

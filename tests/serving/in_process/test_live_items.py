@@ -12,7 +12,10 @@ import pytest
 from in_process import CATEGORIES, ITEMS, in_process_app
 from running_service import Running
 
+from paddlerec_milvus.errors import RefusedError, RetrievalError
+
 NEW = 2**63 - 1  # no item of the model
+RETRY = "1"  # seconds, the next whole one after the tests' 0.2
 
 
 def vector_for(service: Running, history: list[int]) -> list[float]:
@@ -157,3 +160,21 @@ def test_a_body_above_the_limit_is_refused():
     with in_process_app(max_body=1_000) as service:
         body = {"items": [{"id": 7, "vector": [0.5] * 400}]}
         assert service.http.post("/items", json=body).status_code == 413
+
+
+def test_a_milvus_that_cannot_just_now_is_worth_another_try(shop, monkeypatch):
+    """503 with Retry-After; what it refuses for good is 409."""
+    writable = shop.service.current.writable
+    item = {"id": NEW, "vector": vector_for(shop, [3, 7])}
+    for error, status in ((RetrievalError("busy"), 503), (RefusedError("no such index"), 409)):
+
+        def fail(*arguments: Any, error: Exception = error, **options: Any) -> int:
+            raise error
+
+        monkeypatch.setattr(writable, "upsert", fail)
+        answer = shop.http.post("/items", json={"items": [item]})
+        assert answer.status_code == status
+        assert answer.headers.get("Retry-After", "") == ("" if status == 409 else RETRY)
+    monkeypatch.setattr(shop.service.deployment, "count", fail)
+    answer = shop.http.get("/count")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, RETRY)
