@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
-from paddlerec_milvus.retrieval.stored_rows import field_by_id, parts, vectors_by_id
+from paddlerec_milvus.retrieval.stored_rows import categories_beside, field_by_id, parts, vectors_by_id
 from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
 from paddlerec_milvus.settings import Settings
 
@@ -55,8 +55,8 @@ class MilvusRetriever:
     ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
     call. ``metric`` and ``index`` are those of the collection; ``consistency`` is that of searches:
     ``Bounded`` answers at once and may miss the last seconds' writes, ``Strong`` waits for them.
-    Use it as a context manager, or call :meth:`close`. All methods raise RetrievalError when Milvus
-    is away or refuses, SettingsError for values that cannot be used.
+    A context manager; or call :meth:`close`. All methods raise RetrievalError when Milvus is away
+    or refuses, SettingsError for values that cannot be used.
     """
 
     def __init__(
@@ -146,12 +146,10 @@ class MilvusRetriever:
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
         always. ``pin``: from now on use this version of the collection, whatever takes its place.
         """
-        if self._version is None:
-            version = self.versions.serving()
-        else:
-            version = describe(self._connection, self._version)
+        name, versions = self._version, self.versions
+        version = describe(self._connection, name) if name else versions.serving()
         if version is None:
-            raise self.versions.missing()
+            raise versions.missing()
         again = "build it again, or give another milvus.collection"
         if dimension is not None and version.dimension != dimension:
             problem = f"the vectors have {version.dimension} dimensions, expected {dimension}"
@@ -260,18 +258,17 @@ class MilvusRetriever:
         names = field_by_id(self._connection, self._read, known, "own_id", "Bounded")
         return {number: own for number, own in names.items() if own}
 
+    def other_categories(self, known: Collection[str], consistency: str) -> set[str]:
+        """The categories of stored items that are not ``known``."""
+        return categories_beside(self._connection, self._read, known, consistency)
+
     def count(self) -> int:
         """The exact number of stored items, the last writes included."""
         return self._count(ignore_growing=False)
 
     def _count(self, *, ignore_growing: bool) -> int:
-        rows = self._connection.call(
-            "query",
-            self._read,
-            output_fields=["count(*)"],
-            consistency_level="Strong",
-            ignore_growing=ignore_growing,
-        )
+        options = {"consistency_level": "Strong", "ignore_growing": ignore_growing}
+        rows = self._connection.call("query", self._read, output_fields=["count(*)"], **options)
         return int(rows[0]["count(*)"])
 
     def segments(self) -> list[Segment]:
@@ -308,8 +305,8 @@ class MilvusRetriever:
             here = f"those in {self.collection!r} at {self.uri} have {self.dimension}"
             raise SettingsError(f"vectors have {rows.vectors.shape[1]} dimensions, {here}")
         if own_ids is not None and not self._has_own_ids:
-            problem = "it was built before new items could have strings for ids"
-            raise self._wrong(problem, "insert the model's vectors anew (POST /insert)")
+            advice = "insert the model's vectors anew (POST /insert)"
+            raise self._wrong("it was built before new items could have strings for ids", advice)
         for batch in rows._replace(own_ids=own_ids).batches():
             self._connection.call("upsert", self._read, batch)
         return len(rows.ids)
@@ -326,11 +323,10 @@ class MilvusRetriever:
         The weakest setting is compared with the strongest. With a real index on enough rows they
         differ; Milvus Lite, or segments too small to be indexed, return the same.
         """
-        span = search_span(self._index, k)
-        if span is None:
+        if (span := search_span(self._index, k)) is None:
             return []
-        first, second = (self.search_with(index, queries, k) for index in span[1:])
-        return [span[0]] if np.array_equal(first.ids, second.ids) else []
+        weak, strong = (self.search_with(index, queries, k).ids for index in span[1:])
+        return [span[0]] if np.array_equal(weak, strong) else []
 
 
 def retriever_from_settings(

@@ -25,7 +25,6 @@ from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
 class ModelCandidates(NamedTuple):
@@ -61,12 +60,6 @@ class _CancellableSearch:
             return self._retriever.search(queries, k, filter=filter, consistency=consistency)
         finally:
             self.seconds += time.perf_counter() - began
-
-
-def category_filter(categories: Iterable[str]) -> str:
-    """Milvus' expression for items of these categories, whatever is in their names."""
-    quoted = ", ".join(f'"{name.translate(_ESCAPES)}"' for name in categories)
-    return f"category in [{quoted}]"
 
 
 def search_candidates(
