@@ -232,7 +232,11 @@ def _in_ascii(expression: str) -> str:
     A server reads these a hundred times faster than the characters themselves; Lite knows none.
     """
     return "".join(
-        one if one < "\x80" else f"\\u{ord(one):04x}" if one < "\U00010000" else f"\\U{ord(one):08x}"
+        one
+        if one < "\x80"
+        else f"\\u{ord(one):04x}"
+        if one < "\U00010000"
+        else f"\\U{ord(one):08x}"
         for one in expression
     )
 

@@ -7,7 +7,6 @@ import types
 from collections.abc import Collection, Sequence
 from copy import copy
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +25,13 @@ from paddlerec_milvus.retrieval.base import (
 from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
-from paddlerec_milvus.retrieval.stored_rows import categories_beside, field_by_id, parts, vectors_by_id
+from paddlerec_milvus.retrieval.stored_rows import (
+    Segment,
+    categories_beside,
+    field_by_id,
+    parts,
+    vectors_by_id,
+)
 from paddlerec_milvus.retrieval.versions import CollectionVersions, Description, describe
 from paddlerec_milvus.settings import Settings
 
@@ -34,17 +39,6 @@ CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
 HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
 _search_params = lru_cache(1_024)(lambda index, k: index.search_params(k))  # checked once a k
-
-
-class Segment(NamedTuple):
-    """A part of a loaded collection; a search asks each."""
-
-    rows: int
-    """Deleted ones are in it until Milvus compacts."""
-    indexed: bool
-    """Whether a search uses the index here; below 1,024 rows a server builds none, nor for FLAT."""
-    flushed: bool
-    """False for the rows that are still searched where they were written, without the index."""
 
 
 class MilvusRetriever:
@@ -267,8 +261,13 @@ class MilvusRetriever:
         return self._count(ignore_growing=False)
 
     def _count(self, *, ignore_growing: bool) -> int:
-        options = {"consistency_level": "Strong", "ignore_growing": ignore_growing}
-        rows = self._connection.call("query", self._read, output_fields=["count(*)"], **options)
+        rows = self._connection.call(
+            "query",
+            self._read,
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+            ignore_growing=ignore_growing,
+        )
         return int(rows[0]["count(*)"])
 
     def segments(self) -> list[Segment]:

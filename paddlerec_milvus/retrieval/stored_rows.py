@@ -1,10 +1,10 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Rows of a collection by their ids, fetched in calls that Milvus takes."""
+"""Rows of a collection, by their ids or their categories, fetched in calls that Milvus takes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,17 @@ from paddlerec_milvus.retrieval.connection import Connection
 IDS_PER_CALL = 4_096  # in a filter or a fetch of vectors
 ROWS_PER_CALL = 16_384  # Milvus gives no more to a query
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+
+
+class Segment(NamedTuple):
+    """A part of a loaded collection; a search asks each."""
+
+    rows: int
+    """Deleted ones are in it until Milvus compacts."""
+    indexed: bool
+    """Whether a search uses the index here; below 1,024 rows a server builds none, nor for FLAT."""
+    flushed: bool
+    """False for the rows that are still searched where they were written, without the index."""
 
 
 def vectors_by_id(

@@ -41,20 +41,22 @@ class ItemCategories:
         self._catalogue = frozenset(catalogue.categories.values())
         self._others = frozenset[str]()
         self._retriever: CategorisedItems | None = None
-        self._seen_at: float | None = None
-        self._lock = threading.Lock()
+        self._is_complete = True
+        self._asked_at = -SEEN_SECONDS
+        self._asking, self._lock = threading.Lock(), threading.Lock()
 
     def follow(self, retriever: object) -> None:
         """Look other categories up in ``retriever`` from now on; those of another are forgotten."""
         with self._lock:
             self._retriever = retriever if isinstance(retriever, CategorisedItems) else None
-            self._others, self._seen_at = frozenset(), None
+            self._is_complete = self._retriever is None
+            self._others, self._asked_at = frozenset(), -SEEN_SECONDS
 
     def stored(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of ``names`` that items have; all that one may have, where nobody has told yet."""
-        if self._retriever is not None and self._seen_at is None:
-            return tuple(name for name in names if len(name.encode()) <= CATEGORY_BYTES)
-        return tuple(name for name in names if self._is_known(name))
+        if self._is_complete:
+            return tuple(name for name in names if self._is_known(name))
+        return tuple(name for name in names if len(name.encode()) <= CATEGORY_BYTES)
 
     def _is_known(self, name: str) -> bool:
         return name in self._catalogue or name in self._others
@@ -66,25 +68,25 @@ class ItemCategories:
         """
         if self._retriever is None or all(map(self._is_known, names)):
             return False
-        return strong or self._seen_at is None or time.monotonic() > self._seen_at + SEEN_SECONDS
+        return strong or time.monotonic() >= self._asked_at + SEEN_SECONDS
 
     def resolve(self, *, strong: bool) -> None:
-        """Ask the retriever for the categories that are unknown here; what fails is tried anew."""
-        with self._lock:  # callers come at the same time, and one answer is for all
+        """Ask the retriever for the categories that are unknown here."""
+        with self._asking:  # callers come at the same time, and one answer is for all
             began, retriever = time.monotonic(), self._retriever
-            seen_at = self._seen_at
-            if retriever is None or (
-                not strong and seen_at is not None and began <= seen_at + SEEN_SECONDS
-            ):
+            if retriever is None or not (strong or began >= self._asked_at + SEEN_SECONDS):
                 return
+            self._asked_at = began
             known = self._catalogue | self._others
             try:
                 fresh = retriever.other_categories(known, "Strong" if strong else "Bounded")
             except UserError as error:
                 logger.warning("categories were not looked up: %s", type(error).__name__)
                 return
-            self._others |= fresh
-            self._seen_at = began
+            with self._lock:
+                if retriever is self._retriever:
+                    self._others |= fresh
+                    self._is_complete = True
 
     def add(self, names: Iterable[str]) -> None:
         """Items of these categories were stored."""

@@ -22,6 +22,8 @@ from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
+SECONDS_PER_CANDIDATE = 1e-4  # by which a deadline grows, for each of users x top_k
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -59,6 +61,9 @@ class ServiceSettings(BaseModel):
     keys: Keys = Keys()
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
+    large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
+    """The most by which a request may last longer: 0.1 ms for each candidate, users x top_k. A
+    request for more candidates than that allows is refused."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -80,6 +85,15 @@ class ServiceSettings(BaseModel):
     max_top_k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 1_000
     max_body: Count = 4 << 20
     """Bytes of a request."""
+
+    @property
+    def max_candidates(self) -> int:
+        """Users x top_k of one request."""
+        return max(LARGEST_K, round(self.large_timeout / SECONDS_PER_CANDIDATE))
+
+    def deadline(self, candidates: int) -> float:
+        """Seconds in which a request for so many ``candidates``, users x top_k, is answered."""
+        return self.timeout + min(SECONDS_PER_CANDIDATE * candidates, self.large_timeout)
 
     @property
     def registry_folder(self) -> Path:
