@@ -1,9 +1,10 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Whose turn it is: callers share what there is evenly, however much one of them asks for.
 
-Start-time fair queuing (Goyal, Vin and Cheng 1996, "Start-time Fair Queuing: A Scheduling Algorithm
-for Integrated Services Packet Switching Networks", SIGCOMM): what a caller wants starts where its
-last piece ended, in units of work, and the earliest start is next.
+Virtual clock with one clock for all (after Zhang 1990, "VirtualClock: A New Traffic Control
+Algorithm for Packet Switching Networks", SIGCOMM): the clock is the work that has been done. With n
+callers a piece of work w is w n of the clock for its caller, whose next piece comes no earlier; so
+nobody has more than its share, and nobody waits for ever, even for callers who are always new.
 """
 
 from __future__ import annotations
@@ -31,32 +32,36 @@ T = TypeVar("T")
 
 
 class _Turns(Generic[T]):
-    """The work of some callers so far, and who is next; ``name`` and ``work`` of a piece."""
+    """The turns of some callers; ``name`` and ``work`` are those of a piece."""
 
     def __init__(self, name: Callable[[T], Hashable], work: Callable[[T], float]) -> None:
         self._name, self._work = name, work
-        self._now = 0.0  # the start of what was done last
+        self._clock, self._callers = 0.0, 1
         self._ends: LRUCache[Hashable, float] = LRUCache(CALLERS)
 
     def starts(self, pieces: Sequence[T]) -> list[float]:
-        """Where each of ``pieces`` starts, if those of a caller are done in this order."""
+        """When it is the turn of each of ``pieces``, those of a caller in this order."""
+        self._callers = len(set(map(self._name, pieces)))
         ends: dict[Hashable, float] = {}
         starts = []
         for piece in pieces:
             name = self._name(piece)
             start = ends[name] if name in ends else self._next(name)
-            ends[name] = start + self._work(piece)
+            ends[name] = start + self._share(piece)
             starts.append(start)
         return starts
 
     def charge(self, piece: T) -> None:
         """This piece is done now."""
         name = self._name(piece)
-        self._now = self._next(name)
-        self._ends[name] = self._now + self._work(piece)
+        self._ends[name] = self._next(name) + self._share(piece)
+        self._clock += self._work(piece)
 
     def _next(self, name: Hashable) -> float:
-        return max(self._now, self._ends.get(name, 0.0))
+        return max(self._clock, self._ends.get(name, 0.0))
+
+    def _share(self, piece: T) -> float:
+        return self._work(piece) * self._callers
 
 
 class FairOrder(Generic[T]):
@@ -69,8 +74,6 @@ class FairOrder(Generic[T]):
 
     def sort(self, waiting: Sequence[T]) -> list[T]:
         """``waiting``, which came in this order, in the order in which it is to be done."""
-        if len(waiting) < 2:
-            return list(waiting)
         by_name = defaultdict[str, list[tuple[int, T]]](list)
         for place, piece in enumerate(waiting):
             by_name[self._caller(piece).name].append((place, piece))
@@ -85,8 +88,6 @@ class FairOrder(Generic[T]):
         self._turns(self._caller(piece).name).charge(piece)
 
     def _of_name(self, name: str, pieces: list[tuple[int, T]]) -> list[tuple[int, T]]:
-        if len(pieces) == 1:
-            return pieces
         starts = self._turns(name).starts([piece for _, piece in pieces])
         return [pieces[number] for number in sorted(range(len(pieces)), key=starts.__getitem__)]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from limits import parse_many
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX
 from paddlerec_milvus.checkpoint_record import holds
@@ -19,11 +20,10 @@ from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
+from paddlerec_milvus.serving.schemas import SECONDS_PER_CANDIDATE
 from paddlerec_milvus.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
-SECONDS_PER_CANDIDATE = 1e-4  # by which a deadline grows, for each of users x top_k
-
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -85,6 +85,36 @@ class ServiceSettings(BaseModel):
     max_top_k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 1_000
     max_body: Count = 4 << 20
     """Bytes of a request."""
+    receive_timeout: Seconds = 30.0
+    """Until a request has come; then its connection is closed."""
+    max_connections: Count = 4_096
+    """At a time, of one process; fewer where it may have fewer files open."""
+    rate: str = ""
+    """How often a key, without one an address, may call: ``100/second;3000/minute``, in the words
+    of the library ``limits``. Empty: as often as it likes. Each process counts for itself."""
+    cors: str = ""
+    """Origins of other sites whose pages may call, separated by commas; ``*``: of all."""
+
+    @field_validator("rate")
+    @classmethod
+    def _known_rate(cls, rate: str) -> str:
+        try:
+            parse_many(rate) if rate else ()
+        except ValueError:
+            raise ValueError("write it as 100/second or 3000/minute, several joined by ;") from None
+        return rate
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, cors: str) -> str:
+        for origin in cors.split(",") if cors not in ("", "*") else ():
+            parts = urlsplit(origin.strip())
+            if (
+                parts.scheme not in ("http", "https")
+                or origin.strip() != parts._replace(path="", query="", fragment="").geturl()
+            ):
+                raise ValueError(f"{origin.strip()!r} is no origin such as https://shop.example")
+        return cors
 
     @property
     def max_candidates(self) -> int:
