@@ -190,17 +190,22 @@ class ServedApp(FastAPI):
 
 
 class RequestLimits:
-    """ASGI middleware for servers that do not: limits heads that are there, and time for bodies."""
+    """ASGI middleware: limits heads that are there, and under other servers the time for bodies.
+
+    What comes in one piece with the request before it the protocol does not see as a head.
+    """
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app, self._limits = app, ConnectionLimits.of(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on that is within the limits."""
-        if scope["type"] != "http" or getattr(scope["app"].state, "limits_are_kept", False):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.head:
             await JSONResponse({"detail": _above(self._limits)}, 431)(scope, receive, send)
+        elif getattr(scope["app"].state, "limits_are_kept", False):
+            await self._app(scope, receive, send)
         else:
             await self._app(scope, self._in_time(receive), send)
 
