@@ -27,8 +27,9 @@ from paddlerec_milvus.command import model_parser, settings_for
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.candidates import merge_interests
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever, Segment
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
+from paddlerec_milvus.retrieval.stored_rows import Segment
 from paddlerec_milvus.serving.client import Client
 from paddlerec_milvus.settings import Settings
 

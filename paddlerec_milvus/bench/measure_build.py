@@ -19,8 +19,9 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, Flat, Index, most_cells
 from paddlerec_milvus.retrieval.memory_estimate import MIB, estimate_mib
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever, Segment
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.server import LocalMilvus
+from paddlerec_milvus.retrieval.stored_rows import Segment
 
 CONNECT_SECONDS = 10.0
 TIMEOUT_SECONDS = 120.0  # of one call: a thousand exact searches in a large collection take long

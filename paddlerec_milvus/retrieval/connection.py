@@ -117,6 +117,8 @@ class Connection:
         if self._client is None:
             raise RetrievalError(f"the connection to Milvus at {self.uri} is closed")
         seconds = self.timeout if within is None else within
+        if not self._lite and not options.get("filter", "").isascii():
+            options["filter"] = _in_ascii(options["filter"])
         with self._writing(name, seconds):
             try:
                 return getattr(self._client, name)(*arguments, timeout=seconds, **options)
@@ -249,6 +251,21 @@ def _is_closed(uri: str) -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def _in_ascii(expression: str) -> str:
+    """``expression`` with its strings' other characters as ``\\u4e66``, as a server takes them.
+
+    A server reads these a hundred times faster than the characters themselves; Lite knows none.
+    """
+    return "".join(
+        one
+        if one < "\x80"
+        else f"\\u{ord(one):04x}"
+        if one < "\U00010000"
+        else f"\\U{ord(one):08x}"
+        for one in expression
+    )
 
 
 def _causes(problem: BaseException) -> list[BaseException]:

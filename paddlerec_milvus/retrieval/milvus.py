@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +26,13 @@ from paddlerec_milvus.retrieval.build import Rows
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Flat, Index, index_of_settings, search_span
 from paddlerec_milvus.retrieval.ownership import Description, describe
-from paddlerec_milvus.retrieval.stored_rows import field_by_id, parts, vectors_by_id
+from paddlerec_milvus.retrieval.stored_rows import (
+    Segment,
+    categories_beside,
+    field_by_id,
+    parts,
+    vectors_by_id,
+)
 from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.settings import Settings
 
@@ -35,17 +40,6 @@ CONSISTENCY_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 QUERIES_PER_CALL = 1_024  # Milvus takes 16,384; fewer keep a slow index within the deadline
 HITS_PER_CALL = 1_000_000  # 12 bytes each, well below the 64 MB of a message
 _search_params = lru_cache(1_024)(lambda index, k: index.search_params(k))  # checked once a k
-
-
-class Segment(NamedTuple):
-    """A part of a loaded collection; a search asks each."""
-
-    rows: int
-    """Deleted ones are in it until Milvus compacts."""
-    indexed: bool
-    """Whether a search uses the index here; below 1,024 rows a server builds none, nor for FLAT."""
-    flushed: bool
-    """False for the rows that are still searched where they were written, without the index."""
 
 
 class MilvusRetriever:
@@ -56,8 +50,8 @@ class MilvusRetriever:
     ``uri``, ``token``, ``db_name`` as ``MilvusClient`` takes them; ``timeout`` seconds for every
     call. ``metric`` and ``index`` are those of the collection; ``consistency`` is that of searches:
     ``Bounded`` answers at once and may miss the last seconds' writes, ``Strong`` waits for them.
-    Use it as a context manager, or call :meth:`close`. All methods raise RetrievalError when Milvus
-    is away or refuses, SettingsError for values that cannot be used.
+    A context manager; or call :meth:`close`. All methods raise RetrievalError when Milvus is away
+    or refuses, SettingsError for values that cannot be used.
     """
 
     def __init__(
@@ -147,10 +141,10 @@ class MilvusRetriever:
         ``dimension`` and the exact number of ``rows`` are checked where given, metric and index
         always. ``pin``: from now on use this version of the collection, whatever takes its place.
         """
-        pinned = self._version
-        version = describe(self._connection, pinned) if pinned else self.versions.serving()
+        name, versions = self._version, self.versions
+        version = describe(self._connection, name) if name else versions.serving()
         if version is None:
-            raise self.versions.missing()
+            raise versions.missing()
         again = "build it again, or give another milvus.collection"
         if dimension is not None and version.dimension != dimension:
             problem = f"the vectors have {version.dimension} dimensions, expected {dimension}"
@@ -259,6 +253,10 @@ class MilvusRetriever:
         names = field_by_id(self._connection, self._read, known, "own_id", "Bounded")
         return {number: own for number, own in names.items() if own}
 
+    def other_categories(self, known: Collection[str], consistency: str) -> set[str]:
+        """The categories of stored items that are not ``known``."""
+        return categories_beside(self._connection, self._read, known, consistency)
+
     def count(self) -> int:
         """The exact number of stored items, the last writes included."""
         return self._count(ignore_growing=False)
@@ -307,8 +305,8 @@ class MilvusRetriever:
             here = f"those in {self.collection!r} at {self.uri} have {self.dimension}"
             raise SettingsError(f"vectors have {rows.vectors.shape[1]} dimensions, {here}")
         if own_ids is not None and not self._has_own_ids:
-            problem = "it was built before new items could have strings for ids"
-            raise self._wrong(problem, "insert the model's vectors anew (POST /insert)")
+            advice = "insert the model's vectors anew (POST /insert)"
+            raise self._wrong("it was built before new items could have strings for ids", advice)
         for batch in rows._replace(own_ids=own_ids).batches():
             self._connection.call("upsert", self._read, batch)
         return len(rows.ids)
@@ -325,11 +323,10 @@ class MilvusRetriever:
         The weakest setting is compared with the strongest. With a real index on enough rows they
         differ; Milvus Lite, or segments too small to be indexed, return the same.
         """
-        span = search_span(self._index, k)
-        if span is None:
+        if (span := search_span(self._index, k)) is None:
             return []
-        first, second = (self.search_with(index, queries, k) for index in span[1:])
-        return [span[0]] if np.array_equal(first.ids, second.ids) else []
+        weak, strong = (self.search_with(index, queries, k).ids for index in span[1:])
+        return [span[0]] if np.array_equal(weak, strong) else []
 
 
 def retriever_from_settings(

@@ -25,6 +25,7 @@ warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern 
 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
 from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
+from paddlerec_milvus.serving.server_limits import limit_server  # noqa: E402
 from paddlerec_milvus.serving.settings import (  # noqa: E402
     VARIABLES,
     settings_from_environment,
@@ -123,6 +124,8 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         super().__init__(config)
+        config.load()
+        limit_server(app, config)
         logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         self.app, self._url = app, url
         self._opened = contextlib.AsyncExitStack()

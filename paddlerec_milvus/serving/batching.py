@@ -3,27 +3,35 @@
 
 A call costs a model and a Milvus much the same for one user and for ten. When nothing is under way
 a request goes at once, so being alone costs nothing; a user's list is the same in any company.
+Callers have their turns: who sends much waits for its own, and not others for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.candidates import Candidates
-from paddlerec_milvus.serving.candidates import ModelCandidates, answer_by_model, search_candidates
+from paddlerec_milvus.serving.candidates import (
+    ModelCandidates,
+    answer_by_model,
+    search_candidates,
+    searched_hits,
+)
 from paddlerec_milvus.serving.deployment import ServedVersion
+from paddlerec_milvus.serving.fair_queue import NOBODY, Caller, FairOrder
 from paddlerec_milvus.serving.schemas import Source
 from paddlerec_milvus.serving.validation import UserBatch
 
 MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
+MOST_NAMES = 4_096  # bytes of a filter's categories; so does one with more
 
 
 class CandidatesReply(NamedTuple):
@@ -35,7 +43,39 @@ class CandidatesReply(NamedTuple):
     """Seconds that the requests together took by stage: tower, search, merge."""
 
 
-class PendingRequest(NamedTuple):
+class RequestLoad(NamedTuple):
+    """How much a request wants."""
+
+    users: int
+    """Those for the model."""
+    hits: int
+    """That an interest of each is searched for at least, what is excluded among them."""
+    names: int = 0
+    """Bytes of the categories that its filter names."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether this is more than small requests should have to wait for."""
+        return self.users > MOST_USERS or self.hits > MOST_HITS or self.names > MOST_NAMES
+
+    def with_more(self, other: RequestLoad) -> RequestLoad:
+        """Both together; they have the same filter."""
+        return self._replace(users=self.users + other.users, hits=self.hits + other.hits)
+
+    @classmethod
+    def of(cls, batch: UserBatch) -> RequestLoad:
+        """The load of ``batch``."""
+        excluded = sum(len(batch.exclude[row]) for row in batch.rows.tolist())
+        names = batch.request.filter.category if batch.request.filter else ()
+        return cls(
+            len(batch.rows),
+            searched_hits(batch.request) * len(batch.rows) + excluded,
+            sum(len(name.encode()) for name in names),
+        )
+
+
+@dataclass(eq=False)
+class PendingRequest:
     """A request that waits for a search, or for the end of one."""
 
     served: ServedVersion
@@ -43,57 +83,57 @@ class PendingRequest(NamedTuple):
     interests: FloatArray | None
     """[n, K, D] of the users ``batch.rows``, if they are known already."""
     reply: asyncio.Future[CandidatesReply]
-    load: tuple[int, int]
-    """Users, and hits that are searched at least for each of their interests."""
+    caller: Caller
+    load: RequestLoad
     kind: tuple[Any, ...]
     """Requests of one kind can be searched for together."""
+    began: float | None = None
+    """When it was its turn, by time.monotonic."""
 
     @property
-    def is_large(self) -> bool:
-        """Whether it is searched for alone, and after other large ones."""
-        return is_too_large(*self.load)
-
-
-def load_of(batch: UserBatch) -> tuple[int, int]:
-    """Users for the model, and the hits that an interest of each is searched for."""
-    excluded = sum(len(batch.exclude[row]) for row in batch.rows.tolist())
-    return len(batch.rows), batch.request.top_k * len(batch.rows) + excluded
-
-
-def is_too_large(users: int, hits: int) -> bool:
-    """Whether this is more than small requests should have to wait for."""
-    return users > MOST_USERS or hits > MOST_HITS
+    def is_plain(self) -> bool:
+        """Whether it is like most others: how long it takes says something of Milvus."""
+        request = self.batch.request
+        return not self.load.is_large and not request.filter and request.consistency != "Strong"
 
 
 class RequestBatcher:
     """Answers requests, ``parallel`` searches at a time, in threads of ``pool``.
 
-    Large requests go one after the other, so that small ones need not wait for them.
+    Large requests go one after the other, so that small ones need not wait for them, and callers
+    have their turns.
     """
 
     def __init__(self, pool: Executor, parallel: int) -> None:
         self._pool, self._parallel = pool, parallel
-        self._waiting: deque[PendingRequest] = deque()
+        self._waiting: list[PendingRequest] = []
+        self._order = FairOrder[PendingRequest](lambda one: one.caller, lambda one: one.load.hits)
         self._under_way: set[asyncio.Task[None]] = set()
         self._large = False
 
-    async def answer(
-        self, served: ServedVersion, batch: UserBatch, interests: FloatArray | None = None
-    ) -> CandidatesReply:
-        """The answer by ``served``; ``interests`` [n, K, D] of ``batch.rows`` where known.
+    def add(
+        self,
+        served: ServedVersion,
+        batch: UserBatch,
+        interests: FloatArray | None = None,
+        caller: Caller = NOBODY,
+    ) -> PendingRequest:
+        """The request, whose ``reply`` comes by ``served``; at least one user is for the model.
 
-        Errors are the tower's and the retriever's.
+        ``interests`` [n, K, D] of ``batch.rows`` where known. Errors are the tower's and the
+        retriever's.
         """
         reply: asyncio.Future[CandidatesReply] = asyncio.get_running_loop().create_future()
         kind = (served.version, *_options(batch))
-        pending = PendingRequest(served, batch, interests, reply, load_of(batch), kind)
+        load = RequestLoad.of(batch)
+        pending = PendingRequest(served, batch, interests, reply, caller, load, kind)
         self._waiting.append(pending)
         self._start()
-        return await reply
+        return pending
 
     def _start(self) -> None:
         while len(self._under_way) < self._parallel and (requests := self._next()):
-            self._large = self._large or requests[0].is_large
+            self._large = self._large or requests[0].load.is_large
             task = asyncio.ensure_future(self._serve(requests))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
@@ -103,25 +143,24 @@ class RequestBatcher:
         self._start()
 
     def _next(self) -> list[PendingRequest]:
-        """The request that waits longest, and others of its kind."""
-        requests: list[PendingRequest] = []
-        users = hits = 0
-        passed: list[PendingRequest] = []
-        while self._waiting:
-            one = self._waiting.popleft()
-            if one.reply.done():  # its deadline has passed
-                continue
-            more_users, more_hits = one.load
-            if requests:
-                small = not is_too_large(users + more_users, hits + more_hits)
-                fits = small and one.kind == requests[0].kind
+        """The request whose turn it is, and others of its kind."""
+        waiting = [one for one in self._waiting if not one.reply.done()]  # before its deadline
+        taken: list[PendingRequest] = []
+        load = RequestLoad(0, 0)
+        for one in self._order.sort(waiting):
+            if taken:
+                together = load.with_more(one.load)
+                fits = not together.is_large and one.kind == taken[0].kind
             else:
-                fits = not (self._large and one.is_large)
-            (requests if fits else passed).append(one)
+                together, fits = one.load, not (self._large and one.load.is_large)
             if fits:
-                users, hits = users + more_users, hits + more_hits
-        self._waiting.extend(passed)
-        return requests
+                load = together
+                taken.append(one)
+        for one in taken:
+            self._order.charge(one)
+            one.began = time.monotonic()
+        self._waiting = [one for one in waiting if one.began is None]
+        return taken
 
     async def _serve(self, requests: list[PendingRequest]) -> None:
         try:
@@ -136,15 +175,14 @@ class RequestBatcher:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._large = self._large and not requests[0].is_large
+            self._large = self._large and not requests[0].load.is_large
 
 
 def _options(batch: UserBatch) -> tuple[Any, ...]:
     """What requests must have in common to be searched for together."""
     request = batch.request
-    categories = request.filter and tuple(request.filter.category)
     search = (request.top_k, request.quota, request.diversity, request.nearest)
-    return (categories, *search, request.consistency)
+    return (batch.categories, *search, request.consistency)
 
 
 def _interests(requests: Sequence[PendingRequest]) -> list[FloatArray]:
@@ -178,6 +216,7 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         [one.batch.exclude[row] for one in requests for row in one.batch.rows.tolist()],
         catalogue,
         cancelled=lambda: all(one.reply.done() for one in requests),
+        categories=requests[0].batch.categories,
     )
     served.model.ids.learn_names(results.candidates.ids, results.nearest)
     answers = [

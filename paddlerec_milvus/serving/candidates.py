@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
@@ -18,14 +20,15 @@ from paddlerec_milvus.retrieval.base import (
     Neighbours,
     Retriever,
 )
-from paddlerec_milvus.retrieval.candidates import Candidates, find_users
+from paddlerec_milvus.retrieval.candidates import Candidates, find_users, no_candidates
 from paddlerec_milvus.retrieval.diversity import diverse
+from paddlerec_milvus.retrieval.stored_rows import category_filter
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
 from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+PART_QUERIES, PART_HITS = 256, 32_768  # of one call to Milvus: others need not wait for it long
 
 
 class ModelCandidates(NamedTuple):
@@ -39,7 +42,7 @@ class ModelCandidates(NamedTuple):
 
 
 class _CancellableSearch:
-    """A retriever that searches until it is cancelled, and counts the seconds."""
+    """A retriever that searches part by part until it is cancelled, and counts the seconds."""
 
     def __init__(self, retriever: Retriever, cancelled: Callable[[], bool]) -> None:
         self._retriever, self._cancelled = retriever, cancelled
@@ -54,19 +57,28 @@ class _CancellableSearch:
         self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
     ) -> Neighbours:
         """The retriever's neighbours; RetrievalError: nobody waits for them any more."""
-        if self._cancelled():
-            raise RetrievalError("the deadline has passed")
-        began = time.perf_counter()
-        try:
-            return self._retriever.search(queries, k, filter=filter, consistency=consistency)
-        finally:
-            self.seconds += time.perf_counter() - began
+        step = max(1, min(PART_QUERIES, PART_HITS // k))
+        parts = []
+        for start in range(0, len(queries), step):
+            if self._cancelled():
+                raise RetrievalError("the deadline has passed")
+            part, began = queries[start : start + step], time.perf_counter()
+            try:
+                parts.append(
+                    self._retriever.search(part, k, filter=filter, consistency=consistency)
+                )
+            finally:
+                self.seconds += time.perf_counter() - began
+        if len(parts) == 1:
+            return parts[0]
+        return Neighbours(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def category_filter(categories: Iterable[str]) -> str:
-    """Milvus' expression for items of these categories, whatever is in their names."""
-    quoted = ", ".join(f'"{name.translate(_ESCAPES)}"' for name in categories)
-    return f"category in [{quoted}]"
+def searched_hits(request: CandidatesRequest[Any]) -> int:
+    """The hits that are searched for at least for each interest of a user."""
+    if not request.diversity:
+        return request.top_k
+    return min(max(POOL * request.top_k, LEAST_POOL), LARGEST_K)
 
 
 def search_candidates(
@@ -76,18 +88,23 @@ def search_candidates(
     exclude: Sequence[Set[int]],
     catalogue: Catalogue,
     cancelled: Callable[[], bool] = lambda: False,
+    categories: Sequence[str] | None = None,
 ) -> ModelCandidates:
     """Candidates for ``interests`` [n, K, D], without the n sets ``exclude``, as ``request`` says.
 
-    Of the request only the options count: its users may be others.
+    Of the request only the options count: its users may be others, and the filter is
+    ``categories``, those of the request's that items have.
     Errors are the retriever's; RetrievalError, too, before a search that is ``cancelled``.
     """
     searches = _CancellableSearch(retriever, cancelled)
-    top_k, quota, pool = request.top_k, request.quota, request.top_k
+    top_k, quota, pool = request.top_k, request.quota, searched_hits(request)
     if request.diversity:
-        pool = min(max(POOL * top_k, LEAST_POOL), LARGEST_K)
         quota = quota and -(-quota * pool // top_k)  # as many for each place of the list
     nearest = NEAREST if request.nearest else 0
+    if categories is not None and not categories:  # no item has one of them
+        users, count, _ = interests.shape
+        none = np.full((users, count, nearest), MISSING_ID, np.int64)
+        return ModelCandidates(no_candidates(users, top_k), none, 0.0)
     candidates, near = find_users(
         searches,
         interests,
@@ -95,12 +112,12 @@ def search_candidates(
         exclude,
         quota,
         nearest,
-        filter="" if request.filter is None else category_filter(request.filter.category),
+        filter="" if categories is None else category_filter(categories),
         consistency=request.consistency,
     )
     if request.diversity:
-        categories = catalogue.category_numbers(candidates.ids)
-        candidates = diverse(candidates, categories, request.diversity, top_k, request.quota)
+        numbers = catalogue.category_numbers(candidates.ids)
+        candidates = diverse(candidates, numbers, request.diversity, top_k, request.quota)
     return ModelCandidates(candidates, near, searches.seconds)
 
 

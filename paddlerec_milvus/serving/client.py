@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.schemas import (
+    SECONDS_PER_CANDIDATE,
     CandidatesAnswer,
     Consistency,
     CountAnswer,
@@ -49,8 +50,8 @@ class ServiceError(UserError):
 class Client:
     """The calls of a service at ``url``. A context manager; or call :meth:`close`.
 
-    ``key`` is one of its API keys; ``timeout`` seconds for a call, except an insert. All methods
-    raise ServiceError. ``transport`` replaces the network.
+    ``key`` is one of its API keys; ``timeout`` seconds for a call; an insert, and candidates for
+    many users, have more. All methods raise ServiceError. ``transport`` replaces the network.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Client:
         timeout: float = 10.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        headers = {"X-API-Key": key} if key else {}
+        headers, self._timeout = {"X-API-Key": key} if key else {}, timeout
         try:
             self._http = httpx.Client(
                 base_url=url, headers=headers, timeout=timeout, transport=transport
@@ -118,7 +119,8 @@ class Client:
             "nearest": nearest,
             "consistency": consistency,
         }
-        return self._call(CandidatesAnswer, "POST", "/candidates", json=body)
+        seconds = SECONDS_PER_CANDIDATE * len(histories) * top_k
+        return self._call(CandidatesAnswer, "POST", "/candidates", more_seconds=seconds, json=body)
 
     def titles(self, q: str = "", limit: int = 20) -> list[TitledItem]:
         """Items with all words of ``q`` in their titles, the most popular first."""
@@ -197,9 +199,11 @@ class Client:
         timeout: float | None = None,
         json: Any = None,
         params: Mapping[str, Any] | None = None,
+        more_seconds: float = 0.0,
     ) -> Answer:
         """The answer as a ``kind``; ServiceError names the address and the path."""
-        allowed = self._http.timeout if timeout is None else httpx.Timeout(timeout)
+        timeout = self._timeout if timeout is None else timeout
+        allowed = httpx.Timeout(timeout + more_seconds)
         try:
             answer = self._http.request(method, path, json=json, params=params, timeout=allowed)
         except httpx.HTTPError as error:

@@ -18,6 +18,7 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
+from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
@@ -116,11 +117,12 @@ class FixedDeployment:
         user_kind: Kind = "int",
     ) -> None:
         self.health = Health(metrics)
+        catalogue = catalogue or Catalogue(tower.items)
         ids = ItemIds(item_ids or IdMap(), tower.items)
-        ids.follow(retriever)
         self.model = ServingModel(
-            tower, catalogue or Catalogue(tower.items), ids, user_kind=user_kind
+            tower, catalogue, ids, ItemCategories(catalogue), user_kind=user_kind
         )
+        self.model.follow(retriever)
         version = IndexVersion("", "", tower.fingerprint)
         self.own = self.stored = ModelIdentity(digest=tower.fingerprint)
         self.served: ServedVersion | None = ServedVersion(self.model, retriever, version)

@@ -55,7 +55,7 @@ class MilvusDeployment:
         self.index = ItemIndex(settings.model, settings.timeout)
         self._models = ModelCache(settings)
         self._refreshing = threading.Lock()
-        self._retired = RetiredConnections(settings.timeout + 1)
+        self._retired = RetiredConnections(settings.timeout + settings.large_timeout + 1)
         self._retriever: MilvusRetriever | None = None
         self.served: ServedVersion | None = None
         self.stored = ModelIdentity()
@@ -172,7 +172,7 @@ class MilvusDeployment:
                 f"{model.tower.dimension}"
             )
         before, self._retriever = self._retriever, retriever
-        model.ids.follow(retriever)
+        model.follow(retriever)
         self.model, self.served = model, ServedVersion(model, retriever, version)
         if before is not None:
             self._retired.add(before)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.model_registry import ModelRegistry, TrainedModel
@@ -28,10 +29,17 @@ class ServingModel(NamedTuple):
     catalogue: Catalogue
     ids: ItemIds
     """What items are called."""
+    categories: ItemCategories
+    """Those that stored items have."""
     features: FeatureValues | None = None
     """By which items can be given; None: its prepared folder has none."""
     user_kind: Kind = "int"
     """What the ids of users are."""
+
+    def follow(self, retriever: object) -> None:
+        """Look items that were added since up in ``retriever`` from now on."""
+        self.ids.follow(retriever)
+        self.categories.follow(retriever)
 
 
 class ModelCache:
@@ -50,10 +58,12 @@ class ModelCache:
         if fingerprint not in self._models:
             tower = CheckpointTower(trained, self._loading)
             fingerprint = tower.fingerprint
+            catalogue = read_catalogue(trained.data, tower.items)
             self._models[fingerprint] = ServingModel(
                 tower,
-                read_catalogue(trained.data, tower.items),
+                catalogue,
                 ItemIds(read_item_ids(trained.data), tower.items),
+                ItemCategories(catalogue),
                 read_feature_values(trained.data),
                 user_kind(trained.data),
             )

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REQUEST_ID = "X-Request-ID"
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else could forge log lines
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 GONE = 499  # the caller hung up; no standard status says so, nginx' does
 
 
@@ -160,7 +161,8 @@ class RequestRecorder:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if route != "none" else "any"  # callers may invent both
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        method = "any" if route == "none" else method  # callers may invent both
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         stages = scope["state"].get("stages", {})

@@ -15,14 +15,10 @@ from typing import Any, TypeVar
 
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.serving.batching import (
-    CandidatesReply,
-    RequestBatcher,
-    is_too_large,
-    load_of,
-)
-from paddlerec_milvus.serving.candidates import answer_by_popularity
+from paddlerec_milvus.serving.batching import CandidatesReply, PendingRequest, RequestBatcher
+from paddlerec_milvus.serving.candidates import answer_by_popularity, searched_hits
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
+from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
@@ -61,6 +57,7 @@ class CandidateService:
         self._lists = ThreadPoolExecutor(settings.threads, "lists")
         self._probes = ThreadPoolExecutor(1, "probe")
         self._calls = ThreadPoolExecutor(CALLS, "milvus")
+        self._lookups = ThreadPoolExecutor(settings.threads, "lookups")
         self._batcher = RequestBatcher(self._searches, settings.threads)
         self._suspicion = asyncio.Event()
         deployment.start()
@@ -94,7 +91,9 @@ class CandidateService:
         except Exception:
             logger.exception("the look at Milvus failed")
 
-    async def candidates(self, body: bytes, *, as_text: bool = False) -> CandidatesReply:
+    async def candidates(
+        self, body: bytes, *, as_text: bool = False, caller: Caller = NOBODY
+    ) -> CandidatesReply:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it.
 
         ``as_text``: ids are strings, in the answer, too.
@@ -105,24 +104,27 @@ class CandidateService:
             request = parse(body, self.settings, kind)
         else:
             request = await self._aside(lambda: parse(body, self.settings, kind))
-        return await self.candidates_of(request, served=served, as_text=as_text)
+        return await self.candidates_of(request, served=served, as_text=as_text, caller=caller)
 
     async def candidates_of(
         self,
         request: CandidatesRequest[Any],
         interests: FloatArray | None = None,
         served: ServedVersion | None = None,
-        end: float | None = None,
+        began: float | None = None,
         popular_source: Source | None = None,
         *,
         as_text: bool = False,
+        caller: Caller = NOBODY,
     ) -> CandidatesReply:
-        """The answer to a checked request, by the model until ``end`` (of time.monotonic).
+        """The answer to a checked request, by the model within its deadline.
 
-        ``interests`` [B, K, D] are known already, as those of ``served``. Where popular items
-        answer, they are said to come from ``popular_source`` if there is one.
+        That is counted from ``began`` (of time.monotonic), by default now. ``interests`` [B, K, D]
+        are known already, as those of ``served``. Where popular items answer, they are said to come
+        from ``popular_source`` if there is one.
         """
-        end = time.monotonic() + self.settings.timeout if end is None else end
+        wanted = len(request.hist_item) * searched_hits(request)
+        end = (time.monotonic() if began is None else began) + self.settings.deadline(wanted)
         served = served or self.current
         model = served.model if served else self.model
         least = self.settings.least_history
@@ -134,9 +136,14 @@ class CandidateService:
         small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
         batch = arrays() if small else await self._aside(arrays)
         if batch.unresolved and served is not None:
-            await self._resolve(model, batch.unresolved, end)
+            await self._resolve(partial(model.ids.resolve, batch.unresolved), end)
             batch = arrays() if small else await self._aside(arrays)
-        reply = await self._by_model(served, batch, interests, end) if len(batch.rows) else None
+        reply: CandidatesReply | None = None
+        if len(batch.rows) and served is not None:
+            batch = batch._replace(categories=await self._categories(model, request, end))
+            reply = await self._by_model(served, batch, interests, end, caller)
+        elif len(batch.rows):
+            self.metrics.fallbacks.labels("not_ready").inc()
         if reply is None:
             reply = await self._aside(lambda: _popular_reply(batch, model, popular_source))
         for source, users in Counter(reply.sources).items():
@@ -145,36 +152,46 @@ class CandidateService:
             self.metrics.stage_seconds.labels(stage).observe(seconds)
         return reply
 
-    async def _resolve(self, model: ServingModel, numbers: list[int], end: float) -> None:
-        """Find out which of ``numbers`` are new items, by half of the time that is left."""
-        resolving = asyncio.get_running_loop().run_in_executor(
-            self._calls, model.ids.resolve, numbers
-        )
+    async def _categories(
+        self, model: ServingModel, request: CandidatesRequest[Any], end: float
+    ) -> tuple[str, ...] | None:
+        """Those of the request's filter that stored items have; None: it has no filter."""
+        if request.filter is None:
+            return None
+        names, strong = request.filter.category, request.consistency == "Strong"
+        if model.categories.are_unresolved(names, strong=strong):
+            await self._resolve(partial(model.categories.resolve, strong=strong), end)
+        return model.categories.stored(names)
+
+    async def _resolve(self, resolve: Callable[[], None], end: float) -> None:
+        """Find out what items were added to the model's, by half of the time that is left."""
+        resolving = asyncio.get_running_loop().run_in_executor(self._lookups, resolve)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(resolving, (end - time.monotonic()) / 2)
 
     async def _by_model(
         self,
-        served: ServedVersion | None,
+        served: ServedVersion,
         batch: UserBatch,
         interests: FloatArray | None,
         end: float,
+        caller: Caller,
     ) -> CandidatesReply | None:
         """The model's answer; None, counted and logged, if there is none until ``end``."""
-        if served is None:
-            self.metrics.fallbacks.labels("not_ready").inc()
-            return None
+        pending = self._batcher.add(served, batch, interests, caller)
         try:
-            answer = self._batcher.answer(served, batch, interests)
-            reply = await asyncio.wait_for(answer, end - time.monotonic())
+            reply = await asyncio.wait_for(pending.reply, end - time.monotonic())
         except asyncio.TimeoutError:
-            large = is_too_large(*load_of(batch))  # says nothing of Milvus
-            self._fall_back("deadline", "no candidates before the deadline", suspect=not large)
+            self._fall_back("deadline", "no candidates before the deadline")
+            if self._was_searched_long(pending):
+                self._suspect(pending)
         except UserError as error:
             self._fall_back("failure", without_secrets(error, self.settings.model))
+            self._suspect(pending)
         except Exception:  # whatever a model folder raises: the caller gets popular items
             logger.exception("candidates failed")
             self._fall_back("failure", "candidates failed")
+            self._suspect(pending)
         else:
             self.health.failures = 0
             return reply
@@ -193,16 +210,24 @@ class CandidateService:
         """The result of ``work``, which takes a while and asks nobody, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._lists, work)
 
-    def _fall_back(self, reason: str, message: str, *, suspect: bool = True) -> None:
+    def _fall_back(self, reason: str, message: str) -> None:
         self.metrics.fallbacks.labels(reason).inc()
         logger.warning(message)
-        if suspect:
+
+    def _was_searched_long(self, pending: PendingRequest) -> bool:
+        """Whether it was Milvus that let a request wait, and not those before it."""
+        seconds = 0.0 if pending.began is None else time.monotonic() - pending.began
+        return pending.is_plain and seconds >= self.settings.timeout / 2
+
+    def _suspect(self, pending: PendingRequest) -> None:
+        """Look at Milvus; a request of an unusual kind says nothing against it by itself."""
+        if pending.is_plain:
             self.health.record_failure()
-            self._suspicion.set()
+        self._suspicion.set()
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
-        for pool in (self._searches, self._lists, self._probes, self._calls):
+        for pool in (self._searches, self._lists, self._probes, self._calls, self._lookups):
             pool.shutdown(cancel_futures=True)
         self.users.close()
         self.deployment.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from limits import parse_many
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX, settled
 from paddlerec_milvus.checkpoint_record import holds
@@ -20,6 +21,7 @@ from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
+from paddlerec_milvus.serving.schemas import SECONDS_PER_CANDIDATE
 from paddlerec_milvus.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,9 @@ class ServiceSettings(BaseModel):
     keys: Keys = Keys()
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
+    large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
+    """The most by which a request may last longer: 0.1 ms for each candidate, users x top_k. A
+    request for more candidates than that allows is refused."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -83,6 +88,45 @@ class ServiceSettings(BaseModel):
     max_top_k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 1_000
     max_body: Count = 4 << 20
     """Bytes of a request."""
+    receive_timeout: Seconds = 30.0
+    """Until a request has come; then its connection is closed."""
+    max_connections: Count = 4_096
+    """At a time, of one process; fewer where it may have fewer files open."""
+    rate: str = ""
+    """How often a key, without one an address, may call: ``100/second;3000/minute``, in the words
+    of the library ``limits``. Empty: as often as it likes. Each process counts for itself."""
+    cors: str = ""
+    """Origins of other sites whose pages may call, separated by commas; ``*``: of all."""
+
+    @field_validator("rate")
+    @classmethod
+    def _known_rate(cls, rate: str) -> str:
+        try:
+            parse_many(rate) if rate else ()
+        except ValueError:
+            raise ValueError("write it as 100/second or 3000/minute, several joined by ;") from None
+        return rate
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, cors: str) -> str:
+        for origin in cors.split(",") if cors not in ("", "*") else ():
+            parts = urlsplit(origin.strip())
+            if (
+                parts.scheme not in ("http", "https")
+                or origin.strip() != parts._replace(path="", query="", fragment="").geturl()
+            ):
+                raise ValueError(f"{origin.strip()!r} is no origin such as https://shop.example")
+        return cors
+
+    @property
+    def max_candidates(self) -> int:
+        """Users x top_k of one request."""
+        return max(LARGEST_K, round(self.large_timeout / SECONDS_PER_CANDIDATE))
+
+    def deadline(self, candidates: int) -> float:
+        """Seconds in which a request for so many ``candidates``, users x top_k, is answered."""
+        return self.timeout + min(SECONDS_PER_CANDIDATE * candidates, self.large_timeout)
 
     @property
     def registry_folder(self) -> Path:

@@ -116,6 +116,9 @@ def _above_limits(
             problems.append(problem(("body", *place), text, "too_large", f"{count:,}"))
 
     check(("top_k",), "candidates", request.top_k, settings.max_top_k)
+    if request.top_k <= settings.max_top_k and len(request.hist_item) <= settings.max_users:
+        lists = len(request.hist_item) * request.top_k
+        check((), "candidates in all, users times top_k", lists, settings.max_candidates)
     check(("hist_item",), "users in a request", len(request.hist_item), settings.max_users)
     check(("exclude",), "ids", len(request.exclude), settings.max_history)
     longest = max(map(len, request.hist_item), default=0)
@@ -162,6 +165,8 @@ class UserBatch(NamedTuple):
     """[B], ids that are none of the model's."""
     unresolved: list[int]
     """Numbers in histories that may be items which were added since the model was made."""
+    categories: tuple[str, ...] | None = None
+    """Those of the request's filter that stored items have; None: there is no filter."""
 
 
 class ExcludedItems(Set[int]):

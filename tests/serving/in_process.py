@@ -138,7 +138,7 @@ class LoopTransport(httpx.BaseTransport):
             request.method, request.url, headers=request.headers, content=parts()
         )
         answer = await self._asgi.handle_async_request(with_body)
-        content = await answer.aread()
+        content = b"".join([part async for part in answer.aiter_raw()])
         stream = httpx.ByteStream(content)  # not read yet: the client takes the time until it is
         return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 

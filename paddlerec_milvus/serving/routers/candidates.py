@@ -6,6 +6,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
 from paddlerec_milvus.serving.validation import body_of, wants_text
@@ -27,7 +28,7 @@ async def candidates(request: Request) -> Response:
     """
     service: CandidateService = request.app.state.service
     body = await body_of(request, service.settings.max_body)
-    reply = await service.candidates(body, as_text=wants_text(request))
+    reply = await service.candidates(body, as_text=wants_text(request), caller=caller_of(request))
     request.state.stages = reply.stages
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
     headers = {"Server-Timing": timing} if timing else None

@@ -123,6 +123,7 @@ async def put_items(request: Request) -> ItemsAnswer:
     upsert = partial(served.writable.upsert, vectors, numbers, categories, **with_names)
     await service.within(upsert)
     ids.changed(dict(zip(numbers, own, strict=True)))
+    served.model.categories.add(categories)
     _check_serves_still(service, served)
     return ItemsAnswer(upserted=len(numbers), checkpoint=fingerprint)
 

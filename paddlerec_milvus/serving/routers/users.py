@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.user_store import UserState
 from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
@@ -88,8 +89,9 @@ async def user_candidates(
         hist_item=[[] if state is None else state.history], **query.model_dump()
     )
     interests = None if state is None or served is None else state.interests[None]
-    end = began + service.settings.timeout
-    reply = await service.candidates_of(candidates_request, interests, served, end, source)
+    reply = await service.candidates_of(
+        candidates_request, interests, served, began, source, caller=caller_of(request)
+    )
     stages = request.state.stages = {"user": seconds, **reply.stages}
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in stages.items())
     return Response(reply.content, media_type="application/json", headers={"Server-Timing": timing})
