@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
+from paddlerec_milvus.settings import split_credentials
 
 CATEGORY_BYTES = 256
 OWN_ID_BYTES = 512  # of an id of the log
@@ -62,7 +63,7 @@ class Connection:
     """A connection to one Milvus: ``call("search", …)`` is ``MilvusClient.search(…)``.
 
     ``timeout`` in seconds bounds each call, connecting included. Raises RetrievalError with the
-    address, what was tried and what to do.
+    address, what was tried and what to do; never with the token, or a password in ``uri``.
     """
 
     # Lite runs inside this process and holds its folder's lock until told otherwise
@@ -75,8 +76,11 @@ class Connection:
     ) -> None:
         if timeout <= 0:
             raise RetrievalError(f"milvus.timeout: {timeout} is no time to wait; seconds above 0")
+        uri, credentials = split_credentials(uri)
+        token = token or credentials
         self.uri = uri
         self.timeout = timeout
+        self._secrets = [text for text in (token, token.partition(":")[2]) if text]
         self._lite = str(Path(uri).absolute()) if is_lite(uri) else ""
         if self._lite:
             _check_lite_path(uri)
@@ -92,7 +96,7 @@ class Connection:
                 )
                 self._lite_users[self._lite] += 1
         except Exception as problem:
-            raise self._explained("connect", problem) from problem
+            raise self._explained("connect", problem) from self._shown(problem)
 
     @property
     def is_lite(self) -> bool:
@@ -111,7 +115,7 @@ class Connection:
             try:
                 return getattr(self._client, name)(*arguments, timeout=seconds, **options)
             except Exception as problem:
-                raise self._explained(name, problem) from problem
+                raise self._explained(name, problem) from self._shown(problem)
 
     @contextmanager
     def _writing(self, name: str, seconds: float) -> Iterator[None]:
@@ -187,34 +191,49 @@ class Connection:
             if not self._lite_users[self._lite]:
                 manager.release_server(self._lite)
 
+    def _without_secrets(self, text: str) -> str:
+        """Words of Milvus' in which the token is not repeated."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return " ".join(text.split())
+
+    def _shown(self, problem: Exception) -> Exception | None:
+        """What a traceback may show of ``problem``: nothing where it repeats the token."""
+        texts = [str(cause) for cause in _causes(problem)]
+        return (
+            None if any(secret in text for secret in self._secrets for text in texts) else problem
+        )
+
     def _explained(self, name: str, problem: Exception) -> RetrievalError:
         """Our error for what pymilvus raised: where, what, and what to do."""
         where = f"Milvus at {self.uri}"
-        reason = " ".join(str(getattr(problem, "message", "") or problem).split())
+        words = str(getattr(problem, "message", "") or problem)
+        reason = self._without_secrets(words)
+        details = self._without_secrets(_grpc_details(problem))
         status = _grpc_status(problem)
         if status == "UNAUTHENTICATED":
             return RetrievalError(
-                f"{where} refused the token: {_grpc_details(problem)}. "
+                f"{where} refused the token: {details}. "
                 "Set milvus.token or MILVUS_TOKEN (user:password, or an API key)"
             )
         if status == "UNIMPLEMENTED":
             return RetrievalError(
                 f"{where} answers, but not as Milvus does: is that its gRPC port (19530 by "
-                f"default)? {_grpc_details(problem)}"
+                f"default)? {details}"
             )
         if status == "PERMISSION_DENIED":
             return RefusedError(
-                f"{where} refused '{name}': {_grpc_details(problem)}. Give the user of "
+                f"{where} refused '{name}': {details}. Give the user of "
                 "milvus.token that right, or set another token"
             )
         if self._lite and name == "connect":
             return RetrievalError(_lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        if status in away or "server unavailable" in reason or "Retry timeout" in reason:
+        if status in away or "server unavailable" in words or "Retry timeout" in words:
             return RetrievalError(
                 f"{where} did not answer '{name}' within {self.timeout:g} s: is it running? "
                 "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
-                f"another, or raise milvus.timeout. ({_grpc_details(problem) or reason})"
+                f"another, or raise milvus.timeout. ({details or reason})"
             )
         kind = (
             ""
@@ -248,7 +267,7 @@ def _grpc_details(problem: BaseException) -> str:
     for cause in _causes(problem):
         details = getattr(cause, "details", None)
         if callable(details):
-            return " ".join(str(details()).split())
+            return str(details())
     return ""
 
 

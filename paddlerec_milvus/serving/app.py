@@ -23,6 +23,7 @@ from paddlerec_milvus.serving.async_user_store import (
 )
 from paddlerec_milvus.serving.dependencies import service_of
 from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment
+from paddlerec_milvus.serving.gate import Gate
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import Metrics, RequestRecorder
@@ -83,7 +84,8 @@ def create_app(
     app.state.metrics = metrics
     for room in (candidates, items, users, health, page):
         app.include_router(room.router)
-    app.add_middleware(RequestRecorder, metrics=metrics)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(RequestRecorder, metrics=metrics)  # the outermost: added last
     app.add_exception_handler(InvalidRequestError, _invalid)
     app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(UserError, _failed)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_service import until
+from running_service import READER, until
 from support import ROOT
 
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
@@ -43,13 +43,13 @@ def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_pat
 def test_the_environment_is_read(environment, trained):
     settings = settings_from_environment(
         environment
-        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": "read:abc"}
+        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": f"read:{READER}"}
     )
     assert settings.timeout == 0.5
     assert settings.max_users == 7
     assert settings.checkpoint == trained.checkpoints / "best"
     assert settings.model.hyper_parameters["item_count"] == 301
-    assert "abc" not in repr(settings)
+    assert READER not in repr(settings)
 
 
 @pytest.mark.parametrize(
