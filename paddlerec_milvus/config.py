@@ -77,7 +77,8 @@ def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 def read_mapping(file: Path, such_as: str) -> dict[Any, Any]:
     """The keys and values of a yaml. SettingsError: no file, no yaml, or no keys ``such_as``."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
+        text = file.read_text(encoding="utf-8-sig")
+        content = yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -183,7 +184,8 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     section, name = key.split(".", 1)
     is_path = section == "runner" and name in PATH_KEYS and raw != ""
     try:  # a path or a token may hold what yaml takes for something else
-        value = raw if is_path or key == "milvus.token" else yaml.load(raw, _Loader)
+        free = is_path or key == "milvus.token"
+        value = raw if free else yaml.load(raw, _Loader)  # nosec B506 # a SafeLoader
     except yaml.YAMLError:
         raise SettingsError(f"{shown}: the value is not yaml") from None
     if is_path:
