@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench milvus lock clean
+.PHONY: help demo serve test test-slow coverage lint bench milvus openapi lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,12 +57,14 @@ test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the 
 coverage: .venv/installed-dev  ## both, with the lines that they run
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the house
+lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the house, bandit, pip-audit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/house.py
+	@$(BIN)/bandit -q -c pyproject.toml -r paddlerec_milvus models tools serving datasets benchmarks .ci
+	@$(BIN)/python .ci/audit.py
 
 # output_bench/ keeps the runs; each is compared with the one before
 bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec
@@ -80,6 +82,9 @@ endif
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 	@$(PIP) -e '.[server]'
 	@$(BIN)/python -m paddlerec_milvus.retrieval.server
+
+openapi: .venv/installed-dev  ## keep the calls as they are described now: make test fails on what breaks them
+	@$(BIN)/python tests/serving/openapi_changes.py
 
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv

@@ -9,16 +9,25 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from paddlerec_milvus.config import load_settings, source_strings
 from paddlerec_milvus.data.prepared import open_prepared
-from paddlerec_milvus.errors import SettingsError, UserError
+from paddlerec_milvus.errors import SettingsError, UserError, redacted
 from paddlerec_milvus.settings import Settings
 
 
-def model_parser(description: str, examples: str) -> argparse.ArgumentParser:
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors repeat no password and no token of the words that it refuses."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments and exit with code 2."""
+        super().error(redacted(message))
+
+
+def model_parser(description: str, examples: str) -> CommandParser:
     """A parser with the arguments that training and evaluation share."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr, ValidationError
 
-from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.errors import SettingsError, nearest, redacted
 from paddlerec_milvus.settings import (
     PATH_KEYS,
     MilvusSettings,
@@ -77,14 +77,23 @@ def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 def read_mapping(file: Path, such_as: str) -> dict[Any, Any]:
     """The keys and values of a yaml. SettingsError: no file, no yaml, or no keys ``such_as``."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)
+        text = file.read_text(encoding="utf-8-sig")
+        content = yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{file}: is not yaml: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{file}: is not yaml: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
-        raise SettingsError(f"{file}: expected {such_as}, found {content!r:.60}")
+        raise SettingsError(redacted(f"{file}: expected {such_as}, found {content!r:.60}"))
     return content
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where; the text of that line, which may hold a secret, is not shown."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return type(error).__name__
+    problem = re.sub("'[^'<]{3,}'", "'…'", error.problem or "")
+    return f"{problem}, line {error.problem_mark.line + 1}"
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -99,7 +108,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
                 raise SettingsError(f"{file}: unknown section '{name}'{hint}")
             logger.warning("%s: section '%s' is read by nothing here", file, name)
         elif not isinstance(values, dict):
-            raise SettingsError(f"{file}: {name}: expected keys and values, found {values!r:.60}")
+            text = f"{file}: {name}: expected keys and values, found {values!r:.60}"
+            raise SettingsError(redacted(text))
     return dict(_flatten({name: content[name] for name in sections if name in content}))
 
 
@@ -167,17 +177,17 @@ def _check_keys(
 def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     """``key=value`` typed as yaml, and as the yaml's own value where there is one."""
     key, equals, raw = text.strip().partition("=")
+    shown = f"-o {redacted(text)}"
     sections = UPSTREAM_SECTIONS + OWN_SECTIONS
     if not equals or key.split(".", 1)[0] not in sections or "." not in key:
-        raise SettingsError(
-            f"-o {text}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}"
-        )
+        raise SettingsError(f"{shown}: expected SECTION.KEY=VALUE, sections: {', '.join(sections)}")
     section, name = key.split(".", 1)
     is_path = section == "runner" and name in PATH_KEYS and raw != ""
     try:  # a path or a token may hold what yaml takes for something else
-        value = raw if is_path or key == "milvus.token" else yaml.load(raw, _Loader)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"-o {text}: the value is not yaml") from error
+        free = is_path or key == "milvus.token"
+        value = raw if free else yaml.load(raw, _Loader)  # nosec B506 # a SafeLoader
+    except yaml.YAMLError:
+        raise SettingsError(f"{shown}: the value is not yaml") from None
     if is_path:
         value = str(Path(value).resolve())
     if key == "milvus.uri" and isinstance(value, str) and value and "://" not in value:
@@ -186,7 +196,7 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     if isinstance(old, float) and type(value) is int:
         value = float(value)
     if section == "hyper_parameters" and old is not None and type(value) is not type(old):
-        raise SettingsError(f"-o {text}: expected {type(old).__name__}, as in {old!r}")
+        raise SettingsError(f"{shown}: expected {type(old).__name__}, as in {old!r}")
     return key, value
 
 
@@ -201,7 +211,7 @@ def _section(model: type[Section], name: str, flat: Mapping[str, Any], file: Pat
             text = problem["msg"].removeprefix("Value error, ")
             where = f"{name}.{key}: {problem['input']!r}: " if key else f"{name}."
             problems.append(where + text[0].lower() + text[1:])
-        raise SettingsError(f"{file}: {'; '.join(problems)}") from error
+        raise SettingsError(f"{file}: {redacted('; '.join(problems))}") from None
 
 
 def load_settings(model: str | Path, overrides: Sequence[str] = ()) -> Settings:

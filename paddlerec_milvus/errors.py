@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -52,3 +53,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``name``, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+_SECRETS = re.compile(
+    r"""(?<=://)\S+(?=@)|((?<=token[=:])|(?<=password[=:]))('[^']*'|"[^"]*"|\S+)"""
+)
+
+
+def redacted(text: str) -> str:
+    """Words of a command line or a yaml, without a password in an address and without a token."""
+    return _SECRETS.sub("…", text)

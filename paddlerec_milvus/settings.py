@@ -81,8 +81,22 @@ class RunnerSettings(Section):
         return self
 
 
+def split_credentials(uri: str) -> tuple[str, str]:
+    """A server's address as it may be shown, and the ``user:password`` or key that it held.
+
+    pymilvus takes ``http://user:password@host``; this project names the address in errors, logs
+    and reports, so there it never holds them: they are a token.
+    """
+    scheme, colon, rest = uri.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return (f"{scheme}{colon}{place}", credentials) if at and scheme != "unix" else (uri, "")
+
+
 class MilvusSettings(Section):
-    """``milvus``: where the vectors go. A file path is Milvus Lite, http(s)://… a server."""
+    """``milvus``: where the vectors go. A file path is Milvus Lite, http(s)://… a server.
+
+    A user and a password in ``uri`` become the ``token``, unless there is one.
+    """
 
     uri: Annotated[str, Field(min_length=1)] = "milvus.db"
     token: SecretStr = SecretStr("")
@@ -90,6 +104,15 @@ class MilvusSettings(Section):
     timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
     collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "mind_items"
     consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _credentials_are_a_token(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("uri"), str):
+            return values
+        uri, credentials = split_credentials(values["uri"])
+        token = values.get("token") or SecretStr("")
+        return {**values, "uri": uri, "token": token if len(token) else SecretStr(credentials)}
 
 
 class RetrievalSettings(Section):

@@ -23,7 +23,7 @@ from paddlerec_milvus.bench.sweep_config import (
 )
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import WorkloadInfo
-from paddlerec_milvus.command import run
+from paddlerec_milvus.command import CommandParser, run
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.indexes import setting_name
@@ -43,7 +43,7 @@ The same command goes on where an interrupted run stopped: what DIR holds is not
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description="What each Milvus index and its parameters cost in latency, throughput, memory "
         "and relevance: a sweep over indexes, and a report (HTML, Markdown, PNG, CSV, JSON).",
         epilog=EXAMPLES,

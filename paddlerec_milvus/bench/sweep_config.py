@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from paddlerec_milvus.bench.workload import Workload, synthetic_workload, trained_workload
 from paddlerec_milvus.config import read_mapping
-from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.errors import SettingsError, nearest, redacted
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings, search_keys
 from paddlerec_milvus.settings import Count, Natural, Section
@@ -129,9 +129,15 @@ class BuildPlan:
 def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any) -> SweepConfig:
     """The sweep of a yaml; ``changed`` top-level keys win, and ``rates`` over ``measure.rates``.
 
-    SettingsError names file and key.
+    SettingsError names file and key. A password or a token is refused, as a run's folder holds a
+    copy of the yaml and names the server.
     """
     content = read_mapping(file, "keys such as 'data:'")
+    if redacted(words := f"{content} {changed}") != words:
+        raise SettingsError(
+            f"{file}: a sweep holds no password and no token, as its run keeps a copy: give them "
+            "by MILVUS_TOKEN (user:password, or an API key)"
+        )
     measure = content.get("measure", {})
     if rates is not None and isinstance(measure, dict):
         content = {**content, "measure": {**measure, "rates": list(rates)}}

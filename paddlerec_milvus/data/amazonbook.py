@@ -16,9 +16,11 @@ import polars as pl
 
 from paddlerec_milvus.data.cuts import first_80_percent
 from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.files import open_bytes
 from paddlerec_milvus.data.log import ClickLog, group_clicks, parse_clicks
 from paddlerec_milvus.data.split import item_table
 from paddlerec_milvus.data.split_choice import BY_USERS
+from paddlerec_milvus.data.unpacking import require_unpacked
 from paddlerec_milvus.errors import DataError
 
 ADDRESS = "https://paddlerec.bj.bcebos.com/datasets/AmazonBook/AmazonBook.tar.gz"
@@ -60,12 +62,13 @@ def read_tarball(path: Path) -> Dataset:
 def _members(path: Path) -> dict[str, bytes]:
     members = {}
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with open_bytes(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
                 if member.isfile() and name in (*_SPLITS, _ITEM_MAP):
                     stream = archive.extractfile(member)
-                    members[name] = stream.read() if stream else b""
+                    content = stream.read() if stream else b""
+                    members[name] = require_unpacked(content, f"{path}:{name}")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: not an archive that can be read ({error})") from None
     return members

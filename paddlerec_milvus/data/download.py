@@ -117,7 +117,7 @@ def _continue(url: str, partial: Path, have: int) -> bool:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag)
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)  # nosec B310 # http(s) alone
     except urllib.error.HTTPError as error:
         with error:
             size = (error.headers.get("Content-Range") or "").rpartition("/")[2]

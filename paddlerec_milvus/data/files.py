@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from paddlerec_milvus.data.unpacking import UnpackedReader, require_unpacked
 from paddlerec_milvus.errors import DataError
 
 _BOM = b"\xef\xbb\xbf"
@@ -19,19 +21,20 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """Open a plain or gzip file for reading, told apart by its first bytes, not by its name.
 
     Raises:
-        DataError: the file is missing, is a folder, cannot be read or is damaged gzip.
+        DataError: the file is missing, is a folder, cannot be read, is damaged gzip, or unpacks to
+            more than its limit.
     """
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             if packed:
-                with gzip.open(raw) as unpacked:
-                    yield unpacked
+                with gzip.open(raw) as unpacked, UnpackedReader(unpacked, path) as limited:
+                    yield limited
             else:
                 yield raw
     except FileNotFoundError:
@@ -45,7 +48,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 def read_bytes(path: Path) -> bytes:
     """The whole content of a plain or gzip file, without a UTF-8 byte order mark."""
     with open_bytes(path) as file:
-        return file.read().removeprefix(_BOM)
+        return require_unpacked(file.read().removeprefix(_BOM), str(path))
 
 
 def data_files(folder: Path, key: str = "") -> list[Path]:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.prepared import ITEMS, META, USERS, read_meta
 from paddlerec_milvus.errors import DataError
 
@@ -101,7 +102,7 @@ def user_kind(folder: Path | None) -> Kind:
 def _read(path: Path, column: str, kind: Kind, first: int) -> IdMap:
     remedy = f"expected the columns {column} (from {first}, without a gap) and source_id"
     try:
-        table = pl.read_csv(path, columns=[column, "source_id"], infer_schema=False)
+        table = pl.read_csv(read_bytes(path), columns=[column, "source_id"], infer_schema=False)
         numbers = table[column].cast(pl.Int64).to_numpy()
         ids = table["source_id"].cast(pl.Int64) if kind == "int" else table["source_id"]
         if ids.has_nulls() or not np.array_equal(numbers, first + np.arange(len(numbers))):

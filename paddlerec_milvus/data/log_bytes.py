@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import codecs
-import gzip
+import io
 import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from paddlerec_milvus.data.files import open_bytes
+from paddlerec_milvus.data.unpacking import UnpackedReader
 from paddlerec_milvus.errors import DataError, SettingsError
 
 BLOCK_BYTES = 32 << 20
@@ -39,11 +39,11 @@ def log_files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def open_log(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def open_log(path: Path) -> Iterator[io.BufferedReader]:
     """A log's bytes, unpacked if they are gz or zip; told by the first bytes, not by the name.
 
     Raises:
-        DataError: it cannot be read, or the zip holds several files.
+        DataError: it cannot be read, unpacks beyond its limit, or the zip holds several files.
     """
     with open_bytes(path) as file:
         magic = file.read(len(_ZIP_MAGIC))
@@ -52,8 +52,12 @@ def open_log(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
             yield file
             return
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
-            yield member
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(_only_member(archive, path)) as member,
+            UnpackedReader(member, path) as limited,
+        ):
+            yield limited
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise DataError(f"{path}: damaged zip file ({error}); fetch it again") from None
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a rare way

@@ -22,6 +22,7 @@ from paddlerec_milvus.data.log_columns import (
 from paddlerec_milvus.data.log_options import LogOptions
 from paddlerec_milvus.data.log_times import Where
 from paddlerec_milvus.data.text_rows import text_chunks
+from paddlerec_milvus.data.unpacking import UnpackedReader
 from paddlerec_milvus.errors import DataError
 
 Chunks = Iterator[tuple[pl.DataFrame, Where]]
@@ -98,7 +99,7 @@ def open_table(path: Path, options: LogOptions) -> LogTable:
 def _parquet_table(path: Path, options: LogOptions) -> LogTable:
     source: Path | io.BytesIO = path
     with open_log(path) as file:
-        if not isinstance(file, io.BufferedReader):  # unpacked from gz or zip
+        if isinstance(file, UnpackedReader):
             source = io.BytesIO(file.read())
     try:
         names = pl.scan_parquet(source).collect_schema().names()

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from paddlerec_milvus.data.files import replacing
+from paddlerec_milvus.data.files import read_bytes, replacing
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, read_user_ids
 from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, USERS, read_meta
 from paddlerec_milvus.errors import DataError, UserError
@@ -50,7 +50,7 @@ def _kind_of(folder: Path, meta: dict[str, Any]) -> Kind:
     """What the log's item ids were, as prepare.py told them apart then: by their text."""
     path = folder / ITEMS
     try:
-        ids = pl.read_csv(path, columns=["source_id"], infer_schema=False)["source_id"]
+        ids = pl.read_csv(read_bytes(path), columns=["source_id"], infer_schema=False)["source_id"]
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read ({reason}); nothing was changed") from None

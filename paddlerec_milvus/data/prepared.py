@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.data.split_choice import BY_USERS, words_of
@@ -151,7 +152,7 @@ def _named(folder: Path, column: str) -> dict[int, str]:
     if not path.exists():
         return {}
     try:
-        frame = pl.read_csv(path, columns=["item", column], infer_schema=False)
+        frame = pl.read_csv(read_bytes(path), columns=["item", column], infer_schema=False)
         frame = frame.with_columns(pl.col("item").cast(pl.Int64))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
+from paddlerec_milvus.settings import split_credentials
 
 CATEGORY_BYTES = 256
 OWN_ID_BYTES = 512  # of an id of the log
@@ -72,7 +73,7 @@ class Connection:
     """A connection to one Milvus: ``call("search", …)`` is ``MilvusClient.search(…)``.
 
     ``timeout`` in seconds bounds each call, connecting included. Raises RetrievalError with the
-    address, what was tried and what to do.
+    address, what was tried and what to do; never with the token, or a password in ``uri``.
     """
 
     # Lite runs inside this process and holds its folder's lock until told otherwise
@@ -85,8 +86,11 @@ class Connection:
     ) -> None:
         if timeout <= 0:
             raise RetrievalError(f"milvus.timeout: {timeout} is no time to wait; seconds above 0")
+        uri, credentials = split_credentials(uri)
+        token = token or credentials
         self.uri = uri
         self.timeout = timeout
+        self._secrets = [text for text in (token, token.partition(":")[2]) if text]
         self._lite = str(Path(uri).absolute()) if is_lite(uri) else ""
         if self._lite:
             _check_lite_path(uri)
@@ -102,7 +106,7 @@ class Connection:
                 )
                 self._lite_users[self._lite] += 1
         except Exception as problem:
-            raise self._explained("connect", problem, timeout) from problem
+            raise self._explained("connect", problem, timeout) from self._shown(problem)
 
     @property
     def is_lite(self) -> bool:
@@ -123,7 +127,7 @@ class Connection:
             try:
                 return getattr(self._client, name)(*arguments, timeout=seconds, **options)
             except Exception as problem:
-                raise self._explained(name, problem, seconds) from problem
+                raise self._explained(name, problem, seconds) from self._shown(problem)
 
     @contextmanager
     def _writing(self, name: str, seconds: float) -> Iterator[None]:
@@ -199,37 +203,51 @@ class Connection:
             if not self._lite_users[self._lite]:
                 manager.release_server(self._lite)
 
+    def _without_secrets(self, text: str) -> str:
+        """Words of Milvus' in which the token is not repeated."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return " ".join(text.split())
+
+    def _shown(self, problem: Exception) -> Exception | None:
+        """What a traceback may show of ``problem``: nothing where it repeats the token."""
+        texts = [str(cause) for cause in _causes(problem)]
+        return (
+            None if any(secret in text for secret in self._secrets for text in texts) else problem
+        )
+
     def _explained(self, name: str, problem: Exception, seconds: float) -> RetrievalError:
         """Our error for what pymilvus raised: where, what, and what to do."""
         where = f"Milvus at {self.uri}"
-        reason = " ".join(str(getattr(problem, "message", "") or problem).split())
+        words = str(getattr(problem, "message", "") or problem)
+        reason = self._without_secrets(words)
+        details = self._without_secrets(_grpc_details(problem))
         status = _grpc_status(problem)
         if status == "UNAUTHENTICATED":
             return RetrievalError(
-                f"{where} refused the token: {_grpc_details(problem)}. "
+                f"{where} refused the token: {details}. "
                 "Set milvus.token or MILVUS_TOKEN (user:password, or an API key)"
             )
         if status == "UNIMPLEMENTED":
             return RetrievalError(
                 f"{where} answers, but not as Milvus does: is that its gRPC port (19530 by "
-                f"default)? {_grpc_details(problem)}"
+                f"default)? {details}"
             )
         if status == "PERMISSION_DENIED":
             return RefusedError(
-                f"{where} refused '{name}': {_grpc_details(problem)}. Give the user of "
+                f"{where} refused '{name}': {details}. Give the user of "
                 "milvus.token that right, or set another token"
             )
         if self._lite and name == "connect":
             return RetrievalError(_lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        if status in away or "server unavailable" in reason or "Retry timeout" in reason:
+        if status in away or "server unavailable" in words or "Retry timeout" in words:
             closed = status != "DEADLINE_EXCEEDED" and _is_closed(self.uri)
             what = f"did not answer '{name}' within {seconds:g} s"
             return RetrievalError(
                 f"{where} {'refuses connections' if closed else what}: is it running? "
                 "Start one with `python -m paddlerec_milvus.retrieval.server`, set MILVUS_URI to "
-                f"another{'' if closed else ', or raise milvus.timeout'}. "
-                f"({_grpc_details(problem) or reason})"
+                f"another{'' if closed else ', or raise milvus.timeout'}. ({details or reason})"
             )
         if getattr(problem, "retriable", False) or PASSING.search(reason):
             return RetrievalError(f"{where} cannot do '{name}' just now: {reason}. Try again soon")
@@ -292,7 +310,7 @@ def _grpc_details(problem: BaseException) -> str:
     for cause in _causes(problem):
         details = getattr(cause, "details", None)
         if callable(details):
-            return " ".join(str(details()).split())
+            return str(details())
     return ""
 
 

@@ -72,7 +72,6 @@ class MilvusRetriever:
                 f"{nearest(consistency.title(), CONSISTENCY_LEVELS)}; "
                 f"one of {', '.join(CONSISTENCY_LEVELS)}"
             )
-        self.uri = uri
         self.collection = collection
         self.metric = checked_metric(metric)
         self.consistency = consistency
@@ -80,6 +79,7 @@ class MilvusRetriever:
         self._version: str | None = None
         self._has_own_ids = False
         self._connection = Connection(uri, token=token, db_name=db_name, timeout=timeout)
+        self.uri = self._connection.uri
         self.versions = CollectionVersions(self._connection, collection, metric, index)
 
     def __enter__(self) -> MilvusRetriever:

@@ -24,6 +24,7 @@ from paddlerec_milvus.errors import SettingsError, UserError
 warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
+from paddlerec_milvus.serving.gate import require_keys  # noqa: E402
 from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
 from paddlerec_milvus.serving.server_limits import limit_server  # noqa: E402
 from paddlerec_milvus.serving.settings import (  # noqa: E402
@@ -51,7 +52,9 @@ def main() -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="(127.0.0.1: this machine alone)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="(127.0.0.1: this machine alone); others need keys"
+    )
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (8000)")
     arguments = parser.parse_args()
     return run(lambda: _serve(arguments.host, arguments.port))
@@ -67,6 +70,7 @@ def _serve(host: str, port: int) -> None:
     log_json_lines()
     with _listening(host, port) as listening:
         settings = settings_from_environment(os.environ)
+        require_keys(settings, host)
         app = create_app(settings.model_copy(update={"insert_missing": True}))
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listening.getsockname()[1]}/"

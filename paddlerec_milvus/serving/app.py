@@ -27,6 +27,7 @@ from paddlerec_milvus.serving.async_user_store import (
 from paddlerec_milvus.serving.callers import within_rates
 from paddlerec_milvus.serving.dependencies import retry_after, service_of
 from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment
+from paddlerec_milvus.serving.gate import Gate
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import REQUEST_ID, Metrics, RequestRecorder
@@ -113,6 +114,7 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, metrics: Metrics) -
             allow_headers=["Authorization", "Content-Type", "X-API-Key", AS_TEXT, REQUEST_ID],
             expose_headers=["Retry-After", "Server-Timing", REQUEST_ID],
         )
+    app.add_middleware(Gate, settings=settings)
     app.add_middleware(RequestRecorder, metrics=metrics)
 
 

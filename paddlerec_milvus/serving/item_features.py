@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from paddlerec_milvus.data.features import ITEM_FEATURE_VALUES, ITEM_FEATURES
+from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.errors import DataError, nearest
 from paddlerec_milvus.retrieval.base import IntArray
 
@@ -47,7 +48,7 @@ def read_feature_values(folder: Path | None) -> FeatureValues | None:
     try:
         with (folder / ITEM_FEATURES).open(encoding="utf-8") as lines:
             columns = lines.readline().strip().split(",")[1:]
-        table = pl.read_csv(folder / ITEM_FEATURE_VALUES, infer_schema=False)
+        table = pl.read_csv(read_bytes(folder / ITEM_FEATURE_VALUES), infer_schema=False)
         rows = table.select("column", "value", pl.col("code").cast(pl.Int64)).rows()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
+audit = logging.getLogger("paddlerec_milvus.serving.audit")
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REQUEST_ID = "X-Request-ID"
@@ -175,6 +176,17 @@ class RequestRecorder:
             **{f"{stage}_milliseconds": round(1000 * took, 3) for stage, took in stages.items()},
         }
         logger.info("request", extra=fields)
+        if writer := scope["state"].get("writer"):
+            _audit(writer, f"{scope['method']} {route}", fields)
+
+
+def _audit(writer: str, call: str, request: dict[str, Any]) -> None:
+    """A line for a call that writes: by which role, which call, and whether it was carried out."""
+    status = request["status"]
+    outcome = "done" if status < 400 else "refused" if status < GONE else "unknown"
+    names = ("request_id", "path", "status")
+    fields = {"role": writer, "call": call, "outcome": outcome}
+    audit.info("write", extra=fields | {name: request[name] for name in names})
 
 
 def _with_reason(scope: Scope, send: Send) -> Send:

@@ -9,10 +9,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from limits import parse_many
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX, settled
 from paddlerec_milvus.checkpoint_record import holds
@@ -28,6 +34,17 @@ logger = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Access = Literal["open", "closed"]
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+Hosts = Annotated[
+    tuple[Host, ...],
+    BeforeValidator(lambda value: _names_of(value) if isinstance(value, str) else value),
+]
+
+
+def _names_of(text: str) -> tuple[str, ...]:
+    """``shop.example, candidates.svc.cluster.local``: names without scheme and port."""
+    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
 
 class ModelSource(NamedTuple):
@@ -37,6 +54,10 @@ class ModelSource(NamedTuple):
     options: tuple[str, ...] = ()
     data: Path | None = None
     epoch: str = ""
+
+    def __repr__(self) -> str:
+        """Without ``options``, which may hold a token."""
+        return f"ModelSource({str(self.yaml)!r}, …)"
 
     def newest(self) -> TrainedModel:
         """The model as it is on disk now; CheckpointError: there is none."""
@@ -55,13 +76,23 @@ class ServiceSettings(BaseModel):
 
     model: Settings
     """Settings of the model, its index and its Milvus."""
-    source: ModelSource | None = None
+    source: ModelSource | None = Field(default=None, exclude=True)
     """Where an insert looks for the model; None: there is no checkpoint."""
     checkpoint: Path | None = None
     """The folder of rec.pdparams at the start."""
     registry: Path | None = None
     """Where models that serve are stored; None: ``served`` in ``runner.infer_load_path``."""
     keys: Keys = Keys()
+    open: bool = False
+    """Without keys, on addresses that others can reach: start, and answer them the calls of the
+    role read."""
+    hosts: Hosts = ()
+    """Names that callers know the service by; a call by another name is refused. Loopback's, and
+    the probes by any, always pass. None: every name is taken."""
+    metrics: Access = "open"
+    """``closed``: /metrics needs a key of any role, and without keys answers this machine alone."""
+    docs: Access = "open"
+    """The same for /docs and /openapi.json."""
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
     large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
@@ -218,7 +249,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
     data = values.get("SERVING_DATA")
     return service_settings(
         values.get("SERVING_YAML", "mind/config.yaml"),
-        shlex.split(values.get("SERVING_OPTIONS", "")),
+        _options_of(values.get("SERVING_OPTIONS", "")),
         Path(data).resolve() if data else None,
         values.get("SERVING_EPOCH", ""),
         keys=Keys.parse(values.get("SERVING_KEYS", "")),
@@ -226,9 +257,16 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
     )
 
 
+def _options_of(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"SERVING_OPTIONS: {error}; it holds KEY=VALUE words, quoted as in a shell"
+        ) from None
+
+
 def without_secrets(error: Exception, settings: Settings) -> str:
-    """The error's text without the token and without a password in the uri."""
-    text, address = str(error), urlsplit(settings.milvus.uri)
-    for secret in (settings.milvus.token.get_secret_value(), address.password):
-        text = text.replace(secret, "…") if secret else text
-    return text
+    """The error's text without the token; a password in the uri is the token's."""
+    token = settings.milvus.token.get_secret_value()
+    return str(error).replace(token, "…") if token else str(error)

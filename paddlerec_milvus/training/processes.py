@@ -106,7 +106,7 @@ class Processes:
             self._ask("add", name, 1)
         else:
             self._wait(name, 1)
-            result = pickle.loads(self._ask("get", f"{name}/result"))
+            result = pickle.loads(self._ask("get", f"{name}/result"))  # nosec B301 # the leader's
         return result
 
     def shared_arrays(self, kinds: Sequence[tuple[Sequence[int], type]]) -> list[Any] | None:

@@ -243,8 +243,10 @@ def test_a_missing_checkpoint_names_those_at_hand(trained, capsys):
 
 
 def test_milvus_away_names_the_uri(trained, capsys):
-    message = fails(trained, capsys, "milvus.uri=http://127.0.0.1:9", "milvus.timeout=1.0")
+    uri = "milvus.uri=http://root:a-s3cret@127.0.0.1:9"
+    message = fails(trained, capsys, uri, "milvus.timeout=1.0")
     assert "http://127.0.0.1:9" in message
+    assert "s3cret" not in message
 
 
 @pytest.mark.parametrize("place", ["file/report.json", "report.txt", "folder.json"])

@@ -16,8 +16,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from paddlerec_milvus.serving.app import create_app
+from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
+
+READER, OF_USERS, WRITER, ADMIN = (f"{role}-key-0123456789" for role in "abcd")  # by rising rights
+KEYS = Keys.parse(f"read:{READER}, users:{OF_USERS},write:{WRITER},admin:{ADMIN}")
 
 
 def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceSettings:

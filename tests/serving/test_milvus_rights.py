@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import logging
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ import pytest
 from running_service import Running, running, until
 
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.server import LocalMilvus
 from paddlerec_milvus.serving.settings import ServiceSettings
@@ -41,9 +43,10 @@ def guarded() -> Iterator[LocalMilvus]:
         root.call("create_role", "reading")
         for kind, right in READING:
             root.call("grant_privilege", "reading", kind, right, "*")
-        for user in ("reader", "nobody"):
+        for user in ("reader", "owner", "nobody"):
             root.call("create_user", user, PASSWORD)
         root.call("grant_role", "reader", "reading")
+        root.call("grant_role", "owner", "admin")
         until(lambda: may_read(milvus), 30)
         root.close()
         yield milvus
@@ -110,6 +113,24 @@ def test_a_user_who_may_do_nothing(guarded, filled, make_settings, caplog):
     assert "permission deny to nobody" in caplog.text
     assert PASSWORD not in caplog.text
     assert filled.candidates([3])["source"] == ["model"]
+
+
+def test_an_evaluation_and_its_report_repeat_no_password(
+    guarded, trained, tmp_path, capsys, caplog
+):
+    """Of a user who may not write, which ends in an error, and of one who may."""
+    caplog.set_level(logging.INFO)
+    place = guarded.uri.removeprefix("http://")
+    report = tmp_path / "report.json"
+    for user, code in (("reader", 2), ("owner", 0)):
+        uri = f"milvus.uri=http://{user}:{PASSWORD}@{place}"
+        arguments = trained.arguments(uri, "milvus.collection=evaluated")
+        assert infer([*arguments[:6], "--report", str(report), *arguments[6:]]) == code
+    shown = capsys.readouterr()
+    assert guarded.uri in shown.err
+    assert json.loads(report.read_text())["retriever"] == guarded.uri
+    for text in (shown.out, shown.err, caplog.text, report.read_text()):
+        assert PASSWORD not in text
 
 
 def test_a_wrong_token(guarded, make_settings, caplog):

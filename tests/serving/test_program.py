@@ -177,6 +177,13 @@ def refused(environment: dict[str, str], log: Path) -> str:
     return program.log.splitlines()[-1]
 
 
+def test_addresses_that_others_can_reach_need_keys(environment, tmp_path):
+    with started(environment, tmp_path / "log", "--host", "0.0.0.0", "--port", "0") as program:
+        assert program.process.wait(START_SECONDS) == 2
+    assert "error: --host 0.0.0.0: others can reach this service, and it has no keys" in program.log
+    assert "Traceback" not in program.log
+
+
 def test_a_missing_checkpoint(environment, tmp_path):
     environment["SERVING_OPTIONS"] += f" runner.infer_load_path={tmp_path}"
     text = refused(environment, tmp_path / "log")

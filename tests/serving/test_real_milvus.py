@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running_service import Running, running
+from running_service import ADMIN, KEYS, READER, WRITER, Running, running
 
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving import Client
-from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.candidates import category_filter
 from paddlerec_milvus.serving.client import ServiceError
 
@@ -36,7 +35,7 @@ def test_the_client_inserts_goes_back_and_deletes(empty):
 
 
 def test_versions_change_with_the_right_key_alone(make_settings):
-    with running(make_settings(keys=Keys.parse("read:abc,write:def,admin:ghi"))) as guarded:
+    with running(make_settings(keys=KEYS)) as guarded:
 
         def status(method: str, path: str, key: str | None) -> int:
             headers = {} if key is None else {"X-API-Key": key}
@@ -44,24 +43,30 @@ def test_versions_change_with_the_right_key_alone(make_settings):
 
         def serving() -> tuple[str, object]:
             guarded.service.refresh()  # follows the alias, had it been switched
-            count = guarded.http.get("/count", headers={"X-API-Key": "abc"}).json()
+            count = guarded.http.get("/count", headers={"X-API-Key": READER}).json()
             return guarded.service.current.version.name, count
 
         for _ in range(2):
-            assert status("POST", "/insert", "def") == 200
+            assert status("POST", "/insert", WRITER) == 200
         before = serving()
-        for key, refusal in ((None, 401), ("", 401), ("nobody", 401), ("gh", 401), ("abc", 403)):
+        for key, refusal in (
+            (None, 401),
+            ("", 401),
+            ("nobody", 401),
+            (ADMIN[:-1], 401),
+            (READER, 403),
+        ):
             for call in SWITCHING:
                 assert status(*call, key) == refusal, call
         for call in ADMINS:
-            assert status(*call, "def") == 403, call
+            assert status(*call, WRITER) == 403, call
         assert serving() == before
 
-        assert status("POST", "/rollback", "ghi") == 200
+        assert status("POST", "/rollback", ADMIN) == 200
         assert serving()[0] != before[0]
-        assert status("POST", "/delete", "ghi") == 200
-        assert guarded.http.get("/count", headers={"X-API-Key": "abc"}).json()["count"] == 0
-        assert status("DELETE", "/delete", "ghi") == 200
+        assert status("POST", "/delete", ADMIN) == 200
+        assert guarded.http.get("/count", headers={"X-API-Key": READER}).json()["count"] == 0
+        assert status("DELETE", "/delete", ADMIN) == 200
 
 
 ADMINS = (("POST", "/rollback"), ("POST", "/delete"), ("DELETE", "/delete"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_service import until
+from running_service import READER, until
 from support import ROOT
 
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
@@ -43,13 +43,21 @@ def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_pat
 def test_the_environment_is_read(environment, trained):
     settings = settings_from_environment(
         environment
-        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": "read:abc"}
+        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": f"read:{READER}"}
     )
     assert settings.timeout == 0.5
     assert settings.max_users == 7
     assert settings.checkpoint == trained.checkpoints / "best"
     assert settings.model.hyper_parameters["item_count"] == 301
-    assert "abc" not in repr(settings)
+
+
+def test_no_dump_of_the_settings_shows_a_key_or_a_token(environment):
+    environment["SERVING_OPTIONS"] += " milvus.token=root:s3cret"
+    settings = settings_from_environment(environment | {"SERVING_KEYS": f"read:{READER}"})
+    assert settings.newest().settings.milvus.token.get_secret_value() == "root:s3cret"
+    for shown in (repr(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert READER not in shown
+        assert "s3cret" not in shown
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,9 @@ def test_the_environment_is_read(environment, trained):
         ("SERVING_MAX_TOP_K", "20000", "SERVING_MAX_TOP_K: '20000'"),
         ("SERVING_EPOCH", "9", "SERVING_EPOCH: '9' is no epoch"),
         ("SERVING_YAML", "nosuch/config.yaml", "nosuch/config.yaml"),
+        ("SERVING_HOSTS", "shop.example,http://x", "SERVING_HOSTS: .*http://x"),
+        ("SERVING_METRICS", "off", "SERVING_METRICS: 'off': Input should be 'open' or 'closed'"),
+        ("SERVING_KEYS", "read:short", "entry 1: a key has at least 16 characters"),
     ],
 )
 def test_what_is_wrong_with_the_environment_is_told(environment, variable, value, message):
@@ -106,6 +117,20 @@ def test_uvicorn_starts_it_and_ends_it_in_order(environment, tmp_path):
     assert '"path": "/candidates", "status": 200' in log
     assert "Application shutdown complete" in log
     assert "Traceback" not in log
+
+
+def test_uvicorn_on_addresses_of_others_needs_keys(environment, tmp_path):
+    arguments = ("--host", "0.0.0.0", "--app-dir", str(ROOT / "serving"))
+    process = uvicorn(tmp_path, *arguments, PYTHONPATH=str(ROOT), **environment)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "error: --host 0.0.0.0: others can reach this service, and it has no keys" in log
+    assert "Traceback" not in log
+
+
+def test_options_that_no_shell_would_take(environment):
+    with pytest.raises(SettingsError, match="SERVING_OPTIONS: No closing quotation; it holds KEY="):
+        settings_from_environment(environment | {"SERVING_OPTIONS": "milvus.token='s3cret"})
 
 
 def test_a_missing_checkpoint_is_one_line(environment, tmp_path):

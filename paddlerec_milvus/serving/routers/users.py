@@ -58,7 +58,7 @@ async def add_events(request: Request, user: UserPath) -> EventsAnswer:
 
 @router.get(
     "/users/{user:path}/candidates",
-    dependencies=[Depends(needs(Role.READ))],
+    dependencies=[Depends(needs(Role.USERS))],
     response_model=CandidatesAnswer,
 )
 async def user_candidates(

@@ -62,11 +62,11 @@ def test_every_file_of_the_folder_is_served_and_no_other(service: Running):
 
 
 def test_the_page_is_open_to_all_and_its_calls_are_not():
-    with in_process_app(keys=Keys.parse("read:a-key-to-read")) as closed:
+    with in_process_app(keys=Keys.parse("read:a-key-to-read-with")) as closed:
         assert closed.http.get("/").status_code == 200
         assert closed.http.get("/docs").status_code == 200
         assert closed.http.get("/titles").status_code == 401
-        answer = closed.http.get("/titles", headers={"X-API-Key": "a-key-to-read"})
+        answer = closed.http.get("/titles", headers={"X-API-Key": "a-key-to-read-with"})
         assert answer.status_code == 200
 
 

@@ -10,12 +10,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from in_process import DIMENSION, ITEMS, in_process_app
-from running_service import Running
+from running_service import ADMIN, KEYS, OF_USERS, READER, WRITER, Running
 
-from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.schemas import items_example
 
-KEYS = Keys.parse("read:abc,write:def,admin:ghi")
 READING = {("POST", "/candidates"), ("POST", "/count")}  # all other POSTs write
 ADMINS = {
     ("POST", "/rollback"),
@@ -55,7 +53,7 @@ def ask(service: Running, call: tuple[str, str], given: str | None) -> httpx.Res
 
 def everything(service: Running) -> dict[str, Any]:
     """What a writing call could change."""
-    reader = {"X-API-Key": "abc"}
+    reader = {"X-API-Key": OF_USERS}
     current = service.service.current
     assert current is not None
     asked = {"hist_item": [[3, 7]], "top_k": ITEMS, "consistency": "Strong"}
@@ -72,7 +70,7 @@ def everything(service: Running) -> dict[str, Any]:
 def guarded() -> Iterator[Running]:
     """One with a user who has clicked."""
     with in_process_app(keys=KEYS) as started:
-        assert ask(started, ("POST", "/users/{user}/events"), "def").status_code == 200
+        assert ask(started, ("POST", "/users/{user}/events"), WRITER).status_code == 200
         yield started
 
 
@@ -83,7 +81,11 @@ def test_writing_calls_are_found(guarded):
 
 
 @pytest.mark.parametrize(
-    ("given", "status"), [(None, 401), ("", 401), ("nobody", 401), ("gh", 401), ("abc", 403)]
+    ("given", "status"),
+    [
+        *((None, 401), ("", 401), ("nobody", 401), (ADMIN[:-1], 401)),
+        *((READER, 403), (OF_USERS, 403)),
+    ],
 )
 def test_no_call_writes_without_its_key(guarded, given, status):
     before = everything(guarded)
@@ -96,7 +98,7 @@ def test_no_call_writes_without_its_key(guarded, given, status):
 def test_a_write_key_is_no_admins(guarded):
     before = everything(guarded)
     for call in ADMINS:
-        assert ask(guarded, call, "def").status_code == 403, call
+        assert ask(guarded, call, WRITER).status_code == 403, call
     guarded.service.refresh()
     assert everything(guarded) == before
 
@@ -106,7 +108,7 @@ def test_with_the_right_key_each_is_carried_out(guarded):
     calls = writing_calls(guarded.app)
     before = everything(guarded)
     for call in calls:
-        answer = ask(guarded, call, "ghi" if call in ADMINS else "def")
+        answer = ask(guarded, call, ADMIN if call in ADMINS else WRITER)
         if call[1] in NEED_MILVUS:
             assert answer.status_code == 409
             assert "without Milvus" in answer.json()["detail"]
