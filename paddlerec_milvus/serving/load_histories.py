@@ -4,6 +4,7 @@
 Each user of the log then gets a list at the first call. The train log is read as a stream, users
 are written some hundreds at a time, and a run that was cut short is simply started again: a user
 who is there already is passed over, and clicks that came through the service stay behind the log's.
+A log that is not the one which the service serves is refused.
 The service may run meanwhile, but should not take clicks: it would not see what is written here.
 """
 
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import data_files, open_bytes
+from paddlerec_milvus.data.fingerprint import fingerprint_of
 from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import IdMap, OwnId, read_item_ids, read_user_ids
@@ -41,6 +43,8 @@ from paddlerec_milvus.retrieval.user_store import (
     last_clicks,
 )
 from paddlerec_milvus.serving.async_user_store import milvus_users
+from paddlerec_milvus.serving.item_index import ItemIndex
+from paddlerec_milvus.serving.model_identity import identity_of_model
 from paddlerec_milvus.serving.settings import ServiceSettings, settings_from_environment
 from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
 
@@ -172,19 +176,22 @@ def _holds(state: UserState, items: list[OwnId]) -> bool:
     return of_log == items[len(items) - len(of_log) :]
 
 
-def load_histories(settings: ServiceSettings, folder: Path) -> LoadCounts:
+def load_histories(settings: ServiceSettings, folder: Path, *, force: bool = False) -> LoadCounts:
     """Load the histories of ``folder`` for the service of ``settings``.
 
+    ``force``: whatever log the item vectors in Milvus are of.
+
     Raises:
-        DataError: the folder is not that of the settings' model, or cannot be read.
+        DataError: the folder is not that of the settings' model, or of another log than the one
+            that the service serves, or cannot be read.
         RetrievalError: Milvus is away or refuses. What was written stays.
     """
     trained = settings.newest()
-    if trained.data is None or trained.data.resolve() != folder.resolve():
-        raise DataError(
-            f"{folder}: the service's model belongs to {trained.data}; set SERVING_DATA to the "
-            "folder whose histories you load"
-        )
+    own = fingerprint_of(folder)
+    if trained.data is None or fingerprint_of(trained.data) != own:
+        raise DataError(_other_log(folder, own, str(identity_of_model(trained, ""))))
+    if not force:
+        _require_served(settings, folder, own)
     trained.require_fit()
     tower = CheckpointTower(trained, threading.Lock())
     total = LoadCounts(0, 0, 0)
@@ -200,6 +207,25 @@ def load_histories(settings: ServiceSettings, folder: Path) -> LoadCounts:
     return total
 
 
+def _require_served(settings: ServiceSettings, folder: Path, own: str) -> None:
+    """DataError: the item vectors that a service finds in Milvus are of another log."""
+    index = ItemIndex(settings.model, settings.model.milvus.timeout)
+    try:
+        version = index.serving()
+    finally:
+        index.disconnect()
+    if version is not None and version.identity.data_fingerprint not in ("", own):
+        raise DataError(_other_log(folder, own, str(version.identity)))
+
+
+def _other_log(folder: Path, own: str, served: str) -> str:
+    return (
+        f"{folder}: is the log '{folder.resolve().name}' (fingerprint {own}), and the service "
+        f"serves another: {served}. Nothing was written. Give --data and SERVING_DATA of that log; "
+        "or, if you know that these users and items are the same, --force"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
@@ -208,11 +234,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "the SERVING_… variables and MILVUS_URI describe. May be run again: it goes on.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared folder")
-    folder: Path = parser.parse_args(argv).data
+    parser.add_argument("--force", action="store_true", help="though the service serves other data")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.data
 
     def work() -> None:
-        environment = {**os.environ, "SERVING_DATA": str(folder)}
-        counts = load_histories(settings_from_environment(environment), folder)
+        own = {"SERVING_DATA": str(folder)}
+        environment = {**os.environ, **own} if arguments.force else {**own, **os.environ}
+        settings = settings_from_environment(environment)
+        counts = load_histories(settings, folder, force=arguments.force)
         print(
             f"{counts.written:,} users written, {counts.present:,} were there, "
             f"{counts.written + counts.present + counts.unusable:,} in the log"
