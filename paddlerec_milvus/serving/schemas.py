@@ -36,6 +36,7 @@ EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
 
 MOST_CATEGORIES = 1_000
 MOST_ITEMS = 1_000  # in one request
+FIRST_NO_TIME = 253_402_300_800  # seconds since 1970: the year 10,000
 FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -162,6 +163,16 @@ class EventsRequest(_Request[Id], Generic[Id]):
     )
 
     items: Annotated[list[Id], Field(min_length=1), FailFast()]
+    time: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=FIRST_NO_TIME,
+            allow_inf_nan=False,
+            description="When it was, in seconds since 1970: the clicks go before those that are "
+            "later. Absent: they are the last",
+        ),
+    ] = None
 
 
 class UserCandidatesQuery(BaseModel):

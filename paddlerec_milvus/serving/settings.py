@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from paddlerec_milvus.checkpoint import BEST, PREFIX
 from paddlerec_milvus.checkpoint_record import holds
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
+from paddlerec_milvus.retrieval.redis_store import checked_address
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.settings import Settings
@@ -57,6 +58,11 @@ class ServiceSettings(BaseModel):
     registry: Path | None = None
     """Where models that serve are stored; None: ``served`` in ``runner.infer_load_path``."""
     keys: Keys = Keys()
+    histories: SecretStr = SecretStr("")
+    """Where users' clicks are: empty for Milvus, which takes them from one process alone, or the
+    address of a Redis or Valkey, for any number of processes."""
+    history_days: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """Without a click, after which Redis forgets a user; None: never."""
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
     least_history: Count = 1
@@ -106,10 +112,11 @@ class ServiceSettings(BaseModel):
 FIELDS = {
     "SERVING_KEPT" if name == "registry" else f"SERVING_{name.upper()}": name
     for name in ServiceSettings.model_fields
-    if name not in ("model", "source", "checkpoint", "keys")
+    if name not in ("model", "source", "checkpoint", "keys", "histories")
 }
 VARIABLES = (
     *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_KEYS"),
+    "SERVING_HISTORIES",
     *FIELDS,
 )
 
@@ -165,13 +172,18 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
                 f"{key}: no such variable{nearest(key, VARIABLES)}; there are: "
                 f"{', '.join(VARIABLES)}"
             )
-    data = values.get("SERVING_DATA")
+    data, histories = values.get("SERVING_DATA"), values.get("SERVING_HISTORIES", "milvus")
+    if histories == "milvus":
+        histories = ""
+    else:
+        checked_address(histories)
     return service_settings(
         values.get("SERVING_YAML", "mind/config.yaml"),
         shlex.split(values.get("SERVING_OPTIONS", "")),
         Path(data).resolve() if data else None,
         values.get("SERVING_EPOCH", ""),
         keys=Keys.parse(values.get("SERVING_KEYS", "")),
+        histories=SecretStr(histories),
         **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
     )
 
