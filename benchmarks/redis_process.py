@@ -99,7 +99,7 @@ class LocalRedis:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """``kill -9``."""
+        """Let it end by ``kill -9``."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()

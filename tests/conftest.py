@@ -18,7 +18,7 @@ from paddlerec_milvus.retrieval.server import LocalMilvus
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-from redis_process import LocalRedis, redis_binary  # noqa: E402
+from redis_process import LocalRedis, redis_binary
 
 # a shell that starts this in the background has its children ignore Ctrl-C; the tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)

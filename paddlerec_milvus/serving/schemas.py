@@ -36,7 +36,6 @@ EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
 
 MOST_CATEGORIES = 1_000
 MOST_ITEMS = 1_000  # in one request
-FIRST_NO_TIME = 253_402_300_800  # seconds since 1970: the year 10,000
 FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -167,7 +166,6 @@ class EventsRequest(_Request[Id], Generic[Id]):
         float | None,
         Field(
             ge=0,
-            lt=FIRST_NO_TIME,
             allow_inf_nan=False,
             description="When it was, in seconds since 1970: the clicks go before those that are "
             "later. Absent: they are the last",
