@@ -262,6 +262,8 @@ def _clicked(
                 users[user].acknowledged.append(item)
             elif sender.send(user, item, ""):
                 users[user].acknowledged.append(item)
+            else:
+                time.sleep(AGAIN)
 
     with ThreadPoolExecutor(arguments.callers) as callers:
         list(callers.map(call, range(arguments.callers)))

@@ -20,7 +20,7 @@ from paddlerec_milvus.retrieval.server_files import free_ports
 
 SERVING = Path(__file__).resolve().parent.parent / "serving"
 HOST = "127.0.0.1"
-START_LIMIT = 120.0  # seconds: a large checkpoint is read
+START_LIMIT = 120.0  # seconds for each worker: a large checkpoint is read
 STOP_LIMIT = 30.0
 LOG_LINES_SHOWN = 8
 
@@ -52,7 +52,7 @@ class ServiceProcess:
                 command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         try:
-            self.wait_for("/healthz", START_LIMIT)
+            self.wait_for("/healthz", START_LIMIT * self._workers)
         except BaseException:
             self.__exit__()
             raise

@@ -30,7 +30,7 @@ from urllib.parse import quote
 import numpy as np
 
 from paddlerec_milvus.errors import RefusedError, SettingsError
-from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, Connection, is_lite
+from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.user_history import (
     MOST_CLICKS,
@@ -44,7 +44,6 @@ from paddlerec_milvus.retrieval.user_history import (
     untagged,
 )
 from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
-from paddlerec_milvus.retrieval.writer_claim import WriterClaim
 
 MOST_INTERESTS = 16  # of a user: a hexadecimal digit of a row's key
 LOAD_SECONDS = 30.0  # a longer load goes on in the server, and the next try finds it
@@ -243,51 +242,6 @@ class UserStore:
             )
         self._connection.call("load_collection", name, within=LOAD_SECONDS)
         self._names[dimension] = name
-
-
-class OnlyWriter(UserStore):
-    """A UserStore that writes only where no other process does: see :mod:`.writer_claim`.
-
-    Milvus Lite needs no claim, as it lets one process in. RefusedError: another process writes.
-    """
-
-    def __init__(self, uri: str, collection: str, **options: Any) -> None:
-        super().__init__(uri, collection, **options)
-        self._claiming = threading.Lock()
-        self._claim = None if is_lite(uri) else WriterClaim(self._connection, self._base)
-
-    def prepare(self, dimension: int) -> None:
-        """Make the collection for interests of ``dimension``, and renew the claim if it is made."""
-        super().prepare(dimension)
-        if self._claim is not None:
-            with self._claiming:
-                self._claim.renew()
-
-    def prepare_to_write(self) -> None:
-        """Make the claim, or see that it is valid."""
-        if self._claim is not None:
-            with self._claiming:
-                self._claim.require()
-
-    def write_new(self, states: Sequence[UserState]) -> str:
-        """Store ``states`` of users of whom nothing is stored, all of one D, in one call."""
-        self.prepare_to_write()
-        return super().write_new(states)
-
-    def delete(self, user: OwnId) -> None:
-        """Forget ``user``; one who is not known is no error."""
-        self.prepare_to_write()
-        super().delete(user)
-
-    def is_writer(self) -> bool:
-        """Whether this process writes: it has, and no other may."""
-        return self._claim is None or self._claim.is_valid
-
-    def release(self) -> None:
-        """Let another process write."""
-        if self._claim is not None:
-            with self._claiming:
-                self._claim.release()
 
 
 def old_collections(connection: Connection, base: str, names: Sequence[str]) -> list[str]:

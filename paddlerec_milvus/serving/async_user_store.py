@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.user_history import UserState
-from paddlerec_milvus.retrieval.user_store import OnlyWriter
+from paddlerec_milvus.retrieval.writer_claim import ClaimedError, OnlyWriter
 from paddlerec_milvus.serving.connections import RetiredConnections
 from paddlerec_milvus.serving.settings import ServiceSettings
 
@@ -43,6 +43,13 @@ class UserStorage(Protocol):
 
     def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
+
+    def claim(self) -> int:
+        """See that no other process writes: another number whenever one may have in between.
+
+        ClaimedError: one does.
+        """
+        ...
 
     def is_writer(self) -> bool:
         """Whether this process writes: it has, and no other may."""
@@ -79,6 +86,10 @@ class InMemoryUserStore:
     def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
         self._states.pop(user, None)
+
+    def claim(self) -> int:
+        """The same number, as nobody else can write."""
+        return 0
 
     def is_writer(self) -> bool:
         """Nobody else can be."""
@@ -156,6 +167,8 @@ class AsyncUserStore:
         store = self._opened()
         try:
             return work(store)
+        except ClaimedError:
+            raise  # the connection is sound, and others read by it
         except RetrievalError as error:
             # an old connection tries again with ever longer pauses, and collections may be gone
             with self._connecting:

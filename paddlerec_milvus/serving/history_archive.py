@@ -105,7 +105,7 @@ def archive_of(settings: ServiceSettings, place: Place) -> Iterator[HistoryArchi
         return
     patient = settings.model_copy(update={"timeout": seconds})
     with closing(milvus_users(patient)) as store:
-        store.prepare_to_write()
+        store.claim()
         try:
             yield MilvusArchive(store, settings)
         finally:

@@ -3,7 +3,7 @@
 
 What is acknowledged is in Milvus. Users who clicked since the start are also remembered here, so
 that the next list uses the click at once; all others are read with bounded staleness, as items are.
-One process at a time may take the clicks of a user: two that did would write over each other.
+One process at a time takes clicks, as two would write over each other: the others refuse them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ RENEWALS = 16  # of stored interests under way, after a new model has come
 
 class _CachedState(NamedTuple):
     state: UserState
-    confirmed: bool
-    """False after a write that failed: it may have been carried out all the same."""
+    generation: int | None
+    """The claim under which Milvus holds just this; None: after a write that failed, which may have
+    been carried out all the same, or where others may have written since."""
 
 
 class UserStates:
@@ -81,6 +82,8 @@ class UserStates:
                     "clicks cannot be stored yet: %s", without_secrets(error, self._settings)
                 )
             self._problem = str(error)
+        else:
+            self._problem = ""
 
     async def append(self, user: OwnId, event: ClickEvent, model: ServingModel) -> AppendedClicks:
         """Store the clicks of ``event``, once; the interests are made anew by ``model``."""
@@ -114,7 +117,8 @@ class UserStates:
         known = [item for item, row in zip(event.items, rows, strict=True) if row]
         unknown = [item for item, row in zip(event.items, rows, strict=True) if not row]
         async with self._lock_of(user):
-            before = await self._confirmed(user)
+            generation = await self._store.call(lambda store: store.claim())
+            before = await self._confirmed(user, generation)
             state = before or UserState(user, [], 0, "", np.zeros((0, 0), np.float32))
             repeated = is_repeated(state.tokens, event.token)
             if known and not repeated:
@@ -125,7 +129,7 @@ class UserStates:
                     await self._store.call(lambda store: self._prepare(store, model))
                 if time.monotonic() > end:
                     raise self._late()  # the caller was told so, and may try again
-                await self._write(state, before)
+                await self._write(state, before, generation)
         return AppendedClicks(len(state.history), unknown, repeated)
 
     async def _interests_of(
@@ -144,8 +148,7 @@ class UserStates:
 
     async def _read_anew(self, user: OwnId) -> UserState | None:
         async with self._lock_of(user):
-            self._distrust(user)
-            return await self._confirmed(user)
+            return await self._confirmed(user, None)
 
     async def _forget(self, user: OwnId) -> None:
         async with self._lock_of(user):
@@ -159,10 +162,11 @@ class UserStates:
             if not await self._store.call(lambda store: store.is_writer()):
                 return
             async with self._lock_of(user):
-                before = await self._confirmed(user)
+                generation = await self._store.call(lambda store: store.claim())
+                before = await self._confirmed(user, generation)
                 if before is not None and before.checkpoint != model.tower.fingerprint:
                     state = await with_interests(before, model)
-                    await self._write(state, before)
+                    await self._write(state, before, generation)
         except UserError as error:
             logger.warning("the interests of a user stay another model's: %s", type(error).__name__)
         finally:
@@ -174,33 +178,35 @@ class UserStates:
             self._renewing.add(user)
             self._started(self._renew(user, model))
 
-    async def _confirmed(self, user: OwnId) -> UserState | None:
-        """The last state that was written; the caller holds the user's lock."""
+    async def _confirmed(self, user: OwnId, generation: int | None) -> UserState | None:
+        """What Milvus holds; the caller has the user's lock, and the claim of ``generation``."""
         cached = self._cache.get(user)
-        if cached is not None and cached.confirmed:
+        if cached is not None and cached.generation == generation is not None:
             return cached.state
         state = await self._store.read(user)
         if state is None:
             self._cache.pop(user, None)
         else:
-            self._remember(state)
+            self._cache[user] = _CachedState(state, generation)
         return state
 
-    async def _write(self, state: UserState, before: UserState | None) -> None:
+    async def _write(self, state: UserState, before: UserState | None, generation: int) -> None:
+        def write(store: UserStorage) -> None:
+            if store.claim() != generation:
+                raise RetrievalError("another process may have written of this user; try again")
+            store.write(state, before)
+
         try:
-            await self._store.call(lambda store: store.write(state, before))
+            await self._store.call(write)
         except BaseException:
             self._distrust(state.user)
             raise
-        self._remember(state)
-
-    def _remember(self, state: UserState) -> None:
-        self._cache[state.user] = _CachedState(state, confirmed=True)
+        self._cache[state.user] = _CachedState(state, generation)
 
     def _distrust(self, user: OwnId) -> None:
         """Read it from Milvus before the next write."""
         if (cached := self._cache.get(user)) is not None:
-            self._cache[user] = cached._replace(confirmed=False)
+            self._cache[user] = cached._replace(generation=None)
 
     def _lock_of(self, user: OwnId) -> asyncio.Lock:
         return self._locks.setdefault(user, asyncio.Lock())
