@@ -47,7 +47,7 @@ from paddlerec_milvus.serving.client import Client
 COLLECTION = "history_faults"
 TIMEOUT = 2.0  # seconds that a service may take
 GIVE_UP = 30.0  # seconds for a request of a caller
-AGAIN = 0.05  # seconds between two tries
+AGAIN = 0.2  # seconds between two tries
 DOWN = 2.0  # seconds that Redis is away
 PATIENCE = 120.0  # seconds within which a repeated click must be acknowledged
 LISTS = 20  # users whose candidates are compared

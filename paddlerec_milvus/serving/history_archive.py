@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import IdMap, OwnId, read_item_ids
 from paddlerec_milvus.retrieval.user_history import UserState
@@ -101,6 +102,7 @@ def archive_of(settings: ServiceSettings, place: Place) -> Iterator[HistoryArchi
     seconds = max(CALL_SECONDS, settings.timeout)
     if place == "redis":
         with closing(redis_users(settings, seconds)) as shared:
+            warn(*shared.warnings())
             yield shared
         return
     patient = settings.model_copy(update={"timeout": seconds})
