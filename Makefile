@@ -22,7 +22,7 @@ help:  ## this list
 
 .venv/installed-dev: .venv/installed
 	@echo "installing what the tests, linters and benchmarks need …"
-	@$(PIP) -e '.[server,serve,bench,dev]'
+	@$(PIP) -e '.[server,serve,redis,bench,dev]'
 	@touch $@
 
 demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table and a picture (a minute)
@@ -89,7 +89,7 @@ openapi: .venv/installed-dev  ## keep the calls as they are described now: make 
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra server --extra serve --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
+	  --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

@@ -20,22 +20,22 @@ from paddlerec_milvus.retrieval.server_files import free_ports
 
 SERVING = Path(__file__).resolve().parent.parent / "serving"
 HOST = "127.0.0.1"
-START_LIMIT = 120.0  # seconds: a large checkpoint is read
+START_LIMIT = 120.0  # seconds for each worker: a large checkpoint is read
 STOP_LIMIT = 30.0
 LOG_LINES_SHOWN = 8
 
 
 class ServiceProcess:
-    """``uvicorn main:app`` with one worker, as a context manager; its log goes to ``log``.
+    """``uvicorn main:app`` with ``workers``, as a context manager; its log goes to ``log``.
 
     ``environment`` holds its variables SERVING_… and MILVUS_…. Raises RetrievalError with the end
     of the log when it does not start.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, workers: int = 1) -> None:
         self.port = free_ports(1)[0]
         self._environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
-        self._log = log
+        self._log, self._workers = log, workers
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,13 +45,14 @@ class ServiceProcess:
 
     def __enter__(self) -> ServiceProcess:
         command = [sys.executable, "-m", "uvicorn", "--app-dir", str(SERVING), "--host", HOST]
-        command += ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools", "main:app"]
+        command += ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools"]
+        command += [*(("--workers", str(self._workers)) if self._workers > 1 else ()), "main:app"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         try:
-            self.wait_for("/healthz", START_LIMIT)
+            self.wait_for("/healthz", START_LIMIT * self._workers)
         except BaseException:
             self.__exit__()
             raise
@@ -92,6 +93,11 @@ class ServiceProcess:
         """Of all its threads, since it started."""
         used = self._seen().cpu_times()
         return float(used.user + used.system)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer, where there are several; uvicorn starts a lost one again."""
+        children = self._seen().children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
     def _seen(self) -> psutil.Process:
         if self._process is None:

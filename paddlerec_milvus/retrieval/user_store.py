@@ -20,44 +20,36 @@ Reading, adding a click and writing are three steps: callers keep those of one u
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from paddlerec_milvus.errors import RefusedError, SettingsError
-from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, OWN_ID_BYTES, Connection
+from paddlerec_milvus.retrieval.connection import HISTORY_BYTES, Connection
 from paddlerec_milvus.retrieval.indexes import Flat
 from paddlerec_milvus.retrieval.ownership import mark
+from paddlerec_milvus.retrieval.user_history import (
+    MOST_CLICKS,
+    OwnId,
+    UserState,
+    as_text,
+    check_user,
+    from_text,
+    tagged,
+    trimmed,
+    untagged,
+)
 from paddlerec_milvus.retrieval.versions import CollectionVersions
 
-OwnId = int | str
 MOST_INTERESTS = 16  # of a user: a hexadecimal digit of a row's key
-MOST_CLICKS = 1_000  # that a history keeps
 LOAD_SECONDS = 30.0  # a longer load goes on in the server, and the next try finds it
 USERS_PER_CALL = 256
 FIELDS = ["user", "interest", "clicks", "history", "checkpoint", "vector"]
-
-
-class UserState(NamedTuple):
-    """What is known of a user."""
-
-    user: OwnId
-    """An int of 64 bits, or a string of 1 to 512 bytes."""
-    history: list[OwnId]
-    """The last items that the user clicked, oldest first; at most 1,000, and 64 kB as JSON."""
-    clicks: int
-    """How many there ever were: of two states, that with more is the newer."""
-    checkpoint: str
-    """Fingerprint of the model that made the interests."""
-    interests: FloatArray
-    """[K, D] float32, K at most 16."""
 
 
 class UserStore:
@@ -155,9 +147,24 @@ class UserStore:
 
     def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
-        _check_user(user)
+        check_user(user)
         for name in tuple(self._names.values()):
             self._delete(name, _keys(user))
+
+    def some_users(self) -> list[OwnId]:
+        """Some hundred users, the last writes considered; none where there is nobody."""
+        users: dict[OwnId, None] = {}
+        for name in tuple(self._names.values()):
+            rows = self._connection.call(
+                "query",
+                name,
+                filter="interest == 0",
+                limit=USERS_PER_CALL,
+                output_fields=["user"],
+                consistency_level="Strong",
+            )
+            users |= {untagged(row["user"]): None for row in rows}
+        return list(users)[:USERS_PER_CALL]
 
     def count(self) -> int:
         """How many users are known, the last writes included."""
@@ -175,7 +182,7 @@ class UserStore:
 
     def _read(self, name: str, users: Sequence[OwnId], consistency: str) -> Iterator[UserState]:
         for user in users:
-            _check_user(user)
+            check_user(user)
         keys = [key for user in users for key in _keys(user)]
         rows: list[dict[str, Any]] = self._connection.call(
             "query", name, ids=keys, output_fields=FIELDS, consistency_level=consistency
@@ -188,12 +195,15 @@ class UserStore:
                 continue
             # a write that was cut short may have left rows of another model behind
             whole = [row for _, row in sorted(by_interest.items()) if _same_model(row, head)]
+            history, times, tokens = from_text(head["history"])
             yield UserState(
-                user=int(user[1:]) if user[0] == "i" else user[1:],
-                history=json.loads(head["history"]),
+                user=untagged(user),
+                history=history,
                 clicks=int(head["clicks"]),
                 checkpoint=str(head["checkpoint"]),
                 interests=np.array([row["vector"] for row in whole], np.float32),
+                times=times,
+                tokens=tokens,
             )
 
     def _delete(self, name: str, keys: Sequence[str]) -> None:
@@ -242,30 +252,14 @@ def old_collections(connection: Connection, base: str, names: Sequence[str]) -> 
     return [name for name in old if CollectionVersions(connection, name).serving() is not None]
 
 
-def last_clicks(history: Sequence[OwnId]) -> list[OwnId]:
-    """As many of the last clicks of ``history`` as are kept of a user."""
-    recent = list(history[-MOST_CLICKS:])
-    while len(_json(recent).encode()) > HISTORY_BYTES:
-        recent = recent[1 + len(recent) // 10 :]
-    return recent
-
-
-def _json(history: Sequence[OwnId]) -> str:
-    return json.dumps(history, ensure_ascii=False)
-
-
 def _keys(user: OwnId) -> list[str]:
     """The keys of all rows that a user can have."""
-    name = quote(_tagged(user), safe="")  # a quote in it would end the string of an expression
+    name = quote(tagged(user), safe="")  # a quote in it would end the string of an expression
     return [f"{interest:x}{name}" for interest in range(MOST_INTERESTS)]
 
 
-def _tagged(user: OwnId) -> str:
-    return f"i{user}" if isinstance(user, int) else f"s{user}"
-
-
 def _rows(state: UserState) -> list[dict[str, Any]]:
-    keys, user, history = _keys(state.user), _tagged(state.user), _json(state.history)
+    keys, user, history = _keys(state.user), tagged(state.user), as_text(state)
     return [
         {
             "key": keys[interest],
@@ -285,26 +279,14 @@ def _same_model(row: dict[str, Any], head: dict[str, Any]) -> bool:
 
 
 def _check(state: UserState) -> None:
-    _check_user(state.user)
+    check_user(state.user)
     if not 1 <= len(state.interests) <= MOST_INTERESTS:
         raise SettingsError(
             f"user {state.user} has {len(state.interests)} interests; from 1 to {MOST_INTERESTS} "
             "can be stored"
         )
-    if len(last_clicks(state.history)) < len(state.history):
+    if len(trimmed(state).history) < len(state.history):
         raise SettingsError(
             f"the history of user {state.user} has {len(state.history):,} items; at most "
             f"{MOST_CLICKS:,} and {HISTORY_BYTES:,} bytes can be stored"
-        )
-
-
-def _check_user(user: OwnId) -> None:
-    if isinstance(user, int):
-        fits = -(2**63) <= user < 2**63
-    else:
-        fits = 0 < len(user.encode()) <= OWN_ID_BYTES
-    if not fits:
-        raise SettingsError(
-            f"user {user!r:.60}: no such id; ints of 64 bits and strings of 1 to {OWN_ID_BYTES} "
-            "bytes can be stored"
         )

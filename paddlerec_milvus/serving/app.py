@@ -28,10 +28,12 @@ from paddlerec_milvus.serving.callers import within_rates
 from paddlerec_milvus.serving.dependencies import retry_after, service_of
 from paddlerec_milvus.serving.deployment import Deployment, FixedDeployment
 from paddlerec_milvus.serving.gate import Gate
+from paddlerec_milvus.serving.histories import HistoryService
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import REQUEST_ID, Metrics, RequestRecorder
 from paddlerec_milvus.serving.recommender import CandidateService
+from paddlerec_milvus.serving.redis_histories import RedisHistories
 from paddlerec_milvus.serving.routers import candidates, health, items, page, users
 from paddlerec_milvus.serving.server_limits import RequestLimits, ServedApp
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
@@ -59,9 +61,9 @@ def create_app(
 
     With ``retriever`` and ``encoder`` it serves these: it needs no checkpoint, no paddle and no
     Milvus. ``catalogue`` holds the titles and categories of their items, ``user_store`` the clicks
-    of users, which are otherwise in memory alone. ``item_ids`` are what the items are called,
-    without them their numbers; ``user_kind`` is what the ids of users are. SettingsError: one of
-    both is missing.
+    of users, which are otherwise in memory alone; where the settings name a Redis they are there.
+    ``item_ids`` are what the items are called, without them their numbers; ``user_kind`` is what
+    the ids of users are. SettingsError: one of both is missing.
     """
     if (retriever is None) != (encoder is None):
         raise SettingsError(
@@ -73,13 +75,12 @@ def create_app(
     if retriever is None or encoder is None:
         import_paddle()
         deployment = partial(MilvusDeployment, settings, metrics)
-        start = partial(_started, settings, metrics, deployment, partial(milvus_users, settings))
     else:
         deployment = partial(
             FixedDeployment, retriever, encoder, catalogue, metrics, item_ids, user_kind
         )
-        store = user_store or InMemoryUserStore()
-        start = partial(_started, settings, metrics, deployment, lambda: store)
+        user_store = user_store or InMemoryUserStore()
+    start = partial(_started, settings, metrics, deployment, user_store)
     app = ServedApp(
         title="paddlerec-milvus: candidates",
         description=DESCRIPTION,
@@ -122,9 +123,17 @@ def _started(
     settings: ServiceSettings,
     metrics: Metrics,
     deployment: Callable[[], Deployment],
-    connect: Callable[[], UserStorage],
+    user_store: UserStorage | None,
 ) -> CandidateService:
-    return CandidateService(settings, metrics, deployment(), UserStates(settings, connect))
+    """``user_store``: None for the users beside the items in Milvus."""
+    users: HistoryService
+    if settings.histories.get_secret_value():
+        users = RedisHistories(settings)
+    elif user_store is None:
+        users = UserStates(settings, partial(milvus_users, settings))
+    else:
+        users = UserStates(settings, lambda: user_store)
+    return CandidateService(settings, metrics, deployment(), users)
 
 
 @contextlib.asynccontextmanager

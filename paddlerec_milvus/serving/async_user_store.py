@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from typing import Protocol, TypeVar
 
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval.user_store import UserState, UserStore
+from paddlerec_milvus.retrieval.user_history import UserState
+from paddlerec_milvus.retrieval.writer_claim import ClaimedError, OnlyWriter
 from paddlerec_milvus.serving.connections import RetiredConnections
 from paddlerec_milvus.serving.settings import ServiceSettings
 
@@ -41,6 +43,20 @@ class UserStorage(Protocol):
 
     def delete(self, user: OwnId) -> None:
         """Forget ``user``; one who is not known is no error."""
+
+    def claim(self) -> int:
+        """See that no other process writes: another number whenever one may have in between.
+
+        ClaimedError: one does.
+        """
+        ...
+
+    def is_writer(self) -> bool:
+        """Whether this process writes: it has, and no other may."""
+        ...
+
+    def release(self) -> None:
+        """Let another process write."""
 
     def close(self) -> None:
         """Close the connection; what is stored stays."""
@@ -71,14 +87,25 @@ class InMemoryUserStore:
         """Forget ``user``; one who is not known is no error."""
         self._states.pop(user, None)
 
+    def claim(self) -> int:
+        """The same number, as nobody else can write."""
+        return 0
+
+    def is_writer(self) -> bool:
+        """Nobody else can be."""
+        return True
+
+    def release(self) -> None:
+        """Nothing: nobody else can write."""
+
     def close(self) -> None:
         """Nothing: there is no connection."""
 
 
-def milvus_users(settings: ServiceSettings) -> UserStore:
+def milvus_users(settings: ServiceSettings) -> OnlyWriter:
     """A connection to the users beside the settings' items; RetrievalError: Milvus is away."""
     model = settings.model
-    return UserStore(
+    return OnlyWriter(
         model.milvus_uri,
         model.milvus.collection,
         token=model.milvus.token.get_secret_value(),
@@ -140,6 +167,8 @@ class AsyncUserStore:
         store = self._opened()
         try:
             return work(store)
+        except ClaimedError:
+            raise  # the connection is sound, and others read by it
         except RetrievalError as error:
             # an old connection tries again with ever longer pauses, and collections may be gone
             with self._connecting:
@@ -151,6 +180,9 @@ class AsyncUserStore:
         """End the threads, once they have finished what they do, and the connection."""
         self._pool.shutdown(cancel_futures=True)
         with self._connecting:
+            if self._store is not None:
+                with contextlib.suppress(RetrievalError):
+                    self._store.release()
             self._retire(RetrievalError("the service has ended"))
             self._retired.close_all()
 

@@ -158,10 +158,25 @@ class Client:
         """Delete an item's vector until the next insert; returns its id."""
         return self._call(ItemDeleteAnswer, "DELETE", f"/items/{_in_path(item)}").deleted
 
-    def add_events(self, user: OwnId, items: Iterable[OwnId]) -> EventsAnswer:
-        """Add clicks, oldest first, to the history that the service keeps of ``user``."""
+    def add_events(
+        self,
+        user: OwnId,
+        items: Iterable[OwnId],
+        *,
+        time: float | None = None,
+        idempotency_key: str = "",
+    ) -> EventsAnswer:
+        """Add clicks, oldest first, to the history that the service keeps of ``user``.
+
+        ``time`` in seconds since 1970 puts them before those that are later. With the same
+        ``idempotency_key``, which is new for each event, the call may be made again after an error.
+        """
         path = f"/users/{_in_path(user)}/events"
-        return self._call(EventsAnswer, "POST", path, json={"items": list(map(_id, items))})
+        body: dict[str, Any] = {"items": list(map(_id, items))}
+        if time is not None:
+            body["time"] = time
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        return self._call(EventsAnswer, "POST", path, json=body, headers=headers)
 
     def user_candidates(
         self,
@@ -200,12 +215,15 @@ class Client:
         json: Any = None,
         params: Mapping[str, Any] | None = None,
         more_seconds: float = 0.0,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """The answer as a ``kind``; ServiceError names the address and the path."""
         timeout = self._timeout if timeout is None else timeout
         allowed = httpx.Timeout(timeout + more_seconds)
         try:
-            answer = self._http.request(method, path, json=json, params=params, timeout=allowed)
+            answer = self._http.request(
+                method, path, json=json, params=params, headers=headers, timeout=allowed
+            )
         except httpx.HTTPError as error:
             raise ServiceError(
                 f"the candidate service at {self._http.base_url} did not answer {path}: "

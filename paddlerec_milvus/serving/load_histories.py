@@ -1,10 +1,12 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""``python -m paddlerec_milvus.serving.load_histories --data DIR``: a log's histories into Milvus.
+"""``python -m paddlerec_milvus.serving.load_histories --data DIR``: the histories of a log, stored.
 
 Each user of the log then gets a list at the first call. The train log is read as a stream, users
 are written some hundreds at a time, and a run that was cut short is simply started again: a user
 who is there already is passed over, and clicks that came through the service stay behind the log's.
-The service may run meanwhile, but should not take clicks: it would not see what is written here.
+A log that is not the one which the service serves is refused.
+The service may run meanwhile. With histories in Redis it takes clicks as ever; with histories in
+Milvus only one of both writes: this refuses where the service has taken clicks, and the other way.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ import argparse
 import logging
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -26,27 +26,23 @@ from tqdm import tqdm
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import data_files, open_bytes
+from paddlerec_milvus.data.fingerprint import fingerprint_of
 from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
-from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import IdMap, OwnId, read_item_ids, read_user_ids
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.data.prepared import Prepared, open_prepared
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
-from paddlerec_milvus.retrieval.user_store import (
-    USERS_PER_CALL,
-    UserState,
-    UserStore,
-    last_clicks,
-)
-from paddlerec_milvus.serving.async_user_store import milvus_users
+from paddlerec_milvus.retrieval.redis_store import NO_INTERESTS
+from paddlerec_milvus.retrieval.user_history import UserState, holds, is_storable, joined, trimmed
+from paddlerec_milvus.retrieval.user_store import USERS_PER_CALL
+from paddlerec_milvus.serving.history_archive import Change, HistoryArchive, Place, archive_of
+from paddlerec_milvus.serving.item_index import ItemIndex
+from paddlerec_milvus.serving.model_identity import identity_of_model
 from paddlerec_milvus.serving.settings import ServiceSettings, settings_from_environment
-from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
 
 logger = logging.getLogger(__name__)
-
-CALL_SECONDS = 60.0  # a call of some hundred users takes longer than a request may
 
 
 class History(NamedTuple):
@@ -114,83 +110,68 @@ def _held_out(users: HeldOutUsers, done: IntArray) -> Iterator[History]:
         yield History(int(users.user_ids[row]), [*past.tolist(), *later.tolist()])
 
 
-class HistoryLoader:
-    """Writes histories to ``store``, with the interests that ``tower`` makes of them."""
+class WrittenUsers(NamedTuple):
+    """Of a call."""
 
-    def __init__(self, store: UserStore, tower: UserTower, users: IdMap, items: IdMap) -> None:
-        self._store, self._tower = store, tower
-        self._users, self._items = users, items
+    written: int
+    busy: list[OwnId]
+    """Who clicked meanwhile: not written."""
+
+
+class HistoryLoader:
+    """Writes the histories of a log to ``archive``; its numbers are ``users`` and ``items``."""
+
+    def __init__(self, archive: HistoryArchive, users: IdMap, items: IdMap) -> None:
+        self._archive, self._users, self._items = archive, users, items
 
     def load(self, histories: Sequence[History]) -> LoadCounts:
-        """Write those of ``histories`` that are not there, in one call."""
+        """Write those of ``histories`` that are not there."""
         own = self._users.own_ids(one.user for one in histories)
-        usable = [
-            (user, one) for user, one in zip(own, histories, strict=True) if _is_storable(user)
-        ]
-        stored = self._store.read_all([user for user, _ in usable], "Bounded")
-        fresh = []
-        for user, one in usable:
-            items, before = self._items.own_ids(one.items), stored.get(user)
-            if before is None or not _holds(before, items):
-                fresh.append((user, items, before))
-        if fresh:
-            self._write(fresh)
-        return LoadCounts(len(fresh), len(usable) - len(fresh), len(histories) - len(usable))
-
-    def _write(self, fresh: Sequence[tuple[OwnId, list[OwnId], UserState | None]]) -> None:
-        whole = [[*items, *(before.history if before else [])] for _, items, before in fresh]
-        numbers = [[self._items.number(item) or 0 for item in one] for one in whole]
-        known = [[n for n in one if 1 <= n <= self._tower.items] for one in numbers]
-        padded, lengths = pad_histories(known, self._tower.maxlen)
-        interests = self._tower.interests(padded, np.maximum(lengths, 1))
-        new = []
-        for place, (user, items, before) in enumerate(fresh):
-            clicks = len(items) + (before.clicks if before else 0)
-            state = UserState(
-                *(user, last_clicks(whole[place]), clicks),
-                self._tower.fingerprint,
-                interests[place],
+        usable = {
+            user: UserState(
+                *(user, self._items.own_ids(one.items), len(one.items), ""), NO_INTERESTS
             )
-            if before is None:
-                new.append(state)
-            else:
-                self._store.write(state, before)
-        if new:
-            self._store.write_new(new)
+            for user, one in zip(own, histories, strict=True)
+            if is_storable(user)
+        }
+        fresh = self._write(usable)
+        while fresh.busy:  # who clicked meanwhile
+            again = self._write({user: usable[user] for user in fresh.busy})
+            fresh = WrittenUsers(fresh.written + again.written, again.busy)
+        return LoadCounts(fresh.written, len(usable) - fresh.written, len(histories) - len(usable))
+
+    def _write(self, states: Mapping[OwnId, UserState]) -> WrittenUsers:
+        stored = self._archive.read_all(list(states))
+        changes: list[Change] = []
+        for user, state in states.items():
+            before = stored.get(user)
+            if before is None or not holds(before, state.history, state.clicks):
+                changes.append((trimmed(joined(state, before)), before))
+        busy = self._archive.write_all(changes) if changes else []
+        return WrittenUsers(len(changes) - len(busy), busy)
 
 
-def _is_storable(user: OwnId) -> bool:
-    return isinstance(user, int) or 0 < len(user.encode()) <= OWN_ID_BYTES
-
-
-def _holds(state: UserState, items: list[OwnId]) -> bool:
-    """Whether the log's ``items`` are in a stored history, before what has been clicked since."""
-    since = state.clicks - len(items)
-    if since < 0:
-        return False
-    of_log = state.history[: max(0, len(state.history) - since)]
-    return of_log == items[len(items) - len(of_log) :]
-
-
-def load_histories(settings: ServiceSettings, folder: Path) -> LoadCounts:
+def load_histories(settings: ServiceSettings, folder: Path, *, force: bool = False) -> LoadCounts:
     """Load the histories of ``folder`` for the service of ``settings``.
 
+    ``force``: whatever log the item vectors in Milvus are of.
+
     Raises:
-        DataError: the folder is not that of the settings' model, or cannot be read.
+        DataError: the folder is not that of the settings' model, or of another log than the one
+            that the service serves, or cannot be read.
         RetrievalError: Milvus is away or refuses. What was written stays.
     """
     trained = settings.newest()
-    if trained.data is None or trained.data.resolve() != folder.resolve():
-        raise DataError(
-            f"{folder}: the service's model belongs to {trained.data}; set SERVING_DATA to the "
-            "folder whose histories you load"
-        )
+    own = fingerprint_of(folder)
+    if trained.data is None or fingerprint_of(trained.data) != own:
+        raise DataError(_other_log(folder, own, str(identity_of_model(trained, ""))))
+    if not force:
+        _require_served(settings, folder, own)
     trained.require_fit()
-    tower = CheckpointTower(trained, threading.Lock())
     total = LoadCounts(0, 0, 0)
-    patient = settings.model_copy(update={"timeout": max(CALL_SECONDS, settings.timeout)})
-    with closing(milvus_users(patient)) as store:
-        loader = HistoryLoader(store, tower, read_user_ids(folder), read_item_ids(folder))
+    place: Place = "redis" if settings.histories.get_secret_value() else "milvus"
+    with archive_of(settings, place) as archive:
+        loader = HistoryLoader(archive, read_user_ids(folder), read_item_ids(folder))
         histories = histories_of(folder)
         with tqdm(desc="histories", unit="user", disable=None) as bar:
             while part := list(islice(histories, USERS_PER_CALL)):
@@ -198,6 +179,25 @@ def load_histories(settings: ServiceSettings, folder: Path) -> LoadCounts:
                 total = LoadCounts(*(a + b for a, b in zip(total, counts, strict=True)))
                 bar.update(len(part))
     return total
+
+
+def _require_served(settings: ServiceSettings, folder: Path, own: str) -> None:
+    """DataError: the item vectors that a service finds in Milvus are of another log."""
+    index = ItemIndex(settings.model, settings.model.milvus.timeout)
+    try:
+        version = index.serving()
+    finally:
+        index.disconnect()
+    if version is not None and version.identity.data_fingerprint not in ("", own):
+        raise DataError(_other_log(folder, own, str(version.identity)))
+
+
+def _other_log(folder: Path, own: str, served: str) -> str:
+    return (
+        f"{folder}: is the log '{folder.resolve().name}' (fingerprint {own}), and the service "
+        f"serves another: {served}. Nothing was written. Give --data and SERVING_DATA of that log; "
+        "or, if you know that these users and items are the same, --force"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,11 +208,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "the SERVING_… variables and MILVUS_URI describe. May be run again: it goes on.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared folder")
-    folder: Path = parser.parse_args(argv).data
+    parser.add_argument("--force", action="store_true", help="though the service serves other data")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.data
 
     def work() -> None:
-        environment = {**os.environ, "SERVING_DATA": str(folder)}
-        counts = load_histories(settings_from_environment(environment), folder)
+        own = {"SERVING_DATA": str(folder)}
+        environment = {**os.environ, **own} if arguments.force else {**own, **os.environ}
+        settings = settings_from_environment(environment)
+        counts = load_histories(settings, folder, force=arguments.force)
         print(
             f"{counts.written:,} users written, {counts.present:,} were there, "
             f"{counts.written + counts.present + counts.unusable:,} in the log"

@@ -23,11 +23,10 @@ from paddlerec_milvus.command import run
 from paddlerec_milvus.data.id_map import IdMap, read_item_ids, user_kind
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.retrieval.connection import Connection
+from paddlerec_milvus.retrieval.user_history import UserState, trimmed
 from paddlerec_milvus.retrieval.user_store import (
     MOST_INTERESTS,
-    UserState,
     UserStore,
-    last_clicks,
     old_collections,
 )
 from paddlerec_milvus.serving.settings import ServiceSettings, settings_from_environment
@@ -117,9 +116,9 @@ def _state(user: int, rows: Mapping[tuple[int, int], dict[str, Any]], ids: IdMap
         for place in range(MOST_INTERESTS)
         if (user, place) in rows and rows[user, place]["checkpoint"] == head["checkpoint"]
     ]
-    history = last_clicks(ids.own_ids(json.loads(head["history"])))
-    vectors = np.array(whole, np.float32)
-    return UserState(user, history, int(head["clicks"]), str(head["checkpoint"]), vectors)
+    history, vectors = ids.own_ids(json.loads(head["history"])), np.array(whole, np.float32)
+    state = UserState(user, history, int(head["clicks"]), str(head["checkpoint"]), vectors)
+    return trimmed(state)
 
 
 def main() -> int:

@@ -20,11 +20,11 @@ from paddlerec_milvus.serving.candidates import answer_by_popularity, searched_h
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
+from paddlerec_milvus.serving.histories import HistoryService
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.schemas import CandidatesRequest, Source
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
-from paddlerec_milvus.serving.user_states import UserStates
 from paddlerec_milvus.serving.validation import UserBatch, parse, user_batch
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class CandidateService:
         settings: ServiceSettings,
         metrics: Metrics,
         deployment: Deployment,
-        users: UserStates,
+        users: HistoryService,
     ) -> None:
         self.settings = settings
         self.metrics = metrics

@@ -163,6 +163,15 @@ class EventsRequest(_Request[Id], Generic[Id]):
     )
 
     items: Annotated[list[Id], Field(min_length=1), FailFast()]
+    time: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="When it was, in seconds since 1970: the clicks go before those that are "
+            "later. Absent: they are the last",
+        ),
+    ] = None
 
 
 class UserCandidatesQuery(BaseModel):

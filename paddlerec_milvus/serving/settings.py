@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from limits import parse_many
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     field_validator,
 )
@@ -25,6 +27,7 @@ from paddlerec_milvus.checkpoint_record import holds
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
+from paddlerec_milvus.retrieval.redis_store import checked_address
 from paddlerec_milvus.serving.auth import Keys
 from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.serving.schemas import SECONDS_PER_CANDIDATE
@@ -93,6 +96,11 @@ class ServiceSettings(BaseModel):
     """``closed``: /metrics needs a key of any role, and without keys answers this machine alone."""
     docs: Access = "open"
     """The same for /docs and /openapi.json."""
+    histories: SecretStr = SecretStr("")
+    """Where users' clicks are: empty for Milvus, which takes them from one process alone, or the
+    address of a Redis or Valkey, for any number of processes."""
+    history_days: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """Without a click, after which Redis forgets a user; None: never."""
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
     large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
@@ -184,10 +192,11 @@ class ServiceSettings(BaseModel):
 FIELDS = {
     "SERVING_KEPT" if name == "registry" else f"SERVING_{name.upper()}": name
     for name in ServiceSettings.model_fields
-    if name not in ("model", "source", "checkpoint", "keys")
+    if name not in ("model", "source", "checkpoint", "keys", "histories")
 }
 VARIABLES = (
     *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_KEYS"),
+    "SERVING_HISTORIES",
     *FIELDS,
 )
 
@@ -246,13 +255,18 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
                 f"{key}: no such variable{nearest(key, VARIABLES)}; there are: "
                 f"{', '.join(VARIABLES)}"
             )
-    data = values.get("SERVING_DATA")
+    data, histories = values.get("SERVING_DATA"), values.get("SERVING_HISTORIES", "milvus")
+    if histories == "milvus":
+        histories = ""
+    else:
+        checked_address(histories)
     return service_settings(
         values.get("SERVING_YAML", "mind/config.yaml"),
         _options_of(values.get("SERVING_OPTIONS", "")),
         Path(data).resolve() if data else None,
         values.get("SERVING_EPOCH", ""),
         keys=Keys.parse(values.get("SERVING_KEYS", "")),
+        histories=SecretStr(histories),
         **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
     )
 

@@ -1,9 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Users that the service knows: their clicks go in one by one, their interests come out.
+"""Histories in Milvus: users' clicks go in one by one, their interests come out.
 
 What is acknowledged is in Milvus. Users who clicked since the start are also remembered here, so
 that the next list uses the click at once; all others are read with bounded staleness, as items are.
-One process at a time may take the clicks of a user: two that did would write over each other.
+One process at a time takes clicks, as two would write over each other: the others refuse them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 from cachetools import LRUCache
 
-from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
-from paddlerec_milvus.errors import RetrievalError, UserError
-from paddlerec_milvus.retrieval.user_store import UserState, last_clicks
+from paddlerec_milvus.errors import RetrievalError, SettingsError, UserError
+from paddlerec_milvus.retrieval.user_history import (
+    ClickEvent,
+    UserState,
+    is_repeated,
+    trimmed,
+    with_event,
+)
 from paddlerec_milvus.serving.async_user_store import AsyncUserStore, UserStorage
+from paddlerec_milvus.serving.histories import AppendedClicks, rows_of, with_interests
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 
@@ -34,19 +40,11 @@ CACHED_CLICKS = 5_000_000  # of all users: some 100 bytes each where ids are str
 RENEWALS = 16  # of stored interests under way, after a new model has come
 
 
-class AppendedClicks(NamedTuple):
-    """What became of the clicks of an event."""
-
-    history: int
-    """Clicks that are kept of the user."""
-    unknown: list[OwnId]
-    """Ids of the event that are none of the model's: not kept."""
-
-
 class _CachedState(NamedTuple):
     state: UserState
-    confirmed: bool
-    """False after a write that failed: it may have been carried out all the same."""
+    generation: int | None
+    """The claim under which Milvus holds just this; None: after a write that failed, which may have
+    been carried out all the same, or where others may have written since."""
 
 
 class UserStates:
@@ -57,6 +55,11 @@ class UserStates:
     """
 
     def __init__(self, settings: ServiceSettings, connect: Callable[[], UserStorage]) -> None:
+        if settings.history_days is not None:
+            raise SettingsError(
+                f"SERVING_HISTORY_DAYS: {settings.history_days:g} is given, and Milvus forgets "
+                "nobody: set SERVING_HISTORIES to a Redis, or leave it out"
+            )
         self._timeout, self._settings = settings.timeout, settings.model
         self._store = AsyncUserStore(settings, connect)
         self._prepared = 0  # the dimension
@@ -67,9 +70,10 @@ class UserStates:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def prepare(self, model: ServingModel) -> None:
-        """Make the collection that the first click of all would have to wait for; waits for it."""
-        if model.tower.dimension == self._prepared:
-            return
+        """Make the collection that the first click of all would have to wait for; waits for it.
+
+        Later calls show the other processes that this one takes clicks, if it does.
+        """
         try:
             self._store.now(lambda store: self._prepare(store, model))
         except RetrievalError as error:
@@ -78,13 +82,13 @@ class UserStates:
                     "clicks cannot be stored yet: %s", without_secrets(error, self._settings)
                 )
             self._problem = str(error)
+        else:
+            self._problem = ""
 
-    async def append(
-        self, user: OwnId, items: Sequence[OwnId], model: ServingModel
-    ) -> AppendedClicks:
-        """Add clicks on ``items``, oldest first; the interests are made anew by ``model``."""
+    async def append(self, user: OwnId, event: ClickEvent, model: ServingModel) -> AppendedClicks:
+        """Store the clicks of ``event``, once; the interests are made anew by ``model``."""
         end = time.monotonic() + self._timeout
-        return await self._in_time(self._append(user, items, model, end))
+        return await self._in_time(self._append(user, event, model, end))
 
     async def interests_of(
         self, user: OwnId, model: ServingModel, *, strong: bool = False
@@ -107,24 +111,26 @@ class UserStates:
         self._store.close()
 
     async def _append(
-        self, user: OwnId, items: Sequence[OwnId], model: ServingModel, end: float
+        self, user: OwnId, event: ClickEvent, model: ServingModel, end: float
     ) -> AppendedClicks:
-        rows = await _rows(items, model)
-        known = [item for item, row in zip(items, rows, strict=True) if row]
+        rows = await rows_of(event.items, model)
+        known = [item for item, row in zip(event.items, rows, strict=True) if row]
+        unknown = [item for item, row in zip(event.items, rows, strict=True) if not row]
         async with self._lock_of(user):
-            before = await self._confirmed(user)
-            history: list[OwnId] = [] if before is None else before.history
-            if known:
-                history = last_clicks([*history, *known])
-                clicks = len(known) + (before.clicks if before else 0)
-                state = await _computed(user, history, clicks, model)
+            generation = await self._store.call(lambda store: store.claim())
+            before = await self._confirmed(user, generation)
+            state = before or UserState(user, [], 0, "", np.zeros((0, 0), np.float32))
+            repeated = is_repeated(state.tokens, event.token)
+            if known and not repeated:
+                now = time.time_ns() // 1_000_000
+                state = trimmed(with_event(state, event._replace(items=known), now))
+                state = await with_interests(state, model)
                 if model.tower.dimension != self._prepared:
                     await self._store.call(lambda store: self._prepare(store, model))
                 if time.monotonic() > end:
                     raise self._late()  # the caller was told so, and may try again
-                await self._write(state, before)
-        unknown = [item for item, row in zip(items, rows, strict=True) if not row]
-        return AppendedClicks(len(history), unknown)
+                await self._write(state, before, generation)
+        return AppendedClicks(len(state.history), unknown, repeated)
 
     async def _interests_of(
         self, user: OwnId, model: ServingModel, cached: _CachedState | None, *, strong: bool
@@ -138,12 +144,11 @@ class UserStates:
         if state is None or state.checkpoint == model.tower.fingerprint:
             return state
         self._renew_later(user, model)
-        return await _computed(user, state.history, state.clicks, model)
+        return await with_interests(state, model)
 
     async def _read_anew(self, user: OwnId) -> UserState | None:
         async with self._lock_of(user):
-            self._distrust(user)
-            return await self._confirmed(user)
+            return await self._confirmed(user, None)
 
     async def _forget(self, user: OwnId) -> None:
         async with self._lock_of(user):
@@ -154,11 +159,14 @@ class UserStates:
     async def _renew(self, user: OwnId, model: ServingModel) -> None:
         """Store the interests that ``model`` makes of the user's history."""
         try:
+            if not await self._store.call(lambda store: store.is_writer()):
+                return
             async with self._lock_of(user):
-                before = await self._confirmed(user)
+                generation = await self._store.call(lambda store: store.claim())
+                before = await self._confirmed(user, generation)
                 if before is not None and before.checkpoint != model.tower.fingerprint:
-                    state = await _computed(user, before.history, before.clicks, model)
-                    await self._write(state, before)
+                    state = await with_interests(before, model)
+                    await self._write(state, before, generation)
         except UserError as error:
             logger.warning("the interests of a user stay another model's: %s", type(error).__name__)
         finally:
@@ -170,33 +178,35 @@ class UserStates:
             self._renewing.add(user)
             self._started(self._renew(user, model))
 
-    async def _confirmed(self, user: OwnId) -> UserState | None:
-        """The last state that was written; the caller holds the user's lock."""
+    async def _confirmed(self, user: OwnId, generation: int | None) -> UserState | None:
+        """What Milvus holds; the caller has the user's lock, and the claim of ``generation``."""
         cached = self._cache.get(user)
-        if cached is not None and cached.confirmed:
+        if cached is not None and cached.generation == generation is not None:
             return cached.state
         state = await self._store.read(user)
         if state is None:
             self._cache.pop(user, None)
         else:
-            self._remember(state)
+            self._cache[user] = _CachedState(state, generation)
         return state
 
-    async def _write(self, state: UserState, before: UserState | None) -> None:
+    async def _write(self, state: UserState, before: UserState | None, generation: int) -> None:
+        def write(store: UserStorage) -> None:
+            if store.claim() != generation:
+                raise RetrievalError("another process may have written of this user; try again")
+            store.write(state, before)
+
         try:
-            await self._store.call(lambda store: store.write(state, before))
+            await self._store.call(write)
         except BaseException:
             self._distrust(state.user)
             raise
-        self._remember(state)
-
-    def _remember(self, state: UserState) -> None:
-        self._cache[state.user] = _CachedState(state, confirmed=True)
+        self._cache[state.user] = _CachedState(state, generation)
 
     def _distrust(self, user: OwnId) -> None:
         """Read it from Milvus before the next write."""
         if (cached := self._cache.get(user)) is not None:
-            self._cache[user] = cached._replace(confirmed=False)
+            self._cache[user] = cached._replace(generation=None)
 
     def _lock_of(self, user: OwnId) -> asyncio.Lock:
         return self._locks.setdefault(user, asyncio.Lock())
@@ -234,24 +244,3 @@ class UserStates:
 
 def _size(cached: _CachedState) -> int:
     return 1 + len(cached.state.history)
-
-
-async def _rows(items: Sequence[OwnId], model: ServingModel) -> list[int]:
-    """The model's row for each of ``items``, 0 for those that it does not know."""
-    numbers = model.ids.numbers(items)
-    if fresh := model.ids.unresolved(numbers):
-        await asyncio.to_thread(model.ids.resolve, fresh)
-    return model.ids.known(numbers)
-
-
-async def _computed(
-    user: OwnId, history: list[OwnId], clicks: int, model: ServingModel
-) -> UserState:
-    """The state with interests by ``model``; zeros where it knows nothing of the history."""
-    tower = model.tower
-    known = [row for row in await _rows(history, model) if row]
-    padded, lengths = pad_histories([known], tower.maxlen)
-    interests = np.zeros((1, tower.dimension), np.float32)
-    if lengths[0]:
-        (interests,) = await asyncio.to_thread(tower.interests, padded, lengths)
-    return UserState(user, history, clicks, tower.fingerprint, interests)

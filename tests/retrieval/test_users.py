@@ -195,7 +195,7 @@ def test_a_collection_that_we_did_not_make_is_refused(open_store, uri):
     store = open_store()
     store.write(state(), None)
     (name,) = store._names.values()
-    foreign = name.replace(f"_{D}", "_6")
+    foreign = name.removesuffix(f"_{D}") + "_6"
     connection = Connection(uri)
     connection.create_collection(foreign, 6, {})
     with pytest.raises(RetrievalError, match="did not make"):

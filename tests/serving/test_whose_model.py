@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from running_service import Running, running, settings_of
 
 from paddlerec_milvus.checkpoint_record import read_record, write_record
 from paddlerec_milvus.data.fingerprint import fingerprint_of, identity_of
-from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.serving.async_user_store import milvus_users
+from paddlerec_milvus.serving.load_histories import load_histories
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.settings import ServiceSettings, service_settings
@@ -102,6 +105,23 @@ def test_served_and_then_started_with_the_data_of_another_log(
     with running(make_settings()) as first:  # the other way round
         assert first.candidates([3])["source"] == ["fallback"]
         assert "data 'other'" in first.ready()[1]
+
+
+def test_histories_of_another_log_are_refused_unless_forced(
+    make_settings, of_other, other, trained
+):
+    own, foreign = make_settings(), of_other()
+    with running(own) as service:
+        service.http.post("/insert")
+    names = [(trained.data, "data"), (other, "other")]
+    for settings in (own, foreign):  # by the settings' model, and by what lies in Milvus
+        with pytest.raises(DataError) as raised:
+            load_histories(settings, other)
+        for folder, name in names:
+            assert f"'{name}' (fingerprint {fingerprint_of(folder)})" in str(raised.value)
+    with closing(milvus_users(own)) as store:
+        assert store.count() == 0
+    assert load_histories(foreign, other, force=True).written > 0
 
 
 def test_the_setting_inserts_instead(make_settings, of_other, capsys):

@@ -7,10 +7,16 @@ import logging
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.retrieval.user_store import UserState
+from paddlerec_milvus.retrieval.user_history import (
+    ClickEvent,
+    HistoriesAwayError,
+    ReusedKeyError,
+    UserState,
+    token_of,
+)
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
@@ -30,6 +36,12 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
+MOST_AHEAD = 86_400.0  # seconds that a caller's clock may be ahead of this one's
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="Sent again with the same event"),
+]
 UserPath = Annotated[str, Path(json_schema_extra={"x-id": "users"})]
 
 
@@ -38,10 +50,13 @@ UserPath = Annotated[str, Path(json_schema_extra={"x-id": "users"})]
     dependencies=[Depends(needs(Role.WRITE))],
     openapi_extra={"requestBody": request_body(EventsRequest)},
 )
-async def add_events(request: Request, user: UserPath) -> EventsAnswer:
+async def add_events(
+    request: Request, response: Response, user: UserPath, idempotency_key: IdempotencyKey = None
+) -> EventsAnswer:
     """Add clicks to a user's history; the next candidates use them.
 
-    After a 503 they may have been stored or not.
+    After a 503 they may have been stored or not. Sent again with the same ``Idempotency-Key`` they
+    are stored once: the answer to a repetition has the header ``Idempotent-Replayed: true``.
     """
     service = service_of(request)
     model = service.model
@@ -52,7 +67,22 @@ async def add_events(request: Request, user: UserPath) -> EventsAnswer:
         raise InvalidRequestError(
             [problem(("body", "items"), text, "too_large", f"{len(events.items):,}")]
         )
-    appended = await service.users.append(own, events.items, model)
+    if events.time is not None and events.time > time.time() + MOST_AHEAD:
+        text = "is more than a day ahead of this service's clock; send seconds since 1970"
+        raise InvalidRequestError(
+            [problem(("body", "time"), text, "too_late", f"{events.time:.3f}")]
+        )
+    token = token_of(idempotency_key, [events.items, events.time]) if idempotency_key else ""
+    milliseconds = None if events.time is None else round(events.time * 1000)
+    try:
+        appended = await service.users.append(
+            own, ClickEvent(events.items, milliseconds, token), model
+        )
+    except ReusedKeyError as error:
+        place = ("header", "Idempotency-Key")
+        raise InvalidRequestError([problem(place, str(error), "reused_key")]) from None
+    if appended.repeated:
+        response.headers["Idempotent-Replayed"] = "true"
     return EventsAnswer(user=own, history=appended.history, unknown=appended.unknown)
 
 
@@ -79,6 +109,8 @@ async def user_candidates(
     source: Source | None = None
     try:
         state = await service.users.interests_of(own, model, strong=strong)
+    except HistoriesAwayError:
+        raise  # Milvus answers, and would with a list that ignores what the user clicked
     except RetrievalError:
         source = "fallback"  # the user may have clicks, and Milvus did not tell
     except Exception:  # whatever a model folder raises
