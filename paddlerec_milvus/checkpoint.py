@@ -55,8 +55,10 @@ def load_parameters(
             + (f"{folder.parent} holds: {', '.join(at_hand)}" if at_hand else "train first")
         )
     state = load_tensors(file)
-    if adapt is not None:
-        state = adapt(state)
+    try:
+        state = state if adapt is None else adapt(state)
+    except Exception as error:  # the folder's code meets what it has not expected
+        raise CheckpointError(f"{file}: cannot be adapted to the model: {error!r}") from error
     expected = {name: list(value.shape) for name, value in model.state_dict().items()}
     stored = {name: list(value.shape) for name, value in state.items() if hasattr(value, "shape")}
     differing = [
@@ -68,7 +70,10 @@ def load_parameters(
         raise CheckpointError(
             f"{file}: does not fit the model that the settings describe: {'; '.join(differing)}"
         )
-    model.set_state_dict(state)
+    try:
+        model.set_state_dict(state)
+    except Exception as error:  # another type of numbers, say
+        raise CheckpointError(f"{file}: cannot be loaded into the model: {error}") from error
     return state
 
 
@@ -84,7 +89,7 @@ def load_tensors(file: Path) -> dict[str, Any]:
         state = read_parameter_file(file)
     except Exception as error:  # a damaged file can make its unpickler raise anything
         raise CheckpointError(f"{file}: cannot be read as a checkpoint: {error}") from error
-    if not isinstance(state, dict):
+    if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
         raise CheckpointError(f"{file}: holds a {type(state).__name__}, not named parameters")
 
     def tensors(value: Any) -> Any:

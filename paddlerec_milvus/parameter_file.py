@@ -139,10 +139,10 @@ def _value(value: Any, done: dict[int, Any]) -> Any:
     if isinstance(value, _Array) and value.numpy is not None:
         return value.numpy
     if isinstance(value, dict):
-        return {key: _values(part, done) for key, part in value.items()}
+        return {_values(key, done): _values(part, done) for key, part in value.items()}
     if isinstance(value, tuple | list):
         parts = [_values(part, done) for part in value]
-        if isinstance(value, tuple) and len(parts) == 2 and isinstance(parts[1], np.ndarray):
+        if [type(part) for part in parts] == [str, np.ndarray] and isinstance(value, tuple):
             return parts[1]  # a tensor's name and its values
         return type(value)(parts)
     if value is None or isinstance(value, bool | int | float | str | bytes):

@@ -242,7 +242,7 @@ class Connection:
             return RetrievalError(_lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
         if status in away or "server unavailable" in words or "Retry timeout" in words:
-            closed = status != "DEADLINE_EXCEEDED" and _is_closed(self.uri)
+            closed = status != "DEADLINE_EXCEEDED" and not self._lite and _is_closed(self.uri)
             what = f"did not answer '{name}' within {seconds:g} s"
             return RetrievalError(
                 f"{where} {'refuses connections' if closed else what}: is it running? "

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.retrieval.connection import Connection
 
 MADE_BY, OWNER = "made_by", "paddlerec-milvus"
@@ -47,7 +48,12 @@ def describe(connection: Connection, name: str) -> Description | None:
     """The collection behind a name or an alias; None if there is none."""
     if not connection.call("has_collection", name):
         return None
-    reply: dict[str, Any] = connection.call("describe_collection", name)
+    try:
+        reply: dict[str, Any] = connection.call("describe_collection", name)
+    except RefusedError:
+        if connection.call("has_collection", name):
+            raise
+        return None  # it was dropped between the two calls
     vectors = [field for field in reply["fields"] if field["name"] == "vector"]
     return Description(
         name=reply["collection_name"],

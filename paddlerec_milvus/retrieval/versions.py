@@ -242,18 +242,19 @@ class CollectionVersions:
         Of two builds that both ask, one at least sees the other.
         """
         now = self.serving()
-        if now != serving:
+        if (now and now.name) != (serving and serving.name):
             what = f"{now.name!r} of {now.maker} serves now" if now else "what served was dropped"
-            raise self._conflict(f"meanwhile {what}")
+            raise self._conflict(f"meanwhile {what}", "see whether that is what you want")
         for other in self._leftovers():
             if _number(other.name) < _number(name) and not abandoned(other):
                 raise self._conflict(f"{other.maker} is building {other.name!r}")
 
-    def _conflict(self, what: str) -> BuildConflictError:
+    def _conflict(
+        self, what: str, advice: str = "wait for it, or drop that one if the process is gone"
+    ) -> BuildConflictError:
+        place = f"the collection {self.alias!r} in Milvus at {self._connection.uri}"
         return BuildConflictError(
-            f"{what} for the collection {self.alias!r} in Milvus at {self._connection.uri}: wait "
-            "for it and see what serves, drop its collection if that process is gone, or give "
-            "another milvus.collection"
+            f"{what} ({place}): {advice}, then try again, or give another milvus.collection"
         )
 
     def _drop_unused(self, name: str, properties: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Collection
@@ -72,9 +73,8 @@ class ModelRegistry:
         place = self._folder / fingerprint
         if place.is_dir():
             return
-        fresh = self._folder / f".{fingerprint}.new"
+        fresh = self._folder / f".{fingerprint}.{secrets.token_hex(4)}"  # others may save it, too
         try:
-            shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             shutil.copyfile(trained.checkpoint / PARAMETERS, fresh / PARAMETERS)
             if trained._replace(checkpoint=fresh).fingerprint() != fingerprint:
@@ -87,6 +87,8 @@ class ModelRegistry:
                 shutil.copyfile(file, fresh / file.name)
             fresh.rename(place)
         except OSError as error:
+            if place.is_dir():  # another service was quicker
+                return
             reason = error.strerror or error
             raise CheckpointError(f"{place}: cannot be written: {reason}") from error
         finally:

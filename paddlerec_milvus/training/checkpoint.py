@@ -238,7 +238,10 @@ def load_training_state(folder: Path, optimizer: Any) -> Position:
     state = load_tensors(folder / f"{PREFIX}.pdopt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # paddle warns of accumulators that are made on demand
-        optimizer.set_state_dict(state)
+        try:
+            optimizer.set_state_dict(state)
+        except Exception as error:  # another type of numbers, say
+            raise CheckpointError(f"{folder}: cannot be resumed from: {error}") from error
     return position
 
 

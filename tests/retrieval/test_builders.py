@@ -245,3 +245,55 @@ def test_a_pinned_reader_of_a_dropped_version_gets_an_error(uri, make_retriever)
         build(retriever, 1_001)
         with pytest.raises(RetrievalError):
             nearest(pinned)
+
+
+KILLED = """
+import os, sys
+from paddlerec_milvus.retrieval.versions import CollectionVersions
+from tests.retrieval.test_builders import build, MilvusRetriever
+
+uri, collection, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
+retriever = MilvusRetriever(uri, collection)
+switch, call, count = CollectionVersions._switch, retriever._connection.call, [0]
+
+
+def counted(name, *arguments, **options):
+    count[0] += 1
+    if count[0] == last:
+        os._exit(9)
+    return call(name, *arguments, **options)
+
+
+def watched(*arguments, **options):
+    retriever._connection.call = counted
+    switch(*arguments, **options)
+
+
+CollectionVersions._switch = watched
+build(retriever, 1_000 * last)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_killed_at_each_call_of_the_switch_one_version_serves_whole(server, make_retriever):
+    retriever = make_retriever(server.uri)
+    build(retriever)
+    kills, came = 0, []
+    while True:
+        kills += 1
+        build(retriever, served := 1_000 * kills - 500)  # so that there is one to go back to
+        arguments = [server.uri, retriever.collection, str(kills)]
+        code = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False).returncode
+        now = nearest(retriever)
+        assert now in (served, 1_000 * kills)
+        assert retriever.count() == len(IDS)
+        came.append("old" if now == served else "new")
+        if code == 0:
+            break
+        assert code == 9
+        retriever.versions.tidy()
+        assert len(names(retriever)) <= 2
+    print(f"{kills - 1} kills, one at each call of the switch: {came}")
+    assert kills > 5
+    assert {"old", "new"} == set(came[:-1])
