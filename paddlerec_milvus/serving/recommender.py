@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, PendingRequest, RequestBatcher
-from paddlerec_milvus.serving.candidates import answer_by_popularity, searched_hits
+from paddlerec_milvus.serving.candidates import answer_by_popularity, json_of, searched_hits
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
@@ -235,4 +235,4 @@ class CandidateService:
 
 def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:
     answer = answer_by_popularity(batch, model.catalogue, source)
-    return CandidatesReply(answer.model_dump_json().encode(), answer.source, {})
+    return CandidatesReply(json_of(answer), answer.source, {})

@@ -107,6 +107,14 @@ def test_parts_of_a_search_give_what_the_whole_gives(service):
         assert together["interest"][row] == alone["interest"][0]
 
 
+@pytest.mark.parametrize("options", [{}, {"titles": True, "nearest": True, "top_k": 3}])
+def test_a_long_answer_is_the_json_of_a_short_one(service, monkeypatch, options):
+    body = {"hist_item": [[3, 7], [999], [], [5]], **options}
+    whole = service.http.post("/candidates", json=body)
+    monkeypatch.setattr("paddlerec_milvus.serving.candidates.PIECE", 3)
+    assert service.http.post("/candidates", json=body).content == whole.content
+
+
 def test_callers_have_a_rate_where_one_is_set(index):
     with in_process_app(index, rate="3/minute") as service:
         for _ in range(3):
