@@ -30,7 +30,7 @@ from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
 PIECE = 64  # users whose lists are made JSON at once
-PART_QUERIES, PART_HITS = 256, 32_768  # of one call to Milvus: others need not wait for it long
+PART_QUERIES, PART_HITS = 256, 24_576  # of one call to Milvus: others need not wait for it long
 
 
 class ModelCandidates(NamedTuple):
