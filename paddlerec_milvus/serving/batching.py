@@ -150,12 +150,12 @@ class RequestBatcher:
         load = RequestLoad(0, 0)
         for one in self._order.sort(waiting):
             if taken:
-                together = load.with_more(one.load)
-                fits = not together.is_large and one.kind == taken[0].kind
+                joint = load.with_more(one.load)
+                fits = not joint.is_large and one.kind == taken[0].kind
             else:
-                together, fits = one.load, not (self._large and one.load.is_large)
+                joint, fits = one.load, not (self._large and one.load.is_large)
             if fits:
-                load = together
+                load = joint
                 taken.append(one)
         for one in taken:
             self._order.charge(one)
