@@ -22,6 +22,7 @@ from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.serving.candidates import (
     ModelCandidates,
     answer_by_model,
+    json_of,
     search_candidates,
     searched_hits,
 )
@@ -149,12 +150,12 @@ class RequestBatcher:
         load = RequestLoad(0, 0)
         for one in self._order.sort(waiting):
             if taken:
-                together = load.with_more(one.load)
-                fits = not together.is_large and one.kind == taken[0].kind
+                joint = load.with_more(one.load)
+                fits = not joint.is_large and one.kind == taken[0].kind
             else:
-                together, fits = one.load, not (self._large and one.load.is_large)
+                joint, fits = one.load, not (self._large and one.load.is_large)
             if fits:
-                load = together
+                load = joint
                 taken.append(one)
         for one in taken:
             self._order.charge(one)
@@ -223,7 +224,7 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         answer_by_model(one.batch, catalogue, part)
         for one, part in zip(requests, _parts(results, _ends(requests)), strict=True)
     ]
-    contents = [answer.model_dump_json().encode() for answer in answers]
+    contents = [json_of(answer) for answer in answers]
     merge = time.perf_counter() - began - tower - results.search_seconds
     stages = {"tower": tower, "search": results.search_seconds, "merge": merge}
     return [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import to_json
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import OwnId
@@ -28,7 +29,8 @@ from paddlerec_milvus.serving.validation import BatchIds, UserBatch
 
 NEAREST = 3  # items that name an interest
 POOL, LEAST_POOL = 4, 200  # diversity chooses from the best 4 top_k candidates, at least 200
-PART_QUERIES, PART_HITS = 256, 32_768  # of one call to Milvus: others need not wait for it long
+PIECE = 64  # users whose lists are made JSON at once
+PART_QUERIES, PART_HITS = 256, 24_576  # of one call to Milvus: others need not wait for it long
 
 
 class ModelCandidates(NamedTuple):
@@ -212,6 +214,21 @@ def _answer(
             else None
         ),
     )
+
+
+def json_of(answer: CandidatesAnswer) -> bytes:
+    """``answer`` as JSON; a long one in pieces, between which other requests have their turn."""
+    if len(answer.candidates) <= PIECE:
+        return answer.model_dump_json().encode()
+    fields = ((name, getattr(answer, name)) for name in type(answer).model_fields)
+    return b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), _list(rows)) for name, rows in fields)
+
+
+def _list(rows: Sequence[Any] | None) -> bytes:
+    if rows is None:
+        return b"null"
+    pieces = (to_json(rows[start : start + PIECE]) for start in range(0, len(rows), PIECE))
+    return b"[%s]" % b",".join(piece[1:-1] for piece in pieces)
 
 
 def _with_ids(one: CandidateList, own: Sequence[OwnId | None]) -> CandidateList:

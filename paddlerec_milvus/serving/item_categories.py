@@ -42,7 +42,7 @@ class ItemCategories:
         self._others = frozenset[str]()
         self._retriever: CategorisedItems | None = None
         self._is_complete = True
-        self._asked_at = -SEEN_SECONDS
+        self._looked_up_at = -SEEN_SECONDS
         self._asking, self._lock = threading.Lock(), threading.Lock()
 
     def follow(self, retriever: object) -> None:
@@ -50,7 +50,7 @@ class ItemCategories:
         with self._lock:
             self._retriever = retriever if isinstance(retriever, CategorisedItems) else None
             self._is_complete = self._retriever is None
-            self._others, self._asked_at = frozenset(), -SEEN_SECONDS
+            self._others, self._looked_up_at = frozenset(), -SEEN_SECONDS
 
     def stored(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of ``names`` that items have; all that one may have, where nobody has told yet."""
@@ -68,15 +68,15 @@ class ItemCategories:
         """
         if self._retriever is None or all(map(self._is_known, names)):
             return False
-        return strong or time.monotonic() >= self._asked_at + SEEN_SECONDS
+        return strong or time.monotonic() >= self._looked_up_at + SEEN_SECONDS
 
     def resolve(self, *, strong: bool) -> None:
         """Ask the retriever for the categories that are unknown here."""
         with self._asking:  # callers come at the same time, and one answer is for all
             began, retriever = time.monotonic(), self._retriever
-            if retriever is None or not (strong or began >= self._asked_at + SEEN_SECONDS):
+            if retriever is None or not (strong or began >= self._looked_up_at + SEEN_SECONDS):
                 return
-            self._asked_at = began
+            self._looked_up_at = began
             known = self._catalogue | self._others
             try:
                 fresh = retriever.other_categories(known, "Strong" if strong else "Bounded")

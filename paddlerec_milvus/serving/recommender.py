@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, PendingRequest, RequestBatcher
-from paddlerec_milvus.serving.candidates import answer_by_popularity, searched_hits
+from paddlerec_milvus.serving.candidates import answer_by_popularity, json_of, searched_hits
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 4_096  # ids in a request; to sort these out takes about a millisecond
+SMALL_LISTS = 2_048  # popular items in an answer; so do these, and need not wait for larger ones
 CALLS = 8  # to Milvus under way at a time, beside searches
 LEAST_PAUSE = 0.1  # seconds between two probes of Milvus
 
@@ -145,7 +146,9 @@ class CandidateService:
         elif len(batch.rows):
             self.metrics.fallbacks.labels("not_ready").inc()
         if reply is None:
-            reply = await self._aside(lambda: _popular_reply(batch, model, popular_source))
+            popular = partial(_popular_reply, batch, model, popular_source)
+            few = wanted <= SMALL_LISTS and small and request.filter is None
+            reply = popular() if few else await self._aside(popular)
         for source, users in Counter(reply.sources).items():
             self.metrics.users.labels(source).inc(users)
         for stage, seconds in reply.stages.items():
@@ -235,4 +238,4 @@ class CandidateService:
 
 def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:
     answer = answer_by_popularity(batch, model.catalogue, source)
-    return CandidatesReply(answer.model_dump_json().encode(), answer.source, {})
+    return CandidatesReply(json_of(answer), answer.source, {})

@@ -36,7 +36,7 @@ EVENTS_EXAMPLE: dict[str, Any] = {"items": [43, 23, 65]}
 
 MOST_CATEGORIES = 1_000
 MOST_ITEMS = 1_000  # in one request
-SECONDS_PER_CANDIDATE = 1e-4  # by which a deadline grows, for each of users x top_k
+SECONDS_PER_CANDIDATE = 2.5e-4  # by which a deadline grows, for each of users x top_k
 FLOAT32 = float(np.finfo(np.float32).max)
 
 

@@ -170,7 +170,7 @@ def limit_server(app: FastAPI, config: Any) -> bool:
     config.http_protocol_class = type("Limited", (LimitedConnection, protocol), own)
     if config.h11_max_incomplete_event_size is None:  # h11 answers 400 from 16 kB on
         config.h11_max_incomplete_event_size = 2 * MOST_HEAD
-    app.state.limits_are_kept = True
+    app.state.has_limits = True
     return True
 
 
@@ -204,7 +204,7 @@ class RequestLimits:
             await self._app(scope, receive, send)
         elif sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.head:
             await JSONResponse({"detail": _above(self._limits)}, 431)(scope, receive, send)
-        elif getattr(scope["app"].state, "limits_are_kept", False):
+        elif getattr(scope["app"].state, "has_limits", False):
             await self._app(scope, receive, send)
         else:
             await self._app(scope, self._in_time(receive), send)

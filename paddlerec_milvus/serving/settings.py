@@ -103,8 +103,8 @@ class ServiceSettings(BaseModel):
     """Without a click, after which Redis forgets a user; None: never."""
     timeout: Seconds = 2.0
     """Of a request's tower and search together, and of each call to Milvus except a build's."""
-    large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0
-    """The most by which a request may last longer: 0.1 ms for each candidate, users x top_k. A
+    large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    """The most by which a request may last longer: 0.25 ms for each candidate, users x top_k. A
     request for more candidates than that allows is refused."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""

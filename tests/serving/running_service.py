@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,3 +100,11 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.02)
+
+
+def status_of_a_long_head(url: str) -> int:
+    """The answer to a head that never ends: only a server that reads it bit by bit can have one."""
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port), 20) as caller:
+        caller.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 100_000)
+        return int(caller.recv(4_096).split()[1])

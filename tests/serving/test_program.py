@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_service import until
+from running_service import status_of_a_long_head, until
 from support import ROOT
 
 from paddlerec_milvus.retrieval.server_files import free_ports
@@ -87,6 +87,7 @@ def check_it_answers(program: Program) -> None:
     assert found["source"] == ["model"]
     assert len(found["candidates"][0]) == 5
     assert httpx.get(f"{program.url}/count").json()["count"] == 300
+    assert status_of_a_long_head(program.url) == 431
 
 
 def test_it_inserts_says_when_it_answers_and_ends_in_order(environment, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_service import READER, until
+from running_service import READER, status_of_a_long_head, until
 from support import ROOT
 
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
@@ -111,12 +111,14 @@ def test_uvicorn_starts_it_and_ends_it_in_order(environment, tmp_path):
         assert httpx.post(f"{url}/insert", timeout=60).json()["inserted"] == 300
         found = httpx.post(f"{url}/candidates", json={"hist_item": [[3]]}).json()
         assert found["source"] == ["model"]
+        assert status_of_a_long_head(url) == 431
     finally:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
     assert '"path": "/candidates", "status": 200' in log
     assert "Application shutdown complete" in log
     assert "Traceback" not in log
+    assert "this server is not uvicorn" not in log
 
 
 def test_uvicorn_on_addresses_of_others_needs_keys(environment, tmp_path):
