@@ -24,6 +24,7 @@ from service_process import ServiceProcess
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, calls_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, settings_for
+from paddlerec_milvus.errors import redacted
 from paddlerec_milvus.evaluation.report import machine, versions
 from paddlerec_milvus.retrieval.candidates import merge_interests
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
@@ -85,9 +86,16 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def _shown(value: Any) -> Any:
+    """An argument as a results file may hold it: text, without a password or a token."""
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    return redacted(str(value)) if isinstance(value, str | Path) else value
+
+
 def provenance(arguments: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     """What made the numbers."""
-    parameters = {n: str(v) if isinstance(v, Path) else v for n, v in vars(arguments).items()}
+    parameters = {name: _shown(value) for name, value in vars(arguments).items()}
     installed = versions() | {name: version(name) for name in PACKAGES}
     return {**bench.about, "parameters": parameters, "machine": machine(), "versions": installed}
 

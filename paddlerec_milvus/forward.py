@@ -12,7 +12,7 @@ import paddle
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.collate import collate, seed_everything
-from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.data.files import reader_files
 from paddlerec_milvus.errors import DataError, ModelError
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import ModelFolder
@@ -58,7 +58,7 @@ class ForwardModel:
         says where the folder's reader fails.
         """
         where, runner = self.settings.path("test_data_dir"), self.settings.runner
-        files = data_files(where, "runner.test_data_dir")
+        files = reader_files(where, "runner.test_data_dir")
         dataset = self.folder.reader(runner.infer_reader_path, files, self.config)
         seed_everything(runner.seed)
         rows = 0

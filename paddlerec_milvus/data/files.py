@@ -75,6 +75,20 @@ def data_files(folder: Path, key: str = "") -> list[Path]:
     return visible
 
 
+def reader_files(folder: Path, key: str = "") -> list[Path]:
+    """:func:`data_files` for a model folder's own reader, which may unpack gz without a limit.
+
+    Raises:
+        DataError: as :func:`data_files`, or damaged gzip, or a file that unpacks beyond its limit.
+    """
+    files = data_files(folder, key)
+    for file in files:
+        with open_bytes(file) as content:
+            while isinstance(content, UnpackedReader) and content.read(1 << 20):
+                pass
+    return files
+
+
 def expand(paths: Path | str | list[Path] | tuple[Path, ...]) -> list[Path]:
     """Folders replaced by their data files; single files stay."""
     several = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]

@@ -125,7 +125,7 @@ def judge(request: HTTPConnection, key: str | None, role: Role) -> tuple[str, HT
         return "none", _unknown(text)
     if role == Role.READ:
         return "none", None
-    if is_local(request, settings.hosts) and is_private(request.app):
+    if is_local(request) and is_private(request.app):
         return "local", None
     return "none", _unknown(
         "this call needs a key, and the service has none: then only its own machine may write and "

@@ -14,12 +14,11 @@ from starlette.requests import HTTPConnection
 FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
-def is_local(connection: HTTPConnection, hosts: Collection[str] = ()) -> bool:
+def is_local(connection: HTTPConnection) -> bool:
     """Whether the caller is on this machine: no proxy between, no page of another site.
 
     A browser sends a form's POST to any address, so a foreign page could reach a service on
     loopback: its Origin, or with a name that was made to point here its Host, gives it away.
-    ``hosts`` are own names beside those of loopback.
     """
     if connection.client is None or not is_loopback(connection.client.host):
         return False
@@ -30,10 +29,10 @@ def is_local(connection: HTTPConnection, hosts: Collection[str] = ()) -> bool:
         same_site = origin is None or urlsplit(origin).netloc == host
     except ValueError:
         return False
-    return same_site and is_own_name(host, hosts)
+    return same_site and is_own_name(host)
 
 
-def is_own_name(host: str, hosts: Collection[str]) -> bool:
+def is_own_name(host: str, hosts: Collection[str] = ()) -> bool:
     """Whether the header Host names loopback or one of ``hosts``, with whatever port."""
     try:
         name = urlsplit(f"//{host}").hostname or ""

@@ -91,7 +91,7 @@ class ServiceSettings(BaseModel):
     role read."""
     hosts: Hosts = ()
     """Names that callers know the service by; a call by another name is refused. Loopback's, and
-    the probes by any, always pass. None: every name is taken."""
+    the probes by any, always pass. Empty: every name is taken."""
     metrics: Access = "open"
     """``closed``: /metrics needs a key of any role, and without keys answers this machine alone."""
     docs: Access = "open"

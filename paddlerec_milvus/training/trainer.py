@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.collate import seed_everything
-from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.data.files import reader_files
 from paddlerec_milvus.data.prepared import split_words_beside
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
@@ -131,7 +131,7 @@ class Trainer:
             self.names = paddle.utils.unique_name.switch(*before)
 
     def _open_reader(self) -> Any:
-        files = data_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
+        files = reader_files(self.settings.path("train_data_dir"), "runner.train_data_dir")
         return self.folder.reader(self.settings.runner.train_reader_path, files, self.config)
 
     def run(self) -> None:

@@ -8,19 +8,28 @@ import json
 import socket
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
 import serving_load
 import serving_soak
 from service_callers import ByService, Callers, Wire, post, rotated
-from serving_bench import grouped
+from serving_bench import grouped, provenance
 
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, calls_of, joined, new_histogram
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.indexes import Flat
 
 pytestmark = pytest.mark.slow
+
+
+def test_a_results_file_holds_no_password():
+    arguments = argparse.Namespace(
+        server="http://root:s3cret@127.0.0.1:9", opt=["milvus.token=s3cret"], clients=4
+    )
+    made = provenance(arguments, types.SimpleNamespace(about={}))["parameters"]
+    assert made == {"server": "http://…@127.0.0.1:9", "opt": ["milvus.token=…"], "clients": 4}
 
 
 def outcome(milliseconds: list[int], rate: float = 100.0, failures: int = 0) -> LoadResult:

@@ -15,7 +15,7 @@ import pytest
 
 from paddlerec_milvus.data.amazonbook import read_tarball
 from paddlerec_milvus.data.cli import main as prepare
-from paddlerec_milvus.data.files import read_bytes
+from paddlerec_milvus.data.files import read_bytes, reader_files
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.data.log_bytes import line_blocks
 from paddlerec_milvus.data.prepared import read_titles
@@ -74,6 +74,16 @@ def test_prepared_data_ends_at_the_limit(tmp_path, monkeypatch):
         read_titles(tmp_path)
     monkeypatch.setenv(VARIABLE, "1")
     assert len(read_click_log(tmp_path / "train").items) == 50_000
+
+
+def test_a_model_folders_own_reader_gets_no_file_beyond_the_limit(tmp_path):
+    """It may unpack by itself, as numpy does with any ``.gz``."""
+    path = bomb(tmp_path, name="part.gz")
+    with pytest.raises(DataError, match=REFUSAL):
+        reader_files(tmp_path / "train")
+    path.write_bytes(gzip.compress(LINES[:90_000]))
+    (tmp_path / "train" / "plain").write_bytes(LINES)
+    assert reader_files(tmp_path / "train") == [path, tmp_path / "train" / "plain"]
 
 
 @pytest.mark.parametrize("name", ["book_train.txt", "another.txt"])
