@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench milvus openapi lock clean
+.PHONY: help demo serve test test-slow coverage lint bench faults milvus openapi lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,10 @@ ifdef PADDLEREC
 else
 	@echo "Training and evaluation beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec"
 endif
+
+# needs the demo's model
+faults: .venv/installed-dev  ## services on one Redis, all of them killed under clicks (five minutes)
+	@$(BIN)/python benchmarks/history_faults.py -m mind/config.yaml --out output_bench/history_faults
 
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 	@$(PIP) -e '.[server]'

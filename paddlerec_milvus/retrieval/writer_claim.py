@@ -9,6 +9,7 @@ as its process lives; one that stands still, or whose process of this machine is
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -161,7 +162,8 @@ class OnlyWriter(UserStore):
         super().prepare(dimension)
         if self._claim is not None:
             with self._claiming:
-                self._claim.open()
+                with contextlib.suppress(RefusedError):  # who may only read need not be told so
+                    self._claim.open()
                 self._claim.renew()
 
     def claim(self) -> int:

@@ -66,7 +66,7 @@ class RedisHistories:
         rows = await rows_of(event.items, model)
         known = [item for item, row in zip(event.items, rows, strict=True) if row]
         unknown = [item for item, row in zip(event.items, rows, strict=True) if not row]
-        if not known and not event.token:
+        if not known:
             state = await self._call(lambda: self._store.read(user))
             return AppendedClicks(len(state.history) if state else 0, unknown, repeated=False)
         event = event._replace(items=known)

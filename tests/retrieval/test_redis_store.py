@@ -219,6 +219,27 @@ def test_the_address_is_told_and_the_password_never(tmp_path):
     right.close()
 
 
+def test_a_redis_without_memory_refuses_and_loses_nothing(tmp_path):
+    options = ("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    with LocalRedis(tmp_path / "small", options=options) as small:
+        store = RedisUserStore(small.uri, "shop")
+        acknowledged: dict[int, list[str]] = {}
+
+        def fill() -> None:
+            for number in itertools.count():
+                items = [f"{number} {'x' * 500}"] * 20
+                store.append(number // 20, ClickEvent(items, 100 - number % 3))
+                acknowledged.setdefault(number // 20, []).extend(items)
+
+        with pytest.raises(HistoriesAwayError, match=r"refuses: .*maxmemory"):
+            fill()
+        small.kill()
+        small.start()
+        for user, items in acknowledged.items():
+            assert sorted(stored(store, user).history) == sorted(items)
+        store.close()
+
+
 def test_what_may_lose_clicks_is_said(redis, tmp_path):
     assert RedisUserStore(redis.uri, "shop").warnings() == []
     options = ("--maxmemory-policy", "allkeys-lru")

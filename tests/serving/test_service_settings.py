@@ -43,8 +43,17 @@ def test_the_checkpoint_is_the_one_asked_for_else_the_best_else_the_last(tmp_pat
 def test_the_environment_is_read(environment, trained):
     settings = settings_from_environment(
         environment
-        | {"SERVING_TIMEOUT": "0.5", "SERVING_MAX_USERS": "7", "SERVING_KEYS": f"read:{READER}"}
+        | {
+            "SERVING_TIMEOUT": "0.5",
+            "SERVING_MAX_USERS": "7",
+            "SERVING_KEYS": f"read:{READER}",
+            "SERVING_HISTORIES": "rediss://:sesame@cache:6380/1",
+            "SERVING_HISTORY_DAYS": "0.5",
+        }
     )
+    assert settings.histories.get_secret_value() == "rediss://:sesame@cache:6380/1"
+    assert settings.history_days == 0.5
+    assert "sesame" not in repr(settings)
     assert settings.timeout == 0.5
     assert settings.max_users == 7
     assert settings.checkpoint == trained.checkpoints / "best"
@@ -64,6 +73,8 @@ def test_no_dump_of_the_settings_shows_a_key_or_a_token(environment):
     ("variable", "value", "message"),
     [
         ("SERVING_TIMOUT", "1", "no such variable .did you mean 'SERVING_TIMEOUT'"),
+        ("SERVING_HISTORIES", "rediss//:sesame@cache", "SERVING_HISTORIES: expected 'milvus' or"),
+        ("SERVING_HISTORY_DAYS", "0", "SERVING_HISTORY_DAYS: '0': Input should be greater than 0"),
         ("SERVING_TIMEOUT", "0", "SERVING_TIMEOUT: '0': Input should be greater than 0"),
         ("SERVING_MAX_USERS", "many", "SERVING_MAX_USERS: 'many'"),
         ("SERVING_MAX_TOP_K", "20000", "SERVING_MAX_TOP_K: '20000'"),
