@@ -24,9 +24,10 @@ import psutil
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.retrieval.connection import Connection, is_lite
 from paddlerec_milvus.retrieval.indexes import Flat
+from paddlerec_milvus.retrieval.ownership import mark
 from paddlerec_milvus.retrieval.user_history import OwnId, UserState
 from paddlerec_milvus.retrieval.user_store import UserStore
-from paddlerec_milvus.retrieval.versions import CollectionVersions, mark
+from paddlerec_milvus.retrieval.versions import CollectionVersions
 
 BEAT_SECONDS = 5.0  # between two changes of the row's number
 VALID_SECONDS = 20.0  # after such a change; later the others are read again before a write
