@@ -54,19 +54,16 @@ def _pymilvus() -> Any:
             del os.environ["MILVUS_URI"]
         else:
             os.environ["MILVUS_URI"] = uri
+    # Both log a traceback for each refused call, also for those that we expect ("is there such an
+    # alias?"). What matters of it is in the error that we raise. Importing one sets its level.
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return pymilvus
 
 
 def is_lite(uri: str) -> bool:
     """Whether ``uri`` is a file path, that is Milvus Lite, and no server's address."""
     return not uri.lower().startswith(SERVER_SCHEMES)
-
-
-def _silence() -> None:
-    # Both log a traceback for each refused call, also for those that we expect ("is there such an
-    # alias?"). What matters of it is in the error that we raise.
-    for name in ("pymilvus", "milvus_lite"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Connection:
@@ -94,7 +91,6 @@ class Connection:
         self._lite = str(Path(uri).absolute()) if is_lite(uri) else ""
         if self._lite:
             _check_lite_path(uri)
-        _silence()
         try:
             with self._lock:
                 self._client: Any = _pymilvus().MilvusClient(

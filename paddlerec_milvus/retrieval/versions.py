@@ -294,11 +294,13 @@ class CollectionVersions:
         Or at one that somebody has dropped by hand: Milvus knows such an alias still, and lets
         nobody make it anew. ForeignError: what it points at we did not make.
         """
-        self._own(alias)
-        try:
-            self._connection.call("alter_alias", name, alias)
-        except RefusedError:
-            self._connection.call("create_alias", name, alias)
+        if self._own(alias) is None:
+            try:
+                self._connection.call("create_alias", name, alias)
+                return
+            except RefusedError:  # as was said
+                pass
+        self._connection.call("alter_alias", name, alias)
 
 
 def _number(name: str) -> int:
