@@ -180,15 +180,16 @@ class RedisUserStore:
 
     def read_all(self, users: Sequence[OwnId]) -> dict[OwnId, UserState]:
         """The states of those of ``users`` who are known; of some, none of the clicks was."""
-        calls = self._client.pipeline()  # a transaction: both keys of a user at one moment
+        calls = self._client.pipeline(transaction=False)
         for user in users:
             clicks, about = self._keys(user)
-            calls.lrange(clicks, 0, -1)
+            # the number first: after a click in between it is too small, and no write by it is done
             calls.hmget(about, "clicks", "tokens")
+            calls.lrange(clicks, 0, -1)
         with self._answered():
             replies = calls.execute()
         states = {}
-        for user, clicks, (count, tokens) in zip(users, replies[::2], replies[1::2], strict=True):
+        for user, (count, tokens), clicks in zip(users, replies[::2], replies[1::2], strict=True):
             if count is not None:
                 pairs = [click.split(" ", 1) for click in clicks]
                 states[user] = UserState(
