@@ -44,7 +44,7 @@ serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lit
 	@$(BIN)/python -m paddlerec_milvus.serving
 
 # two processes, a file's tests in one of them
-PYTEST := $(BIN)/python -m pytest -rs -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -rs -n 3 --dist loadfile
 
 test: .venv/installed-dev  ## what can be asserted quickly, on exact search, Milvus Lite and a real server
 	@$(PYTEST) -m "not slow"

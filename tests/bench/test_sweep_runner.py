@@ -158,7 +158,7 @@ def test_a_server_that_is_away(tmp_path, capsys, monkeypatch):
     assert main(["-s", str(file), "--plan"]) == 0
     assert "3 builds, 4 search settings" in capsys.readouterr().out
     assert main(["-s", str(file), "--out", str(tmp_path / "out")]) == 2
-    assert "http://127.0.0.1:9 did not answer 'connect'" in capsys.readouterr().err
+    assert "Milvus at http://127.0.0.1:9 refuses connections" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -57,8 +57,8 @@ class Walk:
             self._entered.add(frame)
             if is_router:
                 step = self._step = self.files
-            if file.startswith(PACKAGE):
-                step.setdefault(file)
+            if file.startswith(PACKAGE) and (step is self.before or file not in self.before):
+                step.setdefault(file)  # middleware that hands the body on is no new file
             elif file.startswith(MODELS):
                 self.model.setdefault(file)
         elif event == "return" and is_router and isinstance(argument, Response):

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
+from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
 from paddlerec_milvus.serving.validation import body_of, wants_text
@@ -20,7 +23,7 @@ router = APIRouter()
     response_model=CandidatesAnswer,
     openapi_extra={"requestBody": request_body(CandidatesRequest)},
 )
-async def candidates(request: Request) -> Response:
+async def candidates(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
     """A row of candidates for each history, best first.
 
     Users without a known item get popular ones, and so do all when Milvus is away: ``source`` says
@@ -28,7 +31,7 @@ async def candidates(request: Request) -> Response:
     """
     service: CandidateService = request.app.state.service
     body = await body_of(request, service.settings.max_body)
-    reply = await service.candidates(body, as_text=wants_text(request), caller=caller_of(request))
+    reply = await service.candidates(body, as_text=wants_text(request), caller=caller)
     request.state.stages = reply.stages
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
     headers = {"Server-Timing": timing} if timing else None

@@ -20,6 +20,7 @@ from paddlerec_milvus.retrieval.user_history import (
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
@@ -92,7 +93,10 @@ async def add_events(
     response_model=CandidatesAnswer,
 )
 async def user_candidates(
-    request: Request, user: UserPath, query: Annotated[UserCandidatesQuery, Query()]
+    request: Request,
+    user: UserPath,
+    query: Annotated[UserCandidatesQuery, Query()],
+    caller: Annotated[Caller, Depends(caller_of)],
 ) -> Response:
     """Candidates by the clicks that are stored of a user: one row, as ``/candidates`` gives it."""
     service, began = service_of(request), time.monotonic()
@@ -122,7 +126,7 @@ async def user_candidates(
     )
     interests = None if state is None or served is None else state.interests[None]
     reply = await service.candidates_of(
-        candidates_request, interests, served, began, source, caller=caller_of(request)
+        candidates_request, interests, served, began, source, caller=caller
     )
     stages = request.state.stages = {"user": seconds, **reply.stages}
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in stages.items())
