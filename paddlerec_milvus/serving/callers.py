@@ -20,7 +20,7 @@ UNLIMITED = ("/healthz", "/readyz", "/metrics", "/", "/docs", "/page/{file}", "/
 
 
 async def caller_of(request: Request) -> Caller:
-    """The caller of a request, for a call's ``Depends``: connections of one key or one address belong together."""
+    """The caller of a request, for ``Depends``: all connections of a key or an address are one."""
     host, port = request.client or ("", 0)
     return Caller(_name_of(request) or host, f"{host}:{port}")
 
