@@ -127,7 +127,7 @@ class HistoryLoader:
         usable = [
             (user, one) for user, one in zip(own, histories, strict=True) if _is_storable(user)
         ]
-        stored = self._store.read_all([user for user, _ in usable], "Bounded")
+        stored = self._store.read_all([user for user, _ in usable])
         fresh = []
         for user, one in usable:
             items, before = self._items.own_ids(one.items), stored.get(user)
