@@ -199,9 +199,12 @@ class CollectionVersions:
         """
         self.dimension = None
         serving, before = self.serving(), self._own(self._previous)
-        for alias in (self._previous, self.alias):
-            with contextlib.suppress(RefusedError):  # there is none
+        for alias, version in ((self._previous, before), (self.alias, serving)):
+            try:
                 self._connection.call("drop_alias", alias)
+            except RefusedError:
+                if version:
+                    raise  # otherwise there is none
         for name in {version.name for version in (serving, before) if version}:
             self._connection.call("drop_collection", name)
         return serving is not None

@@ -117,6 +117,10 @@ class ItemIds:
             return own[number - 1] if 1 <= number <= len(own) else None
         return number - FIRST_NEW if self.kind == "int" else self._names.get(number)
 
+    def written(self, *, as_text: bool) -> ItemIds | TextIds:
+        """These ids as calls write them: themselves, or with ``as_text`` all of them as strings."""
+        return TextIds(self) if as_text and self.kind == "int" else self
+
     def known(self, numbers: Sequence[int]) -> list[int]:
         """For each number the row of the model that it is in a history, 0 for none.
 

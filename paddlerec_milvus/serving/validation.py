@@ -17,7 +17,7 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import Kind, OwnId
 from paddlerec_milvus.retrieval.base import IntArray
-from paddlerec_milvus.serving.item_ids import ItemIds, TextIds, int_of
+from paddlerec_milvus.serving.item_ids import ItemIds, int_of
 from paddlerec_milvus.serving.schemas import CandidatesRequest, of_kind
 from paddlerec_milvus.serving.settings import ServiceSettings
 
@@ -209,8 +209,7 @@ def user_batch(
     InvalidRequestError: the request needs categories, and there are none.
     """
     _check_categories(request, catalogue)
-    is_text = as_text and item_ids.kind == "int"
-    ids: BatchIds = TextIds(item_ids) if is_text else item_ids
+    ids: BatchIds = item_ids.written(as_text=as_text)
     shared = frozenset(ids.numbers(request.exclude))
     exclude: list[Set[int]] = []
     known_histories, unknown, rows, strangers = [], [], [], set[int]()

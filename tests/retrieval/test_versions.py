@@ -20,14 +20,17 @@ VECTORS = clustered(200, 8, seed=1)
 
 
 def names(retriever: MilvusRetriever) -> list[str]:
+    """Of all versions, in order of their numbers."""
     found = retriever.versions.names()
-    return [found[number].rpartition("_")[2] for number in sorted(found)]
+    return [found[number] for number in sorted(found)]
 
 
-def build(retriever: MilvusRetriever, first_id: int) -> None:
+def build(retriever: MilvusRetriever, first_id: int) -> str:
+    """The name of what it made."""
     retriever.versions.build(
         VECTORS, IDS + first_id, properties={"model": str(first_id)}, keep=True
     )
+    return retriever.versions.serving().name
 
 
 def nearest(retriever: MilvusRetriever) -> int:
@@ -39,15 +42,14 @@ def test_the_version_before_is_kept_and_comes_back(uri, make_retriever):
     retriever = make_retriever(uri)
     with pytest.raises(RetrievalError, match="keeps no version"):
         retriever.versions.roll_back()
-    for number in (0, 1_000, 2_000):
-        build(retriever, number)
-    assert names(retriever) == ["v2", "v3"]
+    _, second, third = [build(retriever, number) for number in (0, 1_000, 2_000)]
+    assert names(retriever) == [second, third]
     assert nearest(retriever) == 2_001
-    assert retriever.versions.roll_back() == f"{retriever.collection}_v2"
+    assert retriever.versions.roll_back() == second
     assert nearest(retriever) == 1_001
     assert retriever.versions.serving().properties["model"] == "1000"
     assert retriever.versions.previous().properties["model"] == "2000"
-    assert retriever.versions.roll_back() == f"{retriever.collection}_v3"
+    assert retriever.versions.roll_back() == third
     assert nearest(retriever) == 2_001
 
     retriever.versions.build(VECTORS, IDS)  # without keep, one version is all there is
@@ -78,7 +80,7 @@ def test_a_pinned_retriever_stays_on_its_version(uri, make_retriever):
 @pytest.mark.slow
 def test_a_check_that_fails_changes_nothing(uri, make_retriever):
     retriever = make_retriever(uri)
-    build(retriever, 0)
+    first = build(retriever, 0)
     build(retriever, 1_000)
     seen = []
 
@@ -90,23 +92,22 @@ def test_a_check_that_fails_changes_nothing(uri, make_retriever):
         retriever.versions.build(VECTORS, IDS + 2_000, check=check, keep=True)
     assert seen == [2_001]
     assert nearest(retriever) == 1_001
-    assert retriever.versions.roll_back().endswith("_v1")
+    assert retriever.versions.roll_back() == first
     assert nearest(retriever) == 1
 
 
 @pytest.mark.slow
 def test_tidying_leaves_what_serves_is_kept_or_is_under_way(uri, make_retriever):
     retriever = make_retriever(uri)
-    build(retriever, 0)
-    build(retriever, 1_000)
+    used = [build(retriever, 0), build(retriever, 1_000)]
     marked = mark(retriever.collection)
-    for number, process in ((3, "999999999"), (4, str(os.getppid()))):
-        name = f"{retriever.collection}_v{number}"
+    left, busy = (f"{retriever.collection}_v{number}" for number in (3, 4))
+    for name, process in ((left, "999999999"), (busy, str(os.getppid()))):
         properties = {**marked, "made_by_process": process}
         retriever._connection.create_collection(name, 4, properties)
-    assert retriever.versions.tidy() == [f"{retriever.collection}_v3"]
-    assert names(retriever) == ["v1", "v2", "v4"]
-    retriever._connection.call("drop_collection", f"{retriever.collection}_v4")
+    assert retriever.versions.tidy() == [left]
+    assert names(retriever) == [busy, *used]
+    retriever._connection.call("drop_collection", busy)
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ def test_a_port_that_another_takes_during_the_start(environment, tmp_path):
 
 
 FAULTY = """
+from types import SimpleNamespace
 from fastapi import FastAPI
 from paddlerec_milvus.serving.__main__ import _listening, _run, _Server
 from paddlerec_milvus.serving.observability import log_json_lines
@@ -149,7 +150,9 @@ async def lifespan(app):
     yield
 
 log_json_lines()
-_run(_Server(FastAPI(lifespan=lifespan), "http://shop.example/"), _listening("127.0.0.1", 0))
+app = FastAPI(lifespan=lifespan)
+app.state.settings = SimpleNamespace(max_connections=9, receive_timeout=9.0)
+_run(_Server(app, "http://shop.example/"), _listening("127.0.0.1", 0))
 """
 
 

@@ -170,8 +170,8 @@ def test_names_of_categories_are_taken_as_they_are(where, tmp_path, request):
     uri = request.getfixturevalue("server").uri if real else str(tmp_path / "milvus.db")
     ids = np.arange(1, len(ODD) + 1)
     with MilvusRetriever(uri, "odd_categories") as retriever:
-        retriever.versions.build(np.eye(len(ODD), 4, dtype=np.float32), ids, ODD)
-        query = np.ones((1, 4), np.float32)
+        retriever.versions.build(np.eye(len(ODD), dtype=np.float32), ids, ODD)
+        query = np.ones((1, len(ODD)), np.float32)
         for number, name in zip(ids, ODD, strict=True):
             expression = category_filter([name])
             found = retriever.search(query, len(ODD), filter=expression, consistency="Strong")

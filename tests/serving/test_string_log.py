@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_id_log import CLICKS, ITEMS, OPTIONS, USERS, train_on_own_ids
 from running_service import Running, running, settings_of
 
-from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.data.id_map import read_item_ids, read_user_ids
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.cli import main as infer
@@ -24,9 +24,7 @@ from paddlerec_milvus.serving.client import Client
 from paddlerec_milvus.serving.load_histories import histories_of, load_histories
 from paddlerec_milvus.serving.migrate_users import migrate
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.training.cli import main as train
 
-USERS, ITEMS, CLICKS = 60, 40, 12
 ON_SERVER = pytest.param("server", marks=[pytest.mark.server, pytest.mark.slow])
 
 
@@ -34,24 +32,13 @@ ON_SERVER = pytest.param("server", marks=[pytest.mark.server, pytest.mark.slow])
 def named(trained, tmp_path_factory):
     """A MIND on users u-001 … and items B0000001 …, with the clicks of each."""
     folder = tmp_path_factory.mktemp("named")
-    random, clicks = np.random.default_rng(5), dict[str, list[str]]()
-    lines = ["user,item,time"]
-    for user in range(1, USERS + 1):
-        items = 1 + (random.permutation(20)[:CLICKS] + 20 * (user % 2))
-        clicks[f"u-{user:03}"] = [f"B{item:07}" for item in items.tolist()]
-        lines += [f"u-{user:03},B{item:07},{time}" for time, item in enumerate(items.tolist())]
-    (folder / "log.csv").write_text("\n".join(lines) + "\n")
-    data = folder / "data"
-    assert prepare(["--interactions", str(folder / "log.csv"), "--out", str(data)]) == 0
-    options = [f"runner.model_save_path={folder / 'out'}", "runner.epochs=1"]
-    options += ["hyper_parameters.neg_samples=16", "runner.train_batch_size=128"]
-    assert train(["-m", "mind/config.yaml", "--data", str(data), "-o", *options]) == 0
-    return type(trained)(data, folder / "out"), clicks
+    clicks = train_on_own_ids(folder, "u-{:03}".format, "B{:07}".format)
+    return type(trained)(folder / "data", folder / "out"), clicks
 
 
 @pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
 def settings(request, named, tmp_path) -> ServiceSettings:
-    options = ["milvus.collection=named", "hyper_parameters.neg_samples=16"]
+    options = ["milvus.collection=named", *OPTIONS]
     if request.param == "server":
         options.append(f"milvus.uri={request.getfixturevalue('server').uri}")
     return settings_of(named[0], tmp_path, *options)
@@ -143,7 +130,7 @@ def test_lists_of_infer_are_in_own_ids(named, tmp_path):
     options = ["-m", "mind/config.yaml", "--data", str(run.data), "--exact", "-top_n", "5"]
     options += ["--lists", str(file), "-o", f"runner.infer_load_path={run.checkpoints}"]
     options += ["runner.infer_start_epoch=0", "runner.infer_end_epoch=1"]
-    assert infer([*options, "hyper_parameters.neg_samples=16"]) == 0
+    assert infer([*options, *OPTIONS]) == 0
     lists = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(lists) == USERS // 10
     for one in lists:

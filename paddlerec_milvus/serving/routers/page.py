@@ -18,7 +18,6 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.dependencies import id_of
-from paddlerec_milvus.serving.item_ids import TextIds
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.schemas import (
     USER_EXAMPLE,
@@ -27,7 +26,7 @@ from paddlerec_milvus.serving.schemas import (
     in_ids_of,
     items_example,
 )
-from paddlerec_milvus.serving.validation import BatchIds, wants_text
+from paddlerec_milvus.serving.validation import wants_text
 
 
 @contextlib.asynccontextmanager
@@ -83,8 +82,8 @@ async def titles(
     """Items by words of their titles; without a word the most popular ones."""
     model: ServingModel = request.app.state.service.model
     catalogue: Catalogue = model.catalogue
-    as_text = wants_text(request) and model.ids.kind == "int"
-    named: BatchIds = TextIds(model.ids) if as_text else model.ids
+    as_text = wants_text(request)
+    named = model.ids.written(as_text=as_text)
     if ids:
         kind = "string" if as_text else model.ids.kind
         own = [id_of(text, kind, ("query", "id", place)) for place, text in enumerate(ids)]
