@@ -27,7 +27,7 @@ from paddlerec_milvus.settings import split_credentials
 CATEGORY_BYTES = 256
 OWN_ID_BYTES = 512  # of an id of the log
 HISTORY_BYTES = 65_535  # of a history as JSON; Milvus takes no longer string
-WRITES = ("insert", "upsert", "delete", "flush")
+WRITES = ("insert", "upsert", "delete", "flush", "create_collection")
 CLOSED_SECONDS = 0.5  # within which a machine says that nobody listens at a port
 # what a server that starts, restarts or moves its parts says; not all of it is marked as passing
 PASSING = re.compile(
@@ -127,8 +127,9 @@ class Connection:
 
     @contextmanager
     def _writing(self, name: str, seconds: float) -> Iterator[None]:
-        """One write of rows at a time in Lite: two at once can leave its log without one of them.
+        """One write at a time in Lite: two at once can leave its log without one of them.
 
+        And of two that make the same collection the second would find its folder half made.
         RetrievalError: the one before took longer than ``seconds``.
         """
         if not self._lite or name not in WRITES:
