@@ -24,8 +24,9 @@ from service_process import ServiceProcess
 from paddlerec_milvus.bench.client_pool import Load, LoadResult, calls_of
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, settings_for
-from paddlerec_milvus.errors import redacted
-from paddlerec_milvus.evaluation.report import machine, versions
+from paddlerec_milvus.data.id_map import IdMap, OwnId
+from paddlerec_milvus.errors import RetrievalError, redacted
+from paddlerec_milvus.evaluation.report import OwnIds, machine, versions
 from paddlerec_milvus.retrieval.candidates import merge_interests
 from paddlerec_milvus.retrieval.indexes import Index, index_from_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -38,6 +39,7 @@ COLLECTION = "serving_load"
 INDEX = ("type=HNSW", "M=16", "efConstruction=200", "ef=100")
 PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "grpcio")
 CHECKED_USERS = 200
+LEAST_SAME = 0.9  # of their lists: an index that approximates orders equal scores as it likes
 SETTLE_LIMIT = 60.0  # seconds
 READY_LIMIT = 60.0
 
@@ -140,15 +142,18 @@ def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
         stack.callback(client.delete)
         service.wait_for("/readyz", READY_LIMIT)
         index = _index(settings)
-        ways = _ways(arguments, settings, work, Endpoints(uri, service.port, index, batch))
-        about = {
+        ids = OwnIds.beside(settings.path("test_data_dir")).items
+        ways = _ways(arguments, settings, work, ids, Endpoints(uri, service.port, index, batch))
+        about: dict[str, Any] = {
             "data": work.described(),
             "inserted": inserted.model_dump(),
             "index": dict(settings.index),
             "segments": [segment._asdict() for segment in _settled(settings, uri, index)],
-            "same_lists": same_lists(ways, arguments.top_k),
+            "same_lists": same_lists(ways, ids, arguments.top_k),
         }
         say(f"lists of the service that are pymilvus' hits, merged: {about['same_lists']:.1%}")
+        if about["same_lists"] < LEAST_SAME:
+            raise RetrievalError("service and pymilvus do not search for the same: no comparison")
         yield Bench(service, ways, index, about)
 
 
@@ -168,7 +173,11 @@ def _index(settings: Settings) -> Index:
 
 
 def _ways(
-    arguments: argparse.Namespace, settings: Settings, work: Workload, endpoints: Endpoints
+    arguments: argparse.Namespace,
+    settings: Settings,
+    work: Workload,
+    ids: IdMap,
+    endpoints: Endpoints,
 ) -> dict[str, Way]:
     k = arguments.top_k
     raw = ByPymilvus(
@@ -185,10 +194,10 @@ def _ways(
         },
         calls_of(work.interests, Load(endpoints.index, k)),
     )
-    histories = [history.tolist() for history in work.histories]
+    histories = [ids.own_ids(history.tolist()) for history in work.histories]
     one, large = grouped(histories, 1), grouped(histories, endpoints.batch)
 
-    def by_service(groups: Sequence[list[list[int]]], exclude_history: bool) -> ByService:
+    def by_service(groups: Sequence[list[list[OwnId]]], exclude_history: bool) -> ByService:
         bodies = [
             {"hist_item": group, "top_k": k, "exclude_history": exclude_history} for group in groups
         ]
@@ -207,7 +216,7 @@ def _ways(
     }
 
 
-def grouped(histories: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+def grouped(histories: Sequence[list[OwnId]], size: int) -> list[list[list[OwnId]]]:
     """Users of each request, as ``calls_of`` takes them: the last ones go on with the first."""
     users = len(histories)
     return [
@@ -228,7 +237,7 @@ def _settled(settings: Settings, uri: str, index: Index) -> list[Segment]:
             time.sleep(1)
 
 
-def same_lists(ways: dict[str, Way], top_k: int) -> float:
+def same_lists(ways: dict[str, Way], ids: IdMap, top_k: int) -> float:
     """The share of users whose list from the service is that of pymilvus' hits, merged."""
     search, queries = ways["raw"].connect()
     call, requests = ways["service"].connect()
@@ -236,12 +245,13 @@ def same_lists(ways: dict[str, Way], top_k: int) -> float:
     for vectors, request in list(zip(queries, requests, strict=True))[:CHECKED_USERS]:
         hits = search(vectors)
         longest = max(len(ids) for ids, _ in hits)
-        ids = np.full((1, len(hits), longest), -1, np.int64)
-        scores = np.full(ids.shape, -np.inf, np.float32)
+        items = np.full((1, len(hits), longest), -1, np.int64)
+        scores = np.full(items.shape, -np.inf, np.float32)
         for row, (hit_ids, distances) in enumerate(hits):
-            ids[0, row, : len(hit_ids)], scores[0, row, : len(hit_ids)] = hit_ids, distances
-        merged = merge_interests(ids, scores, top_k).ids[0]
-        same.append(json.loads(call(request))["candidates"][0] == merged[merged > 0].tolist())
+            items[0, row, : len(hit_ids)], scores[0, row, : len(hit_ids)] = hit_ids, distances
+        merged = merge_interests(items, scores, top_k).ids[0]
+        expected = ids.own_ids(merged[merged > 0].tolist())
+        same.append(json.loads(call(request))["candidates"][0] == expected)
     search.close()
     call.close()
     return float(np.mean(same))

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import socket
 import sys
 import threading
 import types
 
 import numpy as np
+import polars as pl
 import pytest
 import serving_load
 import serving_soak
@@ -193,10 +195,13 @@ def test_the_soak_is_drawn(tmp_path):
 
 @pytest.mark.server
 def test_the_whole_measurement(server, trained, tmp_path, monkeypatch, capsys):
-    file = tmp_path / "load.json"
+    file, data = tmp_path / "load.json", tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    ids = pl.read_csv(data / "items.csv")  # the log's own are not the model's numbers
+    ids.with_columns(pl.col("source_id") + 1_000).write_csv(data / "items.csv")
     size = "--users 20 --rounds 1 --requests 20 --batches 2 --batch 8 --seconds 0.5 --rate 20"
     options = [f"runner.infer_load_path={trained.checkpoints}", "hyper_parameters.neg_samples=128"]
-    arguments = ["serving_load.py", "-m", "mind/config.yaml", "--data", str(trained.data)]
+    arguments = ["serving_load.py", "-m", "mind/config.yaml", "--data", str(data)]
     arguments += [*size.split(), "--server", server.uri, "--epoch", "0", "--connections", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--json", str(file), "-o", *options])
     assert serving_load.main() in (0, 1)  # the bars are for a large catalogue on a quiet machine
