@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+MOST_PROBLEMS = 20  # that a row tells of
 TERMS = """\
 - **times**: how often the fault happened. Meanwhile `POST /candidates` comes 50 times a second,
   with clicks of 40 users by four callers, and where no insert replaces the items they change, too.
@@ -61,10 +62,10 @@ class FaultRow:
         """Count further things by ``name``."""
         self.counts[name] = self.counts.get(name, 0) + number
 
-    def require(self, condition: bool, problem: Callable[[], str] | str) -> None:
+    def require(self, condition: bool, problem: str) -> None:
         """Note ``problem`` where ``condition`` does not hold."""
-        if not condition:
-            self.problems.append(problem if isinstance(problem, str) else problem())
+        if not condition and len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
 
 
 def _again(seconds: Sequence[float]) -> str:
@@ -99,6 +100,7 @@ def page_of(rows: Sequence[FaultRow], provenance: dict[str, Any]) -> str:
     """The table with what its columns mean, and where it was measured."""
     installed = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items())
     broken = "".join(f"- {row.fault}: {text}\n" for row in rows for text in row.problems)
+    machine = provenance["machine"]
     seconds = sum(row.seconds for row in rows)
     return "\n".join(
         [
@@ -111,7 +113,9 @@ def page_of(rows: Sequence[FaultRow], provenance: dict[str, Any]) -> str:
             "",
             TERMS,
             *((["Promises that were broken:", "", broken]) if broken else ()),
-            f"Machine: {provenance['machine']}. Versions: {installed}. {seconds / 60:.0f} minutes.",
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+            f"{machine['platform']}; {installed}. "
+            f"It took {seconds / 60:.0f} minutes.",
             "",
         ]
     )

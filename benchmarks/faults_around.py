@@ -12,6 +12,7 @@ import httpx
 import psutil
 from fault_proxy import Fault, Proxy
 from fault_row import FaultRow
+from faults_of_service import versions_of
 from service_process import ServiceProcess
 from service_under_load import FaultBench, UnderLoad, inserted
 
@@ -119,7 +120,8 @@ def two_writers(bench: FaultBench, row: FaultRow) -> None:
                 load.steady()
                 bench.served.put(turn % 2)
                 _insert_at_once(services, row)
-                load.recovered(time.monotonic())
+                row.times += 1
+                load.steady()
                 epochs = [bench.epoch_of(service) for service in services]
                 row.require(epochs == [turn % 2] * 2, f"lists of epochs {epochs}, not {turn % 2}")
             for service in services:
@@ -130,6 +132,8 @@ def two_writers(bench: FaultBench, row: FaultRow) -> None:
                 service.wait_for("/readyz", READY_SECONDS)
                 load.recovered(killed)
         load.compare(uri)
+        stored, used = versions_of(uri, "two")
+        row.require(stored == used, f"versions that nobody uses: {sorted(stored - used)}")
         refused = load.clicks.answers["409"]
         row.counts["clicks refused by the service that does not write"] = refused
 

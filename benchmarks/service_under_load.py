@@ -212,8 +212,8 @@ class UnderLoad:
         for requests in self.requests:
             for answer in requests.answers:
                 self._count_answer(answer)
-            row.longest = max(row.longest, *(one.seconds for one in requests.answers if one.status))
-        row.longest = max(row.longest, self.clicks.longest)
+            answered = [one.seconds for one in requests.answers if one.status]
+            row.longest = max([row.longest, self.clicks.longest, *answered])
         answers, reasons = self.clicks.answers, self.clicks.reasons
         if self.items is not None:
             row.longest = max(row.longest, self.items.longest)
@@ -224,15 +224,14 @@ class UnderLoad:
         row.unanswered += answers["none"]
         row.require(self._dies or not answers["none"], "writes without an answer")
         for status, number in answers.items():
-            if status not in ("none", "503", *self._other_statuses) and not status.startswith("2"):
-                row.errors += number if status >= "5" else 0
-                row.problems.append(
-                    f"{number} writes were answered with {status}: {reasons[status]}"
-                )
+            promised = status in ("none", "503", *self._other_statuses) or status.startswith("2")
+            row.errors += 0 if promised or status < "5" else number
+            row.require(promised, f"{number} writes: {status}: {reasons.get(status)}")
         limit = TIMEOUT + SLACK
         row.require(row.longest < limit, f"an answer took {row.longest:.1f} s, above {limit:g}")
         row.require(not row.mixed, f"{row.mixed} lists are no model's")
-        row.problems += [str(caller.exception()) for caller in self._callers if caller.exception()]
+        for caller in self._callers:
+            row.require(caller.exception() is None, f"clicks: {caller.exception()}")
 
     def _count_answer(self, answer: Answer) -> None:
         row = self._row
@@ -242,7 +241,7 @@ class UnderLoad:
             row.require(self._dies, f"a request without an answer: {answer.text}")
         elif answer.status != 200:
             row.errors += answer.status >= 500
-            row.problems.append(f"a request was answered with {answer.status}: {answer.text:.200}")
+            row.require(False, f"a request: {answer.status}: {answer.text:.200}")
         elif answer.source == "model":
             (listed,) = answer.body["candidates"]
             row.mixed += all(listed != lists[answer.number] for lists in self._bench.lists)
@@ -267,6 +266,8 @@ class UnderLoad:
             row.stored += right
             row.require(acknowledged == right, f"items: {acknowledged - right} lost")
             row.problems += problems
+        log = (self._bench.place / f"{self._collection}.log").read_text("utf-8", "replace")
+        row.require("Traceback" not in log, "a traceback in the service's log")
         row.require(row.acknowledged > 0, "no write was acknowledged")
 
 
