@@ -80,13 +80,13 @@ else
 endif
 
 # both need the demo's model
-faults: .venv/installed-dev  ## kills, stops, full disks, a cut network: is a write lost, a list mixed? (half an hour)
+faults: .venv/installed-dev  ## kills, stops, full disks, a cut network: is a write lost, a list mixed? (40 minutes)
 	@$(BIN)/python benchmarks/history_faults.py -m mind/config.yaml --out output_bench/history_faults
 	@$(BIN)/python benchmarks/service_faults.py --out output_bench/service_faults
 
 # prints requests by status, and the service's memory before and after
 fuzz: export FUZZ_EXAMPLES ?= 10000
-fuzz: .venv/installed-dev  ## at least 10,000 requests that nobody would write: no 5xx, flat memory (half an hour)
+fuzz: .venv/installed-dev  ## at least 10,000 requests that nobody would write: no 5xx, flat memory
 	@$(PYTEST) -n 0 tests/serving/test_fuzz.py
 
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
