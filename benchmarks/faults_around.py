@@ -125,7 +125,7 @@ def two_writers(bench: FaultBench, row: FaultRow) -> None:
                 load.steady()
                 for service in services:
                     follows = _follows(bench, service, turn % 2)
-                    row.require(follows, f"not the inserted model's lists {FOLLOW_SECONDS:g} s later")
+                    row.require(follows, f"other lists {FOLLOW_SECONDS:g} s after an insert")
             for service in services:
                 load.steady()
                 killed = time.monotonic()

@@ -109,6 +109,7 @@ def _insert_without_space(
         for turn in range(1, 1 + bench.times(5, 1)):
             load.steady()
             bench.served.put(turn % 2)
+            _forget_former_copies(disk)
             disk.fill(free)
             answer = httpx.post(f"{service.url}/insert", timeout=INSERT_SECONDS)
             row.require(answer.status_code in (409, 503), f"insert: {answer.status_code}")
@@ -123,6 +124,13 @@ def _insert_without_space(
             epoch = bench.epoch_of(service)
             row.require(epoch == turn % 2, f"lists of epoch {epoch} after an insert with space")
     return load
+
+
+def _forget_former_copies(disk: FullDisk) -> None:
+    """Remove the models that do not serve, so that an insert of one has to copy it again."""
+    copies = (disk.outside / "served").glob("*")
+    for former in sorted(copies, key=lambda place: place.stat().st_mtime)[:-1]:
+        shutil.rmtree(former)
 
 
 def _leftovers(disk: FullDisk) -> list[str]:
