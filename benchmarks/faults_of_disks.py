@@ -128,7 +128,7 @@ def _insert_without_space(
 
 def _forget_former_copies(disk: FullDisk) -> None:
     """Remove the models that do not serve, so that an insert of one has to copy it again."""
-    copies = (disk.outside / "served").glob("*")
+    copies = (disk.outside / "served").glob("[!.]*")
     for former in sorted(copies, key=lambda place: place.stat().st_mtime)[:-1]:
         shutil.rmtree(former)
 

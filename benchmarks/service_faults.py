@@ -38,13 +38,13 @@ from faults_around import (
 )
 from faults_of_disks import checkpoint_saved, model_copied, vectors_inserted
 from faults_of_service import insert_switch_killed, inserts_killed, rollback_switch_killed
-from served_folder import YAML, ServedFolder
-from service_under_load import FaultBench
+from served_folder import PARAMETERS, YAML, ServedFolder
+from service_under_load import EPOCHS, FaultBench
 from serving_bench import PACKAGES, say
 
 from paddlerec_milvus.command import CommandParser, run, settings_for
 from paddlerec_milvus.data.files import replacing
-from paddlerec_milvus.errors import UserError, redacted
+from paddlerec_milvus.errors import CheckpointError, UserError, redacted
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 
 FAULTS: dict[str, tuple[str, Callable[[FaultBench, FaultRow], None]]] = {
@@ -91,6 +91,9 @@ def main() -> int:
 
 def _main(arguments: argparse.Namespace, rows: list[FaultRow]) -> None:
     checkpoints = settings_for(YAML, arguments.opt, arguments.data).path("infer_load_path")
+    for epoch in EPOCHS:
+        if not (file := checkpoints / str(epoch) / PARAMETERS).is_file():
+            raise CheckpointError(f"{file}: there is no such checkpoint; two are needed: make demo")
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-faults-")))
         served = ServedFolder(place / "served", checkpoints, arguments.data, arguments.opt)
