@@ -105,7 +105,7 @@ def _main(arguments: argparse.Namespace, rows: list[FaultRow]) -> None:
             say(f"{name} …")
             rows.append(_row(name, bench))
             say(f"{table_of(rows[-1:])}\n" + "".join(f"BROKEN: {p}\n" for p in rows[-1].problems))
-    _write(arguments, rows)
+            _write(arguments, rows)
     print(table_of(rows))
     say(f"written: {arguments.out}/service_faults.json, service_faults.md")
 

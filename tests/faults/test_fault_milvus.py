@@ -14,8 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import pytest
+from faults_around import server_process
 from forked_service import HISTORIES, ForkedService
 from running_service import until
 from steady_requests import SteadyRequests
@@ -35,7 +35,7 @@ BODIES = [{"hist_item": [history], "top_k": 10} for history in HISTORIES]
 
 def kill(milvus: LocalMilvus) -> None:
     """``kill -9`` of the server."""
-    (server,) = psutil.Process(milvus.process_id).children()
+    server = server_process(milvus)
     server.kill()
     server.wait()
 
