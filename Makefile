@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench faults milvus openapi lock clean
+.PHONY: help demo serve test test-slow coverage lint bench faults fuzz milvus openapi lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,9 +79,15 @@ else
 	@echo "Training and evaluation beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec"
 endif
 
-# needs the demo's model
-faults: .venv/installed-dev  ## services on one Redis, all of them killed under clicks (five minutes)
+# both need the demo's model
+faults: .venv/installed-dev  ## kills, stops, full disks, a cut network: is a write lost, a list mixed? (40 minutes)
 	@$(BIN)/python benchmarks/history_faults.py -m mind/config.yaml --out output_bench/history_faults
+	@$(BIN)/python benchmarks/service_faults.py --out output_bench/service_faults
+
+# prints requests by status, and the service's memory before and after
+fuzz: export FUZZ_EXAMPLES ?= 10000
+fuzz: .venv/installed-dev  ## at least 10,000 requests that nobody would write: no 5xx, flat memory
+	@$(PYTEST) -n 0 tests/serving/test_fuzz.py
 
 milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 	@$(PIP) -e '.[server]'

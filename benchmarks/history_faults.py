@@ -15,30 +15,25 @@ some users must be those of their clicks. Exit code 1 if one of all this does no
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import random
 import shlex
 import sys
 import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from redis_process import HOST, LocalRedis
+from click_sender import AGAIN, GIVE_UP, PATIENCE, ClickSender, UserClicks, judged, repeats
+from redis_process import LocalRedis
 from service_process import ServiceProcess
 from serving_bench import say
 from tabulate import tabulate
 
 from paddlerec_milvus.command import model_parser, run, settings_for
-from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.retrieval.redis_store import RedisUserStore
 from paddlerec_milvus.retrieval.server import LocalMilvus
@@ -46,66 +41,9 @@ from paddlerec_milvus.serving.client import Client
 
 COLLECTION = "history_faults"
 TIMEOUT = 2.0  # seconds that a service may take
-GIVE_UP = 30.0  # seconds for a request of a caller
-AGAIN = 0.2  # seconds between two tries
 DOWN = 2.0  # seconds that Redis is away
-PATIENCE = 120.0  # seconds within which a repeated click must be acknowledged
 LISTS = 20  # users whose candidates are compared
 SHARES = (0.25, 0.5, 0.75)  # of the clicks, after which a fault comes
-
-
-@dataclass
-class UserClicks:
-    """What a caller knows of a user: items acknowledged, and all that were sent, in order."""
-
-    acknowledged: list[int] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-
-
-class ClickSender:
-    """Sends clicks to ``ports`` and counts the answers. Safe to use from several threads."""
-
-    def __init__(self, ports: Sequence[int], seed: int) -> None:
-        self._ports = ports
-        self._random = random.Random(seed)
-        self._lock = threading.Lock()
-        self.answers: Counter[str] = Counter()
-        self.acknowledged: list[float] = []
-        """When, by time.monotonic."""
-
-    def send(self, user: int, item: int, key: str) -> bool:
-        """Whether the click was acknowledged."""
-        with self._lock:
-            port = self._random.choice(self._ports)
-        connection = http.client.HTTPConnection(HOST, port, timeout=GIVE_UP)
-        headers = {"Content-Type": "application/json", "Connection": "close"}
-        if key:
-            headers["Idempotency-Key"] = key
-        try:
-            body = json.dumps({"items": [item]})
-            connection.request("POST", f"/users/{user}/events", body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            status = str(answer.status)
-            if status == "200" and answer.headers.get("Idempotent-Replayed"):
-                status = "200, a repetition"
-        except (OSError, http.client.HTTPException):
-            status = "none"
-        finally:
-            connection.close()
-        with self._lock:
-            self.answers[status] += 1
-            if status.startswith("200"):
-                self.acknowledged.append(time.monotonic())
-        return status.startswith("200")
-
-    def send_until(self, user: int, item: int) -> None:
-        """Send the click again, with one key, until it is acknowledged."""
-        key, end = str(uuid.uuid4()), time.monotonic() + PATIENCE
-        while not self.send(user, item, key):
-            if time.monotonic() > end:
-                raise RetrievalError(f"a click was not acknowledged within {PATIENCE:g} s")
-            time.sleep(AGAIN)
 
 
 class FaultPlan:
@@ -257,7 +195,7 @@ def _clicked(
         for _ in range(caller, arguments.clicks, arguments.callers):
             user, item = draw.choice(own), draw.randint(1, items)
             users[user].sent.append(item)
-            if _repeats(caller):
+            if repeats(caller):
                 sender.send_until(user, item)
                 users[user].acknowledged.append(item)
             elif sender.send(user, item, ""):
@@ -271,36 +209,9 @@ def _clicked(
     return users, sender, plan.rows
 
 
-def _repeats(caller: int) -> bool:
-    return caller % 2 == 0
-
-
 def _items(service: ServiceProcess) -> int:
     with Client(service.url) as client:
         return client.count()
-
-
-def judged(store: RedisUserStore, users: dict[int, UserClicks], callers: int) -> dict[str, int]:
-    """What Redis holds beside what was acknowledged, counted over all users."""
-    counts: Counter[str] = Counter()
-    stored = store.read_all(list(users))
-    for user, clicks in users.items():
-        history: list[Any] = list(stored[user].history) if user in stored else []
-        counts["acknowledged"] += len(clicks.acknowledged)
-        counts["stored"] += len(history)
-        missing: Counter[Any] = Counter(clicks.acknowledged) - Counter(history)
-        further: Counter[Any] = Counter(history) - Counter(clicks.acknowledged)
-        unsure: Counter[Any] = Counter(clicks.sent) - Counter(clicks.acknowledged)
-        counts["lost"] += missing.total()
-        counts["stored_unacknowledged"] += further.total() if not _repeats(user % callers) else 0
-        if _repeats(user % callers):
-            counts["added_twice"] += further.total()
-        else:
-            counts["not_sent"] += (further - unsure).total()
-        in_order = iter(history)
-        counts["out_of_order"] += not all(item in in_order for item in clicks.acknowledged)
-    names = "acknowledged stored lost out_of_order added_twice not_sent stored_unacknowledged"
-    return {name: counts[name] for name in names.split()}
 
 
 def compared_lists(

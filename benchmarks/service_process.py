@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,10 +29,21 @@ class ServiceProcess:
     """``uvicorn main:app`` with ``workers``, as a context manager; its log goes to ``log``.
 
     ``environment`` holds its variables SERVING_… and MILVUS_…. Raises RetrievalError with the end
-    of the log when it does not start.
+    of the log when it does not start. ``program`` is run by this Python in uvicorn's place, and all
+    of it by ``prefix``, where there is one.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path, workers: int = 1) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        workers: int = 1,
+        *,
+        program: Sequence[str] = ("-m", "uvicorn"),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.program = program
+        self._prefix = prefix
         self.port = free_ports(1)[0]
         self._environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
         self._log, self._workers = log, workers
@@ -44,7 +55,13 @@ class ServiceProcess:
         return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> ServiceProcess:
-        command = [sys.executable, "-m", "uvicorn", "--app-dir", str(SERVING), "--host", HOST]
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [*self._prefix, sys.executable, *self.program]
+        command += ["--app-dir", str(SERVING), "--host", HOST]
         command += ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools"]
         command += [*(("--workers", str(self._workers)) if self._workers > 1 else ()), "main:app"]
         with self._log.open("ab") as log:
@@ -54,11 +71,25 @@ class ServiceProcess:
         try:
             self.wait_for("/healthz", START_LIMIT * self._workers)
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
-        return self
 
     def __exit__(self, *problem: object) -> None:
+        self.stop()
+
+    def kill(self) -> None:
+        """Let it end by ``kill -9``."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    def stop(self) -> None:
+        """End it in order."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -9,27 +9,20 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shlex
-import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 from running_service import until
+from served_folder import ServedFolder
 from support import ROOT
 from tqdm import tqdm
 
-from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.retrieval.candidates import search_users
-from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.server_files import free_ports
-from paddlerec_milvus.serving.settings import service_settings
-from paddlerec_milvus.zoo import ModelFolder
 
 SERVING = str(ROOT / "serving")
 HISTORIES = [[3, 7], [12, 40, 41], [5], [100, 101, 102, 9], [250, 17]]
@@ -45,65 +38,21 @@ forks.set_forkserver_preload(
 )
 
 
-class Folder:
-    """Where training leaves its checkpoint and a service finds it: one at a time."""
+class Folder(ServedFolder):
+    """That of the small trained MIND, and its lists of HISTORIES."""
 
     def __init__(self, trained: Any, place: Path) -> None:
-        self.place = place
-        self._trained = trained
-        self._live = place / "live"
-        self.put(0)
-
-    def put(self, epoch: int) -> None:
-        """Write the checkpoint of ``epoch`` over the one that is there."""
-        target = self._live / "0"
-        target.mkdir(parents=True, exist_ok=True)
-        fresh = target / "fresh"
-        shutil.copyfile(self._trained.checkpoints / str(epoch) / "rec.pdparams", fresh)
-        fresh.replace(target / "rec.pdparams")
-
-    def options(self, collection: str) -> list[str]:
-        """As a command line gives them."""
-        return [
-            f"runner.infer_load_path={self._live}",
-            f"milvus.collection={collection}",
-            "index.type=FLAT",
-            "hyper_parameters.neg_samples=128",
-        ]
+        super().__init__(
+            place, trained.checkpoints, trained.data, ["hyper_parameters.neg_samples=128"]
+        )
 
     def environment(
         self, uri: str, collection: str = "faults", timeout: float = 1.0
     ) -> dict[str, str]:
-        """Of a service on this folder."""
-        return {
-            "MILVUS_URI": uri,
-            "SERVING_DATA": str(self._trained.data),
-            "SERVING_OPTIONS": shlex.join(self.options(collection)),
-            "SERVING_KEPT": str(self.place / f"kept_{collection}"),
-            "SERVING_TIMEOUT": str(timeout),
-        }
+        return super().environment(uri, collection, timeout)
 
     def lists(self, epoch: int) -> list[list[int]]:
-        """What the model of ``epoch`` answers to HISTORIES: by exact search, without a service."""
-        settings = service_settings(
-            "mind/config.yaml", self.options("none"), self._trained.data
-        ).model
-        encoder = Encoder(settings, ModelFolder(settings.model_dir))
-        encoder.load(self._trained.checkpoints / str(epoch))
-        table = encoder.item_vectors()
-        exact = ExactRetriever(table[1:], range(1, len(table)), settings.retrieval.metric)
-        found = []
-        for history in HISTORIES:
-            padded = [history + [0] * (encoder.maxlen - len(history))]
-            interests = encoder.interests(_ints(padded), _ints([len(history)]))
-            found.append(search_users(exact, interests, TOP_K, [history]).ids[0].tolist())
-        return found
-
-
-def _ints(values: Sequence[Any]) -> Any:
-    import numpy as np
-
-    return np.array(values, np.int64)
+        return self.expected(epoch, HISTORIES, TOP_K).lists
 
 
 class ForkedService:

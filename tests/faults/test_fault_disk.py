@@ -30,7 +30,7 @@ def no_space(service: ForkedService) -> Iterator[None]:
 def test_lite_without_space_keeps_the_old_version(folder, tmp_path):
     environment = folder.environment(str(tmp_path / "milvus.db"), timeout=10.0)
     with ForkedService(environment, tmp_path / "log") as service:
-        for epoch, place in ((1, "kept_faults"), (0, "Milvus")):
+        for epoch, place in ((1, "served_faults"), (0, "Milvus")):
             # the first time the model's copy cannot be written, then the vectors cannot
             service.insert()
             folder.put(epoch)

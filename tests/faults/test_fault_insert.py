@@ -14,10 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faults_of_service import versions_of
 from forked_service import Folder, ForkedService
-
-from paddlerec_milvus.retrieval.connection import Connection
-from paddlerec_milvus.retrieval.versions import CollectionVersions
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -53,23 +51,9 @@ class Killing:
         self._random = random.Random(name)
         self._log = place / "log"
 
-    def stored(self) -> set[str]:
-        """The versions that lie in Milvus."""
-        connection = Connection(self._uri)
-        try:
-            return set(CollectionVersions(connection, self.collection).names().values())
-        finally:
-            connection.close()
-
-    def used(self) -> set[str]:
-        """The version that serves and the one that is kept."""
-        connection = Connection(self._uri)
-        try:
-            stored = CollectionVersions(connection, self.collection)
-            found = [stored.serving(), stored.previous()]
-        finally:
-            connection.close()
-        return {each.name for each in found if each}
+    def versions(self) -> tuple[set[str], set[str]]:
+        """Those that lie in Milvus, and of them the one that serves and the one that is kept."""
+        return versions_of(self._uri, self.collection)
 
     def run(self, kills: int) -> None:
         """Insert the other epoch, kill, start again, look: as often as asked."""
@@ -86,16 +70,17 @@ class Killing:
                 with inserting(service):
                     time.sleep(self._random.uniform(0, 1.1 * usual))
                     service.kill()
-                left = self.stored() - self.used()
+                stored, used = self.versions()
                 service.start(ready=True)
                 found = service.lists()
                 assert found in self.lists, "a mixture"
                 came = self.lists.index(found)
                 self.seen["old" if came == serving else "new"] += 1
-                self.seen["leftovers"] += len(left)
+                self.seen["leftovers"] += len(stored - used)
                 serving = came
-                assert self.stored() == self.used(), "a leftover was not cleaned at the start"
-                assert len(self.stored()) <= 2
+                stored, used = self.versions()
+                assert stored == used, "a leftover was not cleaned at the start"
+                assert len(stored) <= 2
             service.http.post("/delete")
 
 

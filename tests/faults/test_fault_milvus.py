@@ -14,11 +14,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import pytest
-from asking import Asking
+from faults_around import server_process
 from forked_service import HISTORIES, ForkedService
 from running_service import until
+from steady_requests import SteadyRequests
 
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -35,7 +35,7 @@ BODIES = [{"hist_item": [history], "top_k": 10} for history in HISTORIES]
 
 def kill(milvus: LocalMilvus) -> None:
     """``kill -9`` of the server."""
-    (server,) = psutil.Process(milvus.process_id).children()
+    server = server_process(milvus)
     server.kill()
     server.wait()
 
@@ -86,7 +86,7 @@ def test_a_milvus_that_is_killed_and_comes_back(server_folder, folder, tmp_path)
         with ForkedService(environment, tmp_path / "log") as service:
             service.insert()
             acknowledged = written.result()
-            with Asking(service.url, BODIES) as asking:
+            with SteadyRequests(service.url, BODIES) as asking:
                 until(lambda: len(asking.answers) > 50)
                 kill(milvus)
                 gone = service.seconds_until("/readyz", 503, SEEN)

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
-from asking import Asking
+from fault_proxy import Fault, Proxy
 from forked_service import HISTORIES, Folder, ForkedService
-from proxy import Fault, Proxy
 from running_service import until
+from steady_requests import SteadyRequests
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ def through(server, trained, tmp_path_factory) -> Iterator[Through]:
 def test_a_fault_costs_no_request_more_than_its_deadline(through, fault):
     service, proxy = through
     until(lambda: service.status("/readyz") == 200)
-    with Asking(service.url, BODIES) as asking:
+    with SteadyRequests(service.url, BODIES) as asking:
         until(lambda: len(asking.answers) > 25)
         proxy.fault = fault
         try:
@@ -69,7 +69,7 @@ def test_a_fault_costs_no_request_more_than_its_deadline(through, fault):
 def test_connections_that_are_cut_once_are_opened_again(through):
     service, proxy = through
     until(lambda: service.status("/readyz") == 200)
-    with Asking(service.url, BODIES) as asking:
+    with SteadyRequests(service.url, BODIES) as asking:
         until(lambda: len(asking.answers) > 25)
         proxy.fault = Fault.CUT
         proxy.fault = Fault.NONE
@@ -98,7 +98,7 @@ def test_every_call_answers_within_its_deadline(through):
         status = service.http.request(call[0], call[1], json=call[2]).status_code
         return call[1], status, time.monotonic() - began
 
-    with Asking(service.url, BODIES) as asking, ThreadPoolExecutor(64) as callers:
+    with SteadyRequests(service.url, BODIES) as asking, ThreadPoolExecutor(64) as callers:
         until(lambda: len(asking.answers) > 25)
         proxy.fault = Fault.SILENT
         try:

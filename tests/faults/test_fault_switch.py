@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from asking import Asking
 from forked_service import HISTORIES, TOP_K, Folder, ForkedService
 from running_service import until
+from steady_requests import SteadyRequests
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def switched_under_load(service: ForkedService, folder: Folder, inserts: int) ->
     assert all(old != new for old, new in zip(*of_epoch, strict=True))
     service.insert()
     assert service.lists() == of_epoch[0]
-    with Asking(service.url, BODIES) as asking:
+    with SteadyRequests(service.url, BODIES) as asking:
         for turn in range(1, inserts + 1):
             folder.put(turn % 2)
             service.insert()

@@ -27,12 +27,14 @@ class Answer(NamedTuple):
     status: int
     """0: none, ``text`` is the reason."""
     text: str
+    number: int = 0
+    """Which of the bodies was sent."""
 
     @property
     def body(self) -> dict[str, Any]:
         """The answer's JSON."""
-        found: dict[str, Any] = json.loads(self.text)
-        return found
+        parsed: dict[str, Any] = json.loads(self.text)
+        return parsed
 
     @property
     def source(self) -> str:
@@ -40,7 +42,7 @@ class Answer(NamedTuple):
         return str(self.body["source"][0])
 
 
-class Asking:
+class SteadyRequests:
     """Sends ``rate`` POST /candidates a second to ``url``, with ``bodies`` in turn, till the end.
 
     A context manager; ``answers`` grows meanwhile and is complete afterwards.
@@ -52,13 +54,13 @@ class Asking:
         self._bodies = [json.dumps(body) for body in bodies]
         self._pause = 1 / rate
         self._end = threading.Event()
-        self._kept = threading.local()
+        self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
-        self._pool = ThreadPoolExecutor(MOST_WAITING, "asking")
-        self._clock = threading.Thread(target=self._run, name="asking")
+        self._pool = ThreadPoolExecutor(MOST_WAITING, "requests")
+        self._timetable = threading.Thread(target=self._run, name="requests")
 
-    def __enter__(self) -> Asking:
-        self._clock.start()
+    def __enter__(self) -> SteadyRequests:
+        self._timetable.start()
         return self
 
     def __exit__(
@@ -68,7 +70,7 @@ class Asking:
         trace: types.TracebackType | None,
     ) -> None:
         self._end.set()
-        self._clock.join()
+        self._timetable.join()
         self._pool.shutdown()
         for connection in self._connections:
             connection.close()
@@ -88,17 +90,17 @@ class Asking:
     def _run(self) -> None:
         planned, number = time.monotonic(), 0
         while not self._end.wait(max(0.0, planned - time.monotonic())):
-            self._pool.submit(self._ask, self._bodies[number % len(self._bodies)])
+            self._pool.submit(self._send, number % len(self._bodies))
             planned, number = planned + self._pause, number + 1
 
-    def _ask(self, body: str) -> None:
+    def _send(self, number: int) -> None:
         began = time.monotonic()
         try:
-            status, text = self._exchanged(body)
+            status, text = self._exchanged(self._bodies[number])
         except (OSError, http.client.HTTPException) as problem:
-            self._kept.connection = None
+            self._local.connection = None
             status, text = 0, f"{type(problem).__name__}: {problem}"
-        self.answers.append(Answer(began, time.monotonic() - began, status, text))
+        self.answers.append(Answer(began, time.monotonic() - began, status, text, number))
 
     def _exchanged(self, body: str) -> tuple[int, str]:
         connection = self._connection()
@@ -108,11 +110,11 @@ class Asking:
 
     def _connection(self) -> http.client.HTTPConnection:
         """This thread's own."""
-        connection: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         now = time.monotonic()
-        if connection is None or now - self._kept.used > IDLE:
+        if connection is None or now - self._local.used > IDLE:
             connection = http.client.HTTPConnection(self._address, timeout=GIVE_UP)
-            self._kept.connection = connection
+            self._local.connection = connection
             self._connections.append(connection)
-        self._kept.used = now
+        self._local.used = now
         return connection

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import threading
 import types
+from collections.abc import Coroutine
 from enum import Enum
+from typing import Any
 
 PART = 1 << 16
 
@@ -69,7 +71,7 @@ class Proxy:
     def fault(self, fault: Fault) -> None:
         self._do(self._switch(fault))
 
-    def _do(self, work: types.CoroutineType[object, object, None]) -> None:
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> None:
