@@ -27,7 +27,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from click_sender import AGAIN, GIVE_UP, PATIENCE, ClickSender, UserClicks, judged, repeats
+from fault_table.click_sender import (
+    AGAIN,
+    GIVE_UP,
+    PATIENCE,
+    ClickSender,
+    UserClicks,
+    judged,
+    repeats,
+)
 from redis_process import LocalRedis
 from service_process import ServiceProcess
 from serving_bench import say

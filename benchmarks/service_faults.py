@@ -25,9 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-from fault_proxy import Fault
-from fault_row import FaultRow, page_of, table_of
-from faults_around import (
+from fault_table.around_service import (
     LONG_STOP_SECONDS,
     STOP_SECONDS,
     milvus_killed,
@@ -36,10 +34,12 @@ from faults_around import (
     network,
     two_writers,
 )
-from faults_of_disks import checkpoint_saved, model_copied, vectors_inserted
-from faults_of_service import insert_switch_killed, inserts_killed, rollback_switch_killed
-from served_folder import PARAMETERS, YAML, ServedFolder
-from service_under_load import EPOCHS, FaultBench
+from fault_table.full_disks import checkpoint_saved, model_copied, vectors_inserted
+from fault_table.load import EPOCHS, FaultBench
+from fault_table.proxy import Fault
+from fault_table.row import FaultRow, page_of, table_of
+from fault_table.served_folder import PARAMETERS, YAML, ServedFolder
+from fault_table.service_kills import insert_switch_killed, inserts_killed, rollback_switch_killed
 from serving_bench import PACKAGES, say
 
 from paddlerec_milvus.command import CommandParser, run, settings_for

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from acknowledged_items import ItemWriter
-from click_sender import UserClicks, judged
-from fault_row import FaultRow, page_of
+from fault_table.click_sender import UserClicks, judged
+from fault_table.item_writer import ItemWriter
+from fault_table.row import FaultRow, page_of
 
 from paddlerec_milvus.retrieval.user_history import UserState
 

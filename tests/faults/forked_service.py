@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 import uvicorn
+from fault_table.served_folder import ServedFolder
 from running_service import until
-from served_folder import ServedFolder
 from support import ROOT
 from tqdm import tqdm
 

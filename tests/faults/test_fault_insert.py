@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from faults_of_service import versions_of
+from fault_table.service_kills import versions_of
 from forked_service import Folder, ForkedService
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

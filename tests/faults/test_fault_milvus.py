@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from faults_around import server_process
+from fault_table.around_service import server_process
+from fault_table.steady_requests import SteadyRequests
 from forked_service import HISTORIES, ForkedService
 from running_service import until
-from steady_requests import SteadyRequests
 
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
-from fault_proxy import Fault, Proxy
+from fault_table.proxy import Fault, Proxy
+from fault_table.steady_requests import SteadyRequests
 from forked_service import HISTORIES, Folder, ForkedService
 from running_service import until
-from steady_requests import SteadyRequests
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 
 import pytest
+from fault_table.steady_requests import SteadyRequests
 from forked_service import HISTORIES, TOP_K, Folder, ForkedService
 from running_service import until
-from steady_requests import SteadyRequests
 
 pytestmark = pytest.mark.slow
 

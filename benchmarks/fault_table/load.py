@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from acknowledged_items import ItemWriter
-from click_sender import ClickSender, UserClicks, judged, repeats
-from fault_row import FaultRow
-from served_folder import ServedFolder
 from service_process import ServiceProcess
-from steady_requests import Answer, SteadyRequests
 
+from fault_table.click_sender import ClickSender, UserClicks, judged, repeats
+from fault_table.item_writer import ItemWriter
+from fault_table.row import FaultRow
+from fault_table.served_folder import ServedFolder
+from fault_table.steady_requests import Answer, SteadyRequests
 from paddlerec_milvus.data.id_map import OwnId, read_item_ids
 from paddlerec_milvus.data.prepared import open_prepared
 from paddlerec_milvus.errors import RetrievalError

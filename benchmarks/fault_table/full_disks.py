@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 import httpx
-from fault_row import FaultRow
-from full_disk import FullDisk
-from served_folder import PARAMETERS, YAML
 from service_process import ServiceProcess
-from service_under_load import FaultBench, UnderLoad, inserted
 
+from fault_table.load import FaultBench, UnderLoad, inserted
+from fault_table.row import FaultRow
+from fault_table.served_folder import PARAMETERS, YAML
+from fault_table.small_disk import FullDisk
 from paddlerec_milvus.checkpoint import BEST, load_tensors
 from paddlerec_milvus.errors import CheckpointError
 
-TRAINER = Path(__file__).resolve().parent.parent / "tools" / "trainer.py"
+TRAINER = Path(__file__).resolve().parents[2] / "tools" / "trainer.py"
 MIB = 1 << 20
 NO_SPACE = "No space left on device"
 INSERT_SECONDS = 60.0

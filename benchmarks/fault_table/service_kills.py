@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from fault_row import FaultRow
 from service_process import ServiceProcess
-from service_under_load import EPOCHS, FaultBench, UnderLoad, inserted
 
+from fault_table.load import EPOCHS, FaultBench, UnderLoad, inserted
+from fault_table.row import FaultRow
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.versions import CollectionVersions
 

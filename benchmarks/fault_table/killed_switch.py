@@ -1,7 +1,7 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """A service that ends by ``kill -9`` just before one of the calls with which it switches versions.
 
-    python benchmarks/killed_switch.py METHOD NUMBER --app-dir serving main:app …
+    python benchmarks/fault_table/killed_switch.py METHOD NUMBER --app-dir serving main:app …
 
 METHOD is ``_switch``, which an insert ends with, or ``roll_back``; NUMBER says which of its calls
 to Milvus, from 1. The rest is uvicorn's.

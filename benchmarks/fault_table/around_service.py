@@ -10,12 +10,12 @@ from functools import partial
 
 import httpx
 import psutil
-from fault_proxy import Fault, Proxy
-from fault_row import FaultRow
-from faults_of_service import versions_of
 from service_process import ServiceProcess
-from service_under_load import FaultBench, UnderLoad, inserted
 
+from fault_table.load import FaultBench, UnderLoad, inserted
+from fault_table.proxy import Fault, Proxy
+from fault_table.row import FaultRow
+from fault_table.service_kills import versions_of
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
 STOP_SECONDS, LONG_STOP_SECONDS = 5.0, 12.0
