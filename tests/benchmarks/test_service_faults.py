@@ -58,7 +58,7 @@ class Stored:
 
 
 def test_items_beside_what_was_acknowledged(monkeypatch):
-    monkeypatch.setattr("acknowledged_items.PAUSE", 0)
+    monkeypatch.setattr("fault_table.item_writer.PAUSE", 0)
     interests = np.eye(2, 5, dtype=np.float32)
     sent: dict[int, np.ndarray | None] = {}
 
