@@ -179,7 +179,8 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
     tried = []
 
     def fail(*arguments, **options):
-        tried.append(1)
+        if not threading.current_thread().name.startswith("probe"):  # one may be on its way
+            tried.append(1)
         raise RetrievalError("away")
 
     monkeypatch.setattr(empty.service, "refresh", lambda: None)
