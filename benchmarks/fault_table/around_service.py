@@ -12,7 +12,7 @@ import httpx
 import psutil
 from service_process import ServiceProcess
 
-from fault_table.load import FaultBench, UnderLoad, inserted
+from fault_table.load import INSERT_SECONDS, READY_SECONDS, FaultBench, UnderLoad, inserted
 from fault_table.proxy import Fault, Proxy
 from fault_table.row import FaultRow
 from fault_table.service_kills import versions_of
@@ -21,9 +21,7 @@ from paddlerec_milvus.retrieval.server import LocalMilvus
 STOP_SECONDS, LONG_STOP_SECONDS = 5.0, 12.0
 ENDS_WITHIN = 20.0  # seconds after a SIGCONT, in which a server that stood still too long ends
 NETWORK_SECONDS = 5.0
-INSERT_SECONDS = 60.0
 FOLLOW_SECONDS = 15.0  # after an insert, within which the other service serves the same
-READY_SECONDS = 60.0
 
 
 def server_process(milvus: LocalMilvus) -> psutil.Process:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from service_process import ServiceProcess
 
-from fault_table.load import FaultBench, UnderLoad, inserted
+from fault_table.load import INSERT_SECONDS, FaultBench, UnderLoad, inserted
 from fault_table.row import FaultRow
 from fault_table.served_folder import PARAMETERS, YAML
 from fault_table.small_disk import FullDisk
@@ -23,7 +23,6 @@ from paddlerec_milvus.errors import CheckpointError
 TRAINER = Path(__file__).resolve().parents[2] / "tools" / "trainer.py"
 MIB = 1 << 20
 NO_SPACE = "No space left on device"
-INSERT_SECONDS = 60.0
 FULL_SECONDS = 2.0  # that the disk stays full after a refused insert
 ROOM = 1.5  # of a checkpoint's size: for one, not for two
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 import httpx
 import numpy as np
 
+from fault_table.click_sender import GIVE_UP, REASON
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 
-GIVE_UP = 30.0  # seconds for a request
-REASON = 300  # characters
 PAUSE = 0.2  # seconds between two writes
 DELETED_OF = 4  # every so many writes is a DELETE
 

@@ -38,6 +38,7 @@ USERS, CALLERS = 40, 4
 CLICK_PAUSE = 0.2  # seconds between two clicks of a caller
 STEADY, WRITTEN = 50, 10  # answers by the model one after the other, and acknowledged clicks
 SETTLED = 1.0  # seconds after a fault, in which an answer says nothing yet
+INSERT_SECONDS, READY_SECONDS = 60.0, 60.0
 AWAY = 180.0  # seconds after a fault, within which the model must answer
 EPOCHS = (0, 1)
 

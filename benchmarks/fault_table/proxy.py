@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import types
 from collections.abc import Coroutine
 from enum import Enum
 from typing import Any
@@ -45,12 +44,7 @@ class Proxy:
         self._do(self._switch(Fault.NONE))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self._do(self._switch(Fault.REFUSE))
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)

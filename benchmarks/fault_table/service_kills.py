@@ -12,13 +12,11 @@ from pathlib import Path
 import httpx
 from service_process import ServiceProcess
 
-from fault_table.load import EPOCHS, FaultBench, UnderLoad, inserted
+from fault_table.load import EPOCHS, INSERT_SECONDS, READY_SECONDS, FaultBench, UnderLoad, inserted
 from fault_table.row import FaultRow
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.versions import CollectionVersions
 
-READY_SECONDS = 60.0
-INSERT_SECONDS = 60.0
 KILLED = 0  # in place of a status
 MOST_CALLS = 50  # of a switch
 KILLED_SWITCH = str(Path(__file__).with_name("killed_switch.py"))

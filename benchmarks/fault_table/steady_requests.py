@@ -7,14 +7,14 @@ import http.client
 import json
 import threading
 import time
-import types
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from fault_table.click_sender import GIVE_UP
+
 MOST_WAITING = 128  # requests under way at a time
-GIVE_UP = 30.0  # seconds that a request may take at all
 IDLE = 2.0  # seconds after which a connection is not used again: uvicorn closes it after five
 
 
@@ -63,12 +63,7 @@ class SteadyRequests:
         self._timetable.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self._end.set()
         self._timetable.join()
         self._pool.shutdown()
