@@ -15,6 +15,7 @@ class RecDataset(click_reader.RecDataset):
         on = config.get("hyper_parameters.user_features", False)
         self.profiles = Profiles(config) if on else None
 
-    def more(self, clicks):
-        """The profiles of the users of ``clicks`` [B]."""
-        return [] if self.profiles is None else [self.profiles(self.users[clicks])]
+    def batch_of(self, samples, rng):
+        """``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1], profile [B, F]]``."""
+        batch = super().batch_of(samples, rng)
+        return batch if self.profiles is None else [*batch, self.profiles(self.users[samples])]

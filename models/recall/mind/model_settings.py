@@ -2,7 +2,7 @@
 """Settings of a model folder, in the yaml's words: their defaults, and what each may be.
 
 The tables here hold what every model of this family has; a model's ``dygraph_model.py`` adds its
-own. A limit is one of the four below, or the values to choose from.
+own. A limit is one of the five below, or the values to choose from.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ AT_LEAST_ONE = "at least 1"
 ABOVE_ZERO = "above 0"
 FROM_ZERO = "from 0"
 BELOW_ONE = "from 0 to below 1"
+UP_TO_ONE = "from 0 to 1"
 HOLDS = {
     AT_LEAST_ONE: lambda value: value >= 1,
     ABOVE_ZERO: lambda value: value > 0 and math.isfinite(value),
     FROM_ZERO: lambda value: value >= 0 and math.isfinite(value),
     BELOW_ONE: lambda value: 0 <= value < 1,
+    UP_TO_ONE: lambda value: 0 <= value <= 1,
 }
 
 # the values taken where a yaml of PaddleRec's lacks them

@@ -12,7 +12,7 @@ import math
 
 import features
 import paddle
-from click_reader import count_items
+from click_log import count_items
 from model_settings import DEFAULTS, LIMITS, read_settings, too_many_negatives
 from negatives import NegativeSampler
 from sampled_softmax import SampledSoftmax
