@@ -38,10 +38,15 @@ def read_clicks(file_list):
     return clicks[order, 0], clicks[order, 1]
 
 
+def train_clicks(config):
+    """Arrays ``users``, ``items`` of the training log, as ``read_clicks`` gives them."""
+    files = [path for path in train_folder(config).glob("*") if path.name[0] != "."]
+    return read_clicks(sorted(map(str, files)))
+
+
 def count_items(config, item_count):
     """Clicks [V] of each item in the training log."""
-    files = [path for path in train_folder(config).glob("*") if path.name[0] != "."]
-    _, items = read_clicks(sorted(map(str, files)))
+    _, items = train_clicks(config)
     return np.bincount(items, minlength=item_count)[:item_count]
 
 
