@@ -51,8 +51,8 @@ class ComiRecDR(MultiInterestNet):
         real = real_clicks(lengths, length).astype("float32").unsqueeze(1)  # [B, 1, L]
         # the clicks by age, the last one first; ages beyond a user's clicks are padding
         ages = paddle.clip(lengths - 1 - paddle.arange(length).unsqueeze(0), min=0)  # [B, L]
-        shape = [batch, length, dim]
-        by_age = paddle.take_along_axis(clicks, ages.unsqueeze(2).expand(shape), 1)
+        rows = ages + paddle.arange(batch).unsqueeze(1) * length
+        by_age = F.embedding(rows, clicks.reshape([-1, dim]))  # a fast take_along_axis
         mapped = paddle.bmm(paddle.transpose(by_age, [1, 0, 2]), self.maps[:length])  # [L, B, K D]
         mapped = paddle.transpose(mapped.reshape([length, batch, -1, dim]), [1, 2, 0, 3])
         weights = self.route(mapped if self.routing_penalty else mapped.detach(), real)
@@ -64,13 +64,15 @@ class ComiRecDR(MultiInterestNet):
     def route(self, mapped, real):
         """Weights [B, K, L] of clicks ``mapped`` [B, K, L, D]; 0 where ``real`` [B, 1, L] is 0.
 
-        Each click shares itself out among the interests, more to those that agree with it.
-        Gradients flow through it where there is a penalty on the weights; else none
-        do, as in the authors' code.
+        Each click shares itself out among the interests, more to those that agree with it; an
+        interest z = w m agrees with the clicks by z m' = w (m m') before squashing. Gradients flow
+        through it where there is a penalty on the weights; else none do, as in the authors' code.
         """
         logits = paddle.zeros(mapped.shape[:3])
+        products = paddle.matmul(mapped, mapped, transpose_y=True)  # [B, K, L, L]
         for _ in range(self.iters - 1):
             weights = F.softmax(logits, axis=1) * real
-            interests = squash(paddle.matmul(weights.unsqueeze(2), mapped))  # [B, K, 1, D]
-            logits = logits + paddle.sum(mapped * interests, axis=3)
+            agreement = paddle.matmul(products, weights.unsqueeze(3)).squeeze(3)
+            squared = F.relu(paddle.sum(agreement * weights, axis=2, keepdim=True))  # |z|^2
+            logits = logits + agreement * (paddle.rsqrt(squared + 1e-9) * squared / (1 + squared))
         return F.softmax(logits, axis=1) * real
