@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -26,18 +27,23 @@ def flat_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
+@functools.cache
+def read_by_the_package() -> tuple[set[str], set[str]]:
+    """The settings that its code names as attributes, and its string constants."""
+    package = ROOT / "paddlerec_milvus"
+    code = "".join(file.read_text() for file in package.rglob("*.py"))
+    folders = [package, *(path for path in package.rglob("*") if path.is_dir())]
+    attributes = set(re.findall(r"\b(?:runner|milvus|retrieval)\.(\w+)", code))
+    return attributes, set().union(*map(source_strings, folders))
+
+
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: f"{file.parent.name}/{file.name}")
 class TestShipped:
     def test_loads(self, file: Path) -> None:
         assert load_settings(file).file == file
 
     def test_every_key_is_read_by_something(self, file: Path) -> None:
-        code = [p.read_text() for p in (ROOT / "paddlerec_milvus").rglob("*.py")]
-        attributes = set(re.findall(r"\b(?:runner|milvus|retrieval)\.(\w+)", "".join(code)))
-        strings = set().union(
-            *(source_strings(p) for p in (ROOT / "paddlerec_milvus").rglob("*") if p.is_dir()),
-            source_strings(ROOT / "paddlerec_milvus"),
-        )
+        attributes, strings = read_by_the_package()
         in_folder = source_strings(file.parent)
         for key in flat_keys(yaml.safe_load(file.read_text())):
             section, name = key.split(".", 1)

@@ -1,0 +1,1 @@
+../comirec_sa/multi_interest_net.py

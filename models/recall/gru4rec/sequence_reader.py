@@ -1,0 +1,1 @@
+../sasrec/sequence_reader.py

@@ -1,0 +1,1 @@
+../comirec_sa/dygraph_model.py

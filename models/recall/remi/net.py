@@ -1,0 +1,1 @@
+../comirec_sa/net.py
