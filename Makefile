@@ -97,4 +97,4 @@ lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote
-	rm -rf .venv demo datasets/sample models/recall/mind/output_* models/recall/mind/milvus.db*
+	rm -rf .venv demo datasets/sample models/recall/*/output_* models/recall/*/milvus.db*

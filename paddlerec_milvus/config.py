@@ -214,6 +214,12 @@ def _section(model: type[Section], name: str, flat: Mapping[str, Any], file: Pat
         raise SettingsError(f"{file}: {redacted('; '.join(problems))}") from None
 
 
+def default_collection(folder: str) -> str:
+    """The collection on Milvus of a model whose yaml names none: each folder has its own."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", folder)
+    return f"{'_' if name[:1].isdigit() else ''}{name}_items"
+
+
 def load_settings(model: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Read the yaml of ``model`` (as ``-m`` takes it), apply ``-o`` and the environment, check all.
 
@@ -233,6 +239,7 @@ def load_settings(model: str | Path, overrides: Sequence[str] = ()) -> Settings:
     if "://" not in environment.get("milvus.uri", "://"):
         environment["milvus.uri"] = str(Path(environment["milvus.uri"]).resolve())
     flat = flat | environment | changed
+    flat.setdefault("milvus.collection", default_collection(file.parent.name))
     token = flat.get("milvus.token")
     flat["milvus.token"] = SecretStr("" if token is None else str(token))
 

@@ -102,7 +102,8 @@ class MilvusSettings(Section):
     token: SecretStr = SecretStr("")
     db_name: str = ""
     timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
-    collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "mind_items"
+    collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """By default the model folder's name and ``_items``."""
     consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
 
     @model_validator(mode="before")

@@ -323,3 +323,16 @@ class TestDotted:
 
     def test_the_seed_is_always_there(self, upstream_yaml: Path) -> None:
         assert load_settings(upstream_yaml).dotted()["runner.seed"] == 12345
+
+
+@pytest.mark.parametrize(
+    ("folder", "collection"),
+    [("mind", "mind_items"), ("SASRec-2", "SASRec_2_items"), ("2tower", "_2tower_items")],
+)
+def test_each_model_folder_has_a_collection_of_its_own(
+    tmp_path: Path, folder: str, collection: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    file = write_yaml(tmp_path / folder / "config.yaml", {"runner": {}})
+    assert load_settings(file).milvus.collection == collection
+    assert load_settings(file, ["milvus.collection=own"]).milvus.collection == "own"

@@ -140,8 +140,8 @@ class TestSampledSoftmax:
     def parts(self, negatives_drawn: int, **hyper: Any) -> tuple[Any, Array, Array]:
         given = {"item_count": 12, "neg_samples": 5, "normalize": False, "temperature": 0.5}
         model = build(**{**given, "emb_init_std": 0.5, **hyper})
-        model.neg_samples = negatives_drawn
-        model.negatives.count_items = lambda: CLICKS
+        model.softmax.neg_samples = negatives_drawn
+        model.softmax.sampler.count_items = lambda: CLICKS
         rng = np.random.default_rng(7)
         return model, (rng.normal(size=(3, K, D)) * 0.4), np.array([1, 4, 11])
 
@@ -163,10 +163,8 @@ class TestSampledSoftmax:
         """One draw's loss and its gradient by the interests [B, K, D]."""
         given = paddle.to_tensor(users.astype("float32"), stop_gradient=False)
         targets = paddle.to_tensor(labels)
-        ids = model.negatives.sample(model.neg_samples)
-        if model.batch_negatives:
-            ids = paddle.concat([ids, targets])
-        loss = model.sampled_softmax(given, model.items(targets), targets, ids, model.items(ids))
+        ids = model.softmax.draw(targets)
+        loss = model.softmax(given, model.items(targets), targets, ids, model.items(ids))
         loss.backward()
         return float(loss), given.grad.numpy()
 
@@ -183,7 +181,7 @@ class TestSampledSoftmax:
         _, slope = self.exact(model, users, labels)
         paddle.seed(8)
         mean = np.mean([self.draw(model, users, labels)[1] for _ in range(100)], axis=0)
-        model.negatives.log_counts = lambda *_: 0.0
+        model.softmax.sampler.log_counts = lambda *_: 0.0
         uncorrected = np.mean([self.draw(model, users, labels)[1] for _ in range(100)], axis=0)
         bias, without = (np.abs(x - slope).mean() for x in (mean, uncorrected))
         assert bias < 0.03 * np.abs(slope).mean()
@@ -207,8 +205,10 @@ class TestSampledSoftmax:
             return np.asarray(np.mean(drawn, axis=0))
 
         bias = np.abs(mean_gradient() - slope).mean()
-        whole = model.negatives.log_counts
-        model.negatives.log_counts = lambda ids, n, batch: whole(ids, n)  # as if none were added
+        whole = model.softmax.sampler.log_counts
+        model.softmax.sampler.log_counts = lambda ids, n, batch: whole(
+            ids, n
+        )  # as if none were added
         without = np.abs(mean_gradient() - slope).mean()
         assert bias < 0.03 * np.abs(slope).mean()
         assert without > 5 * bias

@@ -18,11 +18,6 @@ def squash(z):
     return z * (squared / (1.0 + squared) / paddle.sqrt(squared + 1e-9))
 
 
-def to_unit(vectors):
-    """``vectors`` [..., D] at length 1 (``F.normalize``'s gradient is far slower on a CPU)."""
-    return vectors * paddle.rsqrt(paddle.sum(vectors * vectors, axis=-1, keepdim=True) + 1e-12)
-
-
 def identity(dim):
     """Initialises a [dim, dim] map so that it changes nothing."""
     return nn.initializer.Assign(paddle.eye(dim).numpy())

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Side features: the coded tables of a prepared folder, and their embeddings.
+"""Side features of items: the coded table of a prepared folder, and embeddings of codes.
 
 Letters: V rows of the item table, F feature columns, D dimensions.
 """
@@ -52,23 +52,6 @@ def item_codes(config, item_count):
     table = np.zeros([item_count, codes.shape[1]], dtype=np.int64)
     table[ids] = codes
     return table
-
-
-class Profiles:
-    """Codes of each user's profile; a user that the table lacks has none (0)."""
-
-    def __init__(self, config):
-        path = train_folder(config).parent / "user_features.csv"
-        ids, codes = read_codes(path, "user_features")
-        order = np.argsort(ids)
-        self.ids, self.codes = ids[order], codes[order]
-        self.sizes = (codes.max(axis=0) + 1).tolist()
-
-    def __call__(self, users):
-        """Codes [B, F] int64 of ``users`` [B]."""
-        users = np.asarray(users)
-        rows = np.clip(np.searchsorted(self.ids, users), 0, len(self.ids) - 1)
-        return np.where((self.ids[rows] == users)[:, None], self.codes[rows], 0)
 
 
 class FeatureEmbeddings(nn.Layer):

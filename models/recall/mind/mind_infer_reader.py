@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Test samples of MIND from ``user_id:.. hist_item:.. eval_item:..`` lines."""
+"""Test samples from ``user_id:.. hist_item:.. eval_item:..`` lines."""
 
 from __future__ import annotations
 

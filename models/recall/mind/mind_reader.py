@@ -1,135 +1,21 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Training samples of MIND: a click, and the clicks before it.
-
-Every (user, position) of the log is one sample, in an order shuffled from ``runner.seed`` and the
-epoch. ``runner.batches_per_epoch`` above 0 ends an epoch after that many batches. With
-``hyper_parameters.next_n`` above 1 the target is any of the next ``next_n`` clicks, drawn anew in
-each epoch.
-"""
+"""Training samples of MIND: those of click_reader.py, with the user's profile where it is set."""
 
 from __future__ import annotations
 
-import warnings
-
-import numpy as np
-from features import Profiles
-from paddle.io import IterableDataset, get_worker_info
+import click_reader
+from profiles import Profiles
 
 
-def read_clicks(file_list):
-    """Arrays ``users``, ``items`` (int64, [n]) of ``uid,item,time`` lines, by user, then time."""
-    if not file_list:
-        raise ValueError("no file of clicks (lines uid,item,time) in runner.train_data_dir")
-    parts = []
-    for path in file_list:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # an empty file is one
-                clicks = np.loadtxt(
-                    path, delimiter=",", dtype=np.int64, ndmin=2, encoding="utf-8-sig"
-                )
-        except (ValueError, UserWarning) as error:
-            raise ValueError(f"{path}: expected lines uid,item,time: {error}") from error
-        if clicks.shape[1:] != (3,):
-            raise ValueError(
-                f"{path}: expected lines uid,item,time, found {clicks.shape[1]} fields"
-            )
-        parts.append(clicks)
-    clicks = np.concatenate(parts)
-    order = np.lexsort((clicks[:, 2], clicks[:, 0]))  # stable: ties keep the file's order
-    return clicks[order, 0], clicks[order, 1]
-
-
-class RecDataset(IterableDataset):
-    """One sample at a time, or whole batches by ``iter_batches``; all arrays are int64."""
+class RecDataset(click_reader.RecDataset):
+    """A user's profile [B, F] comes fourth where ``hyper_parameters.user_features`` is set."""
 
     def __init__(self, file_list, config):
-        super().__init__()
-        self.maxlen = config.get("hyper_parameters.maxlen", 20)
-        self.batch_size = config.get("runner.train_batch_size", 128)
-        self.batches_per_epoch = config.get("runner.batches_per_epoch", 0)
-        self.seed = config.get("runner.seed", 12345)
-        self.epoch = 0
-        self.rank, self.world = 0, 1
-        min_history = config.get("hyper_parameters.min_history", 1)
-        self.next_n = config.get("hyper_parameters.next_n", 1)
-        for name, value in (("min_history", min_history), ("next_n", self.next_n)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"hyper_parameters.{name}: {value!r} (at least 1)")
-        users, self.items = read_clicks(sorted(file_list))
-        item_count = config.get("hyper_parameters.item_count", 0)
-        if self.items.min() < 1 or self.items.max() >= item_count:
-            raise ValueError(
-                f"hyper_parameters.item_count: {item_count} allows item ids 1 to {item_count - 1}, "
-                f"but {', '.join(map(str, file_list))} hold {self.items.min()} to "
-                f"{self.items.max()}; set it to the largest id + 1"
-            )
-        self.users = self.profiles = None
-        if config.get("hyper_parameters.user_features", False):
-            self.users, self.profiles = users, Profiles(config)
-        starts = np.flatnonzero(np.diff(users, prepend=users[0] - 1))
-        clicks_of = np.diff(starts, append=len(users))
-        # clicks of the same user before each click
-        self.before = np.arange(len(users)) - np.repeat(starts, clicks_of)
-        self.last = np.repeat(starts + clicks_of - 1, clicks_of)  # each click's user's last one
-        self.samples = np.flatnonzero(self.before >= min_history)
-        if len(self.samples) == 0:
-            raise ValueError(f"no user has more than {min_history} clicks: nothing to train on")
+        super().__init__(file_list, config)
+        on = config.get("hyper_parameters.user_features", False)
+        self.profiles = Profiles(config) if on else None
 
-    def set_epoch(self, epoch):
-        """Shuffle as the given epoch does, whatever was read before."""
-        self.epoch = epoch
-
-    def set_share(self, rank, world):
-        """Give the rows of process ``rank`` of ``world`` alone: the same number to each."""
-        if world > min(self.batch_size, len(self.samples)):
-            raise ValueError(
-                f"{world} processes share runner.train_batch_size: {self.batch_size} and "
-                f"{len(self.samples)} samples: at least one for each is needed"
-            )
-        self.rank, self.world = rank, world
-
-    def count_batches(self, batch_size):
-        """Batches in an epoch."""
-        if self.batches_per_epoch > 0:
-            return self.batches_per_epoch
-        return -(-(len(self.samples) // self.world) // (batch_size // self.world))
-
-    def iter_batches(self, batch_size):
-        """Batches ``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1]]`` of one epoch.
-
-        A user's profile [B, F] comes fourth where ``user_features`` is set. ``batch_size`` is that
-        of all processes together.
-        """
-        rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
-        order = rng.permutation(self.samples)
-        own = batch_size // self.world
-        if self.batches_per_epoch > 0:
-            needed = self.batches_per_epoch * own * self.world
-            rounds = [order] + [rng.permutation(order) for _ in range((needed - 1) // len(order))]
-            order = np.concatenate(rounds)[:needed]
-        offsets = np.arange(self.maxlen)
-        order = order[: len(order) // self.world * self.world][self.rank :: self.world]
-        for start in range(0, len(order), own):
-            clicks = order[start : start + own]
-            length = np.minimum(self.before[clicks], self.maxlen)
-            filled = offsets < length[:, None]
-            past = np.where(filled, (clicks - length)[:, None] + offsets, 0)
-            target = clicks
-            if self.next_n > 1:
-                ahead = np.minimum(self.last[clicks] - clicks + 1, self.next_n)
-                target = clicks + (rng.random(len(clicks)) * ahead).astype(np.int64)
-            batch = [
-                np.where(filled, self.items[past], 0),
-                self.items[target][:, None],
-                length[:, None],
-            ]
-            yield batch if self.profiles is None else [*batch, self.profiles(self.users[clicks])]
-
-    def __iter__(self):
-        """One sample at a time: ``[hist_item [maxlen], target_item [1], seq_len [1]]``."""
-        worker = get_worker_info()
-        for number, batch in enumerate(self.iter_batches(self.batch_size)):
-            if worker is None or number % worker.num_workers == worker.id:
-                yield from (list(sample) for sample in zip(*batch, strict=True))
+    def batch_of(self, samples, rng):
+        """``[hist_item [B, maxlen], target_item [B, 1], seq_len [B, 1], profile [B, F]]``."""
+        batch = super().batch_of(samples, rng)
+        return batch if self.profiles is None else [*batch, self.profiles(self.users[samples])]

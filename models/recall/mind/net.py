@@ -1,8 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """MIND: Multi-Interest Network with Dynamic routing (Li et al., CIKM 2019, arXiv:1904.08030).
 
-Letters: B users, L history, K interests, D dimensions, N negatives, V rows of the item table (row 0
-is padding). A user is K vectors; a user's score for an item is the best inner product of the K.
+Letters: B users, L history, K interests, D dimensions, F feature columns. A user is K vectors; a
+user's score for an item is the best inner product of the K.
 
 Where this network departs from the paper, each behind a setting:
 - ``attention: max``: every item, target and negative alike, is scored by the interest that suits it
@@ -32,112 +32,43 @@ alone, which tends to the exact softmax as N grows.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
-from capsules import InterestCapsules, squash, to_unit
+from capsules import InterestCapsules, squash
 from features import FeatureEmbeddings
-from negatives import NegativeLogSum, counted_negatives
+from item_table import ItemTable, to_unit
 
 
-def distinct(ids):
-    """The distinct of ``ids`` [n] int64, below 2^31, rising, and each one's place among them."""
-    packed = np.sort((ids << 32) | np.arange(len(ids)))  # several times as fast as np.unique
-    ordered = packed >> 32
-    first = np.append(True, ordered[1:] != ordered[:-1])
-    places = np.empty_like(ids)
-    places[packed & 0xFFFFFFFF] = np.cumsum(first) - 1
-    return ordered[first], places
+class MIND(ItemTable):
+    """The whole network: embedding, routing, scores by interest, sampled softmax.
 
-
-class MIND(nn.Layer):
-    """The whole network: embedding, routing, scores by interest, sampled softmax."""
+    ``items`` are the arguments of ``ItemTable``, ``softmax`` is a ``SampledSoftmax``.
+    """
 
     def __init__(
         self,
-        item_count,
-        embedding_dim,
-        emb_init_std,
-        neg_samples,
-        pow_p,
+        items,
+        softmax,
         capsules,
-        negatives,
-        normalize=True,
-        temperature=0.1,
         attention="max",
+        pow_p=1.0,
         dropout=0.0,
-        batch_negatives=False,
-        hard_negatives=0.0,
         routing_penalty=0.0,
-        item_codes=None,
         profile_sizes=(),
     ):
-        super().__init__()
-        self.neg_samples = neg_samples
-        self.pow_p = pow_p
-        self.normalize = normalize
-        self.temperature = temperature
+        super().__init__(**items)
+        self.softmax = softmax
         self.attention = attention
+        self.pow_p = pow_p
         self.dropout = dropout
-        self.batch_negatives = batch_negatives
-        self.hard_negatives = hard_negatives
         self.routing_penalty = routing_penalty
-        self.item_emb = nn.Embedding(
-            item_count,
-            embedding_dim,
-            padding_idx=0,
-            sparse=True,
-            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, emb_init_std)),
-        )
         self.capsual_layer: InterestCapsules = capsules
-        self.negatives = negatives
-        self.item_features = self.profile = self.profile_layer = None
-        if item_codes is not None:
-            sizes = (item_codes.max(axis=0) + 1).tolist()
-            self.register_buffer("item_codes", paddle.to_tensor(item_codes))
-            self.item_features = FeatureEmbeddings(sizes, embedding_dim, emb_init_std)
+        self.profile = self.profile_layer = None
         if profile_sizes:
-            self.profile = FeatureEmbeddings(profile_sizes, embedding_dim, emb_init_std)
-            self.profile_layer = nn.Linear(embedding_dim, embedding_dim, bias_attr=False)
-
-    def unit(self, vectors):
-        """``vectors`` [..., D] at length 1 when the model is normalised, else as they are."""
-        return to_unit(vectors) if self.normalize else vectors
-
-    def items(self, ids):
-        """Vectors [..., D] of item ``ids``: the item's own embedding, or where there are features
-        the mean of it and of those that are known (paper, section 3.2).
-        """
-        vectors = self.item_emb(ids)
-        if self.item_features is not None:
-            features, known = self.item_features(self.item_codes[ids])
-            vectors = (vectors + features) / (1.0 + known)
-        return self.unit(vectors)
-
-    def item_vectors(self):
-        """What is searched: [V, D] float32, row 0 is padding and not an item."""
-        if self.item_features is None:
-            return self.unit(self.item_emb.weight)
-        return self.items(paddle.arange(self.item_emb.weight.shape[0]))
-
-    def lookup(self, *ids):
-        """Vectors [..., D] of each of ``ids`` [...].
-
-        On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
-        """
-        if not ids[0].place.is_cpu_place():
-            return [self.items(part) for part in ids]
-        rows, places = distinct(np.concatenate([part.numpy().reshape(-1) for part in ids]))
-        table, vectors, start = self.items(paddle.to_tensor(rows)), [], 0
-        for part in ids:
-            stop = start + math.prod(part.shape)
-            place = paddle.to_tensor(places[start:stop]).reshape(part.shape)
-            vectors.append(F.embedding(place, table))
-            start = stop
-        return vectors
+            dim = items["embedding_dim"]
+            self.profile = FeatureEmbeddings(profile_sizes, dim, items["emb_init_std"])
+            self.profile_layer = nn.Linear(dim, dim, bias_attr=False)
 
     def finish(self, capsules, profiles):
         """User vectors [B, K, D] of ``capsules`` [B, K, D], not squashed yet."""
@@ -183,38 +114,18 @@ class MIND(nn.Layer):
         powered = paddle.sign(scores) * paddle.abs(scores) ** self.pow_p
         return paddle.matmul(F.softmax(powered, axis=2), interests)  # label-aware attention, eq. 8
 
-    def sampled_softmax(self, interests, target, labels, ids, negative):
-        """Mean loss of ``labels`` [B] (vectors ``target`` [B, D]) against ``ids`` [N], shared.
-
-        Each negative's logit is lowered by the log of its expected count among the draws, so that
-        the sum over negatives estimates the sum over all items (Bengio and Senecal, 2008).
-        """
-        interests = interests / self.temperature
-        true = paddle.matmul(interests, target.unsqueeze(-1)).squeeze(-1)  # [B, K]
-        batch = labels.shape[0] - 1 if self.batch_negatives else 0  # a row's own is not counted
-        rest = NegativeLogSum.apply(
-            interests,
-            negative,
-            self.negatives.log_counts(ids, self.neg_samples, batch),
-            counted_negatives(labels, ids),
-            self.hard_negatives * self.temperature,
-        )
-        return paddle.mean(F.softplus(rest - paddle.max(true, axis=1, keepdim=True)))
-
     def forward(self, history, lengths, labels=None, profiles=None):
         """Loss in training (``labels`` [B, 1]); user vectors and weights in evaluation."""
         if not self.training:
             return self.interests(history, lengths, profiles)
         labels = labels.reshape([-1])
-        ids = self.negatives.sample(self.neg_samples)
-        if self.batch_negatives:
-            ids = paddle.concat([ids, labels])
+        ids = self.softmax.draw(labels)
         embedded, target, negative = self.lookup(history, labels, ids)
         embedded = F.dropout(embedded, self.dropout)
         weights = self.capsual_layer.route(embedded, lengths)
         context = self.capsual_layer.context(embedded, lengths)
         interests = self.suited(embedded, weights, context, target, profiles)
-        loss = self.sampled_softmax(interests, target, labels, ids, negative)
+        loss = self.softmax(interests, target, labels, ids, negative)
         if self.routing_penalty:
             spread = paddle.var(weights, axis=1, unbiased=False)  # [B, K]
             loss = loss + self.routing_penalty * paddle.mean(paddle.sum(spread**2, axis=-1))
