@@ -161,12 +161,12 @@ def readme_sections(trial: Trial) -> str:
     file = trial.yaml.parent / "README.md"
     text = file.read_text(encoding="utf-8")
     before, _, _ = re.sub(r"\A\s*#[^\n]*\n", "", text).partition("```")
-    links = re.search(r"arxiv\.org|doi\.org|https?://\S+\.pdf|https?://dl\.acm\.org", text)
+    source = re.search(r"https?://|\b(19|20)\d\d\b", text)  # a link, or a venue with its year
     command = re.search(rf"trainer\.py\s+-m\s+\S*({trial.yaml.parent.name}/)?config\.yaml", text)
     wanted = {
         "a title in its first line (# NAME)": re.match(r"\s*#\s+\S", text),
         "a paragraph that says what the model is": len(before.split()) >= 10,
-        "a link to the paper": links,
+        "where the model comes from (a link to the paper, or its venue and year)": source,
         "the command that trains it (tools/trainer.py -m …)": command,
     }
     if lacking := [what for what, there in wanted.items() if not there]:

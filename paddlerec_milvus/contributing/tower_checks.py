@@ -115,7 +115,7 @@ def company_changes_nothing(trial: Trial) -> str:
             "evaluation"
         )
     backwards = trial.vectors(trial.queries[rows[::-1]])[::-1]
-    alone = np.concatenate([trial.vectors(trial.queries[rows[i : i + 1]]) for i in range(8)])
+    alone = np.concatenate([trial.vectors(trial.queries[rows[i : i + 1]]) for i in rows[:8]])
     for how, other in (("in another order", backwards), ("alone", alone)):
         if (difference := _apart(batched[: len(other)], other)) > TOLERANCE:
             raise ModelError(
