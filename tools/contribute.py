@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Write a model into PaddleRec: ``python tools/contribute.py -m NAME/config.yaml --to PADDLEREC``."""
+"""Write a model into PaddleRec: ``tools/contribute.py -m NAME/config.yaml --to PADDLEREC``."""
 
 import sys
 

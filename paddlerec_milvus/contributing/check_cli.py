@@ -23,9 +23,9 @@ examples:
 A line for each rule: ok, FAILED with what was wrong and what to do, or not run with the reason.
 Exit code 0: no rule failed; 1: some did; 2: nothing could be checked.
 
-It trains for a few steps of two epochs, stops and resumes, loads, measures, searches and serves; all
-that it writes is in a folder of its own that goes when it ends. It needs no server: its Milvus is a
-file. So these settings are its own, whatever the yaml or -o says: runner.epochs, the paths of
+It trains for a few steps of two epochs, stops and resumes, loads, measures, searches and serves;
+all that it writes is in a folder of its own that goes when it ends. It needs no server: its Milvus
+is a file. So these settings are its own, whatever the yaml or -o says: runner.epochs, the paths of
 checkpoints, runner.valid_data_dir, milvus.uri, index.type. Nothing of the model folder changes.
 Next: python tools/contribute.py -m NAME/config.yaml --to PADDLEREC
 """

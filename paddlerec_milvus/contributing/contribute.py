@@ -21,11 +21,11 @@ from paddlerec_milvus.contributing.contributed_files import (
     paper_of,
     sample_files,
     sections_of,
-    template,
     title_of,
     upstream_yaml,
 )
 from paddlerec_milvus.contributing.paddlerec_checkout import ModelEntry, PaddleRecCheckout
+from paddlerec_milvus.contributing.templates import template
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import ModelError, SettingsError
@@ -47,8 +47,9 @@ def contribute(
 ) -> Contribution:
     """Write the folder of ``yaml`` into the checkout ``to``, under ``name``, or its own.
 
-    All texts are made before the first is written. SettingsError: ``to`` is no checkout, has changes
-    that are not committed where this writes, or a folder of that name that is somebody else's.
+    All texts are made before the first is written. SettingsError: ``to`` is no checkout, has
+    changes that are not committed where this writes, or a folder of that name that is not this
+    tool's.
     """
     settings = settings_for(yaml, options, data)
     source = settings.model_dir
@@ -183,7 +184,9 @@ def _left(parts: dict[str, str], entry: ModelEntry, *, chinese: bool) -> list[st
     """What only a person can do."""
     left = [f"{name}: TODO" for name, text in parts.items() if "TODO" in text]
     if not chinese:
-        left.append("README.md: the model's introduction in Chinese (or README_CN.md in the folder)")
+        left.append(
+            "README.md: the model's introduction in Chinese (or README_CN.md in the folder)"
+        )
     if "](http" not in entry.paper:
         left.append("README.md, README_CN.md, README_EN.md: the paper's link in the new row")
     return [*left, "contributor.md: your name and the pull request", "pre-commit run --all-files"]

@@ -16,10 +16,10 @@ examples:
   python tools/contribute.py -m my_model/config.yaml --to ../PaddleRec
   python tools/contribute.py -m mind/config.yaml --to ../PaddleRec --name mind_cosine
 
-Written there: models/<task>/NAME, flat and complete (what the zoo shares is written in, a small sample
-of the data, static_model.py, infer.py, README.md and README_en.md in PaddleRec's sections, both
-yamls with its sections alone), test_tipc/configs/NAME, a branch in test_tipc/prepare.sh and a row
-in the lists of README.md, README_CN.md and README_EN.md. Nothing else is touched, nothing is
+Written there: models/<task>/NAME, flat and complete (what the zoo shares is written in, a small
+sample of the data, static_model.py, infer.py, README.md and README_en.md in PaddleRec's sections,
+both yamls with its sections alone), test_tipc/configs/NAME, a branch in test_tipc/prepare.sh and
+a row in the lists of README.md, README_CN.md and README_EN.md. Nothing else is touched, nothing is
 committed. The same command again replaces what it wrote, once that is committed or put aside.
 Before: python tools/check_model.py -m NAME/config.yaml
 """

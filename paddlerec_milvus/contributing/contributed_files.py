@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import yaml
@@ -24,12 +21,6 @@ BATCH, INFER_BATCH = 64, 32
 OWN_KEYS = ("valid_data_dir", "patience", "valid_top_n")  # of the section runner, ours alone
 TRAIN, TEST = "data/sample_data/train", "data/sample_data/test"
 WHOLE_DATA = "../../../datasets/AmazonBook"
-
-
-def template(name: str, **values: Any) -> str:
-    """A file of the folder ``upstream`` with ``$names`` filled in."""
-    text = (files("paddlerec_milvus.contributing") / "upstream" / name).read_text("utf-8")
-    return Template(text).safe_substitute(values) if values else text
 
 
 def code_files(folder: Path) -> dict[str, str]:
@@ -71,7 +62,7 @@ def _test_lines(users: HeldOutUsers) -> str:
     return "".join(lines)
 
 
-def upstream_yaml(file: Path, runner: Mapping[str, Any], comment: str) -> str:
+def upstream_yaml(file: Path, runner: dict[str, Any], comment: str) -> str:
     """The yaml ``file`` in upstream's sections alone, with the keys ``runner`` changed.
 
     Comments stay. SettingsError: what comes out is not what was meant (an unusual layout).
@@ -111,7 +102,7 @@ def _shown(value: Any) -> str:
 def sections_of(readme: str) -> dict[str, str]:
     """A README's text by headings; ``""`` is what stands between its title and the first code."""
     first, *parts = re.split(r"^##+ +", _without_title(readme), flags=re.MULTILINE)
-    named = dict(part.split("\n", 1) if "\n" in part else (part, "") for part in parts)
+    named = {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
     intro = first.partition("```")[0]
     return {"": _without_links(intro.strip())} | {
         heading.strip(): _without_links(text.strip()) for heading, text in named.items()

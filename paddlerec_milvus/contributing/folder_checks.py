@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""What a model folder's files say without a run: the contract's parts, its keys, upstream's list."""
+"""What a model folder's files say without a run: the contract's parts, keys, upstream's list."""
 
 from __future__ import annotations
 
@@ -195,5 +195,3 @@ def own_collection(trial: Trial) -> str:
             )
     own = [name for name, owner in owners.items() if owner.partition("/")[0] == folder.name]
     return ", ".join(own)
-
-

@@ -14,8 +14,8 @@ examples:
   python tools/new_model.py my_model                     # models/recall/my_model
   python -u tools/trainer.py -m my_model/config.yaml     # it trains at once
 
-The new folder is the plain two-tower model (a user is the mean of the clicks' vectors) under the new
-name, with a Milvus collection of its own. Its net.py is yours to change; the readers, the item
+The new folder is the plain two-tower model (a user is the mean of the clicks' vectors) under the
+new name, with a Milvus collection of its own. Its net.py is yours to change; the readers, the item
 table, negatives and the loss are links to the files that all models share: to change one of those,
 put a file in the link's place. TODO marks what the README still needs.
 Next: python tools/check_model.py -m my_model/config.yaml

@@ -9,56 +9,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import keyword
-import os
 import sys
 from pathlib import Path
-from string import Template
 
+from paddlerec_milvus.contributing.templates import template
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import SettingsError
 
 START, START_TITLE = "youtube_dnn", "YouTubeDNN"
 OWN_FILES = ("dygraph_model.py", "config.yaml", "config_bigdata.yaml")
-
-NET_HEAD = '''"""$title: TODO what it is, and the paper (authors, venue, year, arXiv number).
-
-A user is the mean of the embeddings of what was clicked, through a tower of ReLU layers; an item is
-its embedding; the score is their inner product. Letters: B users, L history, D dimensions.
-
-What a change of ``user_vectors`` has to keep: [B, K, D] with the items' D, any K; the first
-``lengths`` places of a history are clicks and the rest is padding, which changes nothing; a user's
-vectors depend on nobody else in the batch. ``tools/check_model.py`` says where one is not kept.
-"""'''
-
-README = """\
-# $title
-
-TODO: what the model is, in two or three sentences, and the paper: authors, venue, year, link.
-It starts as the plain two-tower model of Covington, Adams and Sargin (RecSys 2016): a user is the mean of the clicks' vectors.
-
-```
-python datasets/amazonbook/prepare.py --sample --out datasets/sample     # a small planted log
-python -u tools/trainer.py -m $name/config.yaml
-python -u tools/infer.py   -m $name/config.yaml -top_n 50 --baselines
-python tools/check_model.py -m $name/config.yaml
-```
-
-The folder keeps PaddleRec's contract and depends on paddle and numpy alone; what it shares with other models of the zoo are links.
-
-| file | holds |
-| --- | --- |
-| `net.py` | the network: change `user_vectors` |
-| `dygraph_model.py` | its settings (`DEFAULTS`, `LIMITS`), and how the network is built of them |
-| `config.yaml`, `config_bigdata.yaml` | the sample, Amazon Books; every setting with a line of what it does |
-
-## Where it departs from the paper
-
-TODO: each departure, with its reason.
-
-## Results
-
-TODO: recall@50 and ndcg@50 on which log and split, after which command.
-"""
 
 
 def zoo_of_checkout() -> Path:
@@ -88,7 +47,7 @@ def new_model(name: str, zoo: Path, task: str = "recall") -> Path:
     with staged(folder) as place:
         for file in sorted(start.glob("*.py")):
             if file.is_symlink():
-                (place / file.name).symlink_to(os.readlink(file))
+                (place / file.name).symlink_to(file.readlink())
             elif file.name not in ("net.py", *OWN_FILES):
                 (place / file.name).symlink_to(f"../{START}/{file.name}")
         for own in OWN_FILES:
@@ -96,10 +55,11 @@ def new_model(name: str, zoo: Path, task: str = "recall") -> Path:
         net = (start / "net.py").read_text("utf-8")
         head = ast.parse(net).body[0]
         lines = net.splitlines(keepends=True)
-        body = [*lines[: head.lineno - 1], NET_HEAD, "\n", *lines[head.end_lineno :]]
-        for file_name, text in (("net.py", "".join(body)), ("README.md", README)):
-            filled = renamed(Template(text).safe_substitute(name=name, title=title))
-            (place / file_name).write_text(filled, "utf-8")
+        top = template("new_net_head.txt", title=title)
+        body = "".join([*lines[: head.lineno - 1], top, *lines[head.end_lineno :]])
+        (place / "net.py").write_text(renamed(body), "utf-8")
+        readme = template("new_README.md.txt", name=name, title=title)
+        (place / "README.md").write_text(readme, "utf-8")
     return folder
 
 
@@ -119,4 +79,3 @@ def _require_free(name: str, zoo: Path) -> None:
             f"{name}: is the name of a package or of a module of model folders, which it would "
             f"shadow; choose another, such as {name}_model"
         )
-

@@ -85,7 +85,7 @@ class PaddleRecCheckout:
         return texts
 
     def prepare_script(self, entry: ModelEntry, block: str) -> str:
-        """test_tipc/prepare.sh with ``block``, a branch for the model; one of before is replaced."""
+        """test_tipc/prepare.sh with ``block``, the model's branch, in place of an older one."""
         file = self.root / "test_tipc" / "prepare.sh"
         head = f'elif [ ${{model_name}} == "{entry.name}" ]; then\n'
         text = re.sub(re.escape(head) + r"(    .*\n)*", "", file.read_text(encoding="utf-8"))

@@ -164,7 +164,7 @@ def no_truth_cut(trial: Trial) -> str:
     files = reader_files(trial.settings.path("test_data_dir"), "runner.test_data_dir")
     users = read_held_out(trial.settings.path("test_data_dir"))
     histories, _ = users.histories(int(config.get("hyper_parameters.maxlen", 0)))
-    samples = list(trial.folder.reader(name, files, config))
+    samples = [*iter(trial.folder.reader(name, files, config))]
     if len(samples) != len(users):
         raise ModelError(f"{name}: gives {len(samples)} of the {len(users)} test users")
     for row, (sample, truths) in enumerate(zip(samples, users.truth_list(), strict=True)):

@@ -95,7 +95,7 @@ def serves(trial: Trial) -> str:
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
         ):
             (await client.post("/insert", timeout=60)).raise_for_status()
-            body = {"top_k": TOP_N, "hist_item": clicks}
+            body = {"top_k": TOP_N, "hist_item": clicks, "exclude_history": False}
             reply = await client.post("/candidates", json=body, timeout=60)
             if reply.status_code != httpx.codes.OK:
                 raise ModelError(f"POST /candidates: {reply.status_code}: {reply.text:.300}")

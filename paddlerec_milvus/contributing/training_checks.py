@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Training of a model folder: it learns, repeats itself, resumes, and what it saves is all of it."""
+"""Training of a model folder: it learns, repeats itself, resumes, and saves all that it is."""
 
 from __future__ import annotations
 

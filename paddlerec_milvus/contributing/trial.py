@@ -122,7 +122,7 @@ class Trial:
             run.steps.append(0)
             return islice(batches(epoch), self.most_steps)
 
-        trainer.contract.train_forward = counted  # type: ignore[method-assign]
+        trainer.contract.train_forward = counted  # type: ignore[method-assign, assignment]
         trainer.batches = few
         try:
             trainer.run()

@@ -31,8 +31,17 @@ def write_test_users(folder: Path, users: int = 12) -> Path:
 
 def mind_zoo(root: Path) -> Path:
     """``root/models/recall/mind``, MIND at 40 items with data beside it; returns its yaml."""
-    file = mind_folder(root / "models" / "recall" / "mind", **{"optimizer": {
-        "class": "Adam", "learning_rate": 0.02, "schedule": "cosine", "warmup": 0.0}})
+    file = mind_folder(
+        root / "models" / "recall" / "mind",
+        **{
+            "optimizer": {
+                "class": "Adam",
+                "learning_rate": 0.02,
+                "schedule": "cosine",
+                "warmup": 0.0,
+            }
+        },
+    )
     shutil.rmtree(file.parent.parent / "log")
     write_log(root / "data" / "train")
     write_test_users(root / "data" / "test")
@@ -82,11 +91,11 @@ def needed(names: set[str]) -> Iterator[Check[Trial]]:
     yield from (check for check in CHECKS if check.name in names)
 
 
-def checked(yaml_file: Path, place: Path, *names: str, options: list[str] | None = None) -> dict[str, CheckResult]:
+def checked(
+    yaml_file: Path, place: Path, *names: str, options: list[str] | None = None
+) -> dict[str, CheckResult]:
     """The results by their names; of all checks, or of ``names`` and what they need."""
     place.mkdir()
     checks = list(needed(set(names))) if names else CHECKS
     results = check_folder(yaml_file, options or [], None, place, 8, checks)
     return {result.name: result for result in results}
-
-

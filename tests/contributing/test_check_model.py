@@ -38,7 +38,9 @@ def test_all_is_well(mind: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "not run devices: one device: there is a CPU alone" in lines
     rows = json.loads(report.read_text())
     assert rows["ok"] is True
-    assert [f"{row['status']:<8}{row['name']}: {row['detail']}" for row in rows["checks"]] == lines[:-1]
+    assert [f"{row['status']:<8}{row['name']}: {row['detail']}" for row in rows["checks"]] == lines[
+        :-1
+    ]
     files = {path for path in mind.parent.rglob("*") if path.is_file()}
     assert {path for path in files if "__pycache__" not in path.parts} == set(before)
     assert {path: path.read_bytes() for path in before} == before
@@ -47,13 +49,20 @@ def test_all_is_well(mind: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 FAULTS = {
     "a reader that repeats itself": (
         "the train reader's samples",
-        ("click_log.py", "order = rng.permutation(self.samples)",
-         "order = np.resize(rng.permutation(self.samples)[:16], len(self.samples))"),
+        (
+            "click_log.py",
+            "order = rng.permutation(self.samples)",
+            "order = np.resize(rng.permutation(self.samples)[:16], len(self.samples))",
+        ),
         r"320 samples, \d+ of them distinct; the log has 320.*it repeats some",
     ),
     "a reader that is not seeded": (
         "the train reader's order",
-        ("click_log.py", "np.random.default_rng([self.seed, self.epoch])", "np.random.default_rng()"),
+        (
+            "click_log.py",
+            "np.random.default_rng([self.seed, self.epoch])",
+            "np.random.default_rng()",
+        ),
         "one seed and epoch give different samples: draw from",
     ),
     "a truth that is cut": (
@@ -63,16 +72,22 @@ FAULTS = {
     ),
     "a state that is not saved": (
         "resumes",
-        ("net.py", "        if self.routing_penalty:\n            spread",
-         "        self.steps = getattr(self, 'steps', 0) + 1\n"
-         "        loss = loss * (1.0 + 0.1 * self.steps)\n"
-         "        if self.routing_penalty:\n            spread"),
+        (
+            "net.py",
+            "        if self.routing_penalty:\n            spread",
+            "        self.steps = getattr(self, 'steps', 0) + 1\n"
+            "        loss = loss * (1.0 + 0.1 * self.steps)\n"
+            "        if self.routing_penalty:\n            spread",
+        ),
         "stopped and resumed, training ends elsewhere: .*register_buffer",
     ),
     "padding that leaks by its number": (
         "padding",
-        ("capsules.py", "weights / (paddle.sum(weights, axis=1, keepdim=True) + 1e-9)",
-         "weights / history.shape[1]"),
+        (
+            "capsules.py",
+            "weights / (paddle.sum(weights, axis=1, keepdim=True) + 1e-9)",
+            "weights / history.shape[1]",
+        ),
         r"when \d of the padded places are left away",
     ),
     "padding that leaks by its embedding": (
@@ -81,19 +96,23 @@ FAULTS = {
         r"with the embedding of id 0, which is padding: mask",
     ),
     "a unit vector that is not": (
-        "unit length", vectors_become("1.5 * vectors"),
+        "unit length",
+        vectors_become("1.5 * vectors"),
         "normalize is True, but user vectors have lengths from 1.5000 to 1.5000",
     ),
     "company in a batch": (
-        "company in a batch", vectors_become("vectors - vectors.mean(axis=0, keepdim=True)"),
+        "company in a batch",
+        vectors_become("vectors - vectors.mean(axis=0, keepdim=True)"),
         "change by .* when the user comes alone",
     ),
     "not a number from the tower": (
-        "vectors", vectors_become("(0.0 * vectors).log() * 0.0"),
+        "vectors",
+        vectors_become("(0.0 * vectors).log() * 0.0"),
         "user vectors hold NaN or infinite values",
     ),
     "another width": (
-        "vectors", vectors_become("vectors[:, :, :4]"),
+        "vectors",
+        vectors_become("vectors[:, :, :4]"),
         r"have the shape \[12, 4, 4\], expected \[12, K, 8\]",
     ),
     "a row of item vectors that lacks": (
@@ -110,7 +129,11 @@ def test_a_planted_fault(fault: str, mind: Path, tmp_path: Path) -> None:
     if before:
         edit(mind.parent / file, before, after)
     else:  # a padded place weighs as a click, and its embedding is not held at zero
-        edit(mind.parent / "capsules.py", '(age >= 0).astype("float32")', '(age >= -9).astype("float32")')
+        edit(
+            mind.parent / "capsules.py",
+            '(age >= 0).astype("float32")',
+            '(age >= -9).astype("float32")',
+        )
         edit(mind.parent / "item_table.py", "            padding_idx=0,\n", "")
     results = checked(mind, tmp_path / "place", name)
     assert results[name].status == "FAILED", results
@@ -121,7 +144,10 @@ def test_a_planted_fault(fault: str, mind: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("neg_sample", r"unknown key 'hyper_parameters.neg_sample' \(did you mean 'neg_samples'\?\)"),
+        (
+            "neg_sample",
+            r"unknown key 'hyper_parameters.neg_sample' \(did you mean 'neg_samples'\?\)",
+        ),
         ("soft", "read by nothing: hyper_parameters.soft; take the key out"),  # a value, not a key
     ],
 )
@@ -155,7 +181,9 @@ def test_what_lacks_and_what_upstream_would_refuse(mind: Path, tmp_path: Path) -
 
 
 def test_an_exception_of_the_folder_names_its_line(mind: Path, tmp_path: Path) -> None:
-    edit(mind.parent / "net.py", "        ids = self.softmax.draw(labels)\n", "        ids = {}[7]\n")
+    edit(
+        mind.parent / "net.py", "        ids = self.softmax.draw(labels)\n", "        ids = {}[7]\n"
+    )
     detail = checked(mind, tmp_path / "place", "trains")["every key is read"].detail
     assert re.fullmatch(r"KeyError: 7 \(net.py:\d+\)", detail)
 

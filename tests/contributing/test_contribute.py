@@ -49,7 +49,9 @@ def test_what_it_writes(mind: Path, upstream: Path, capsys: pytest.CaptureFixtur
     assert names == sources | added | sample
     tipc = {f"test_tipc/configs/mind/{name}" for name in ("to_static.py", "train_infer_python.txt")}
     lists = {"README.md", "README_CN.md", "README_EN.md", "test_tipc/prepare.sh"}
-    assert changed(upstream) == sorted({f"models/recall/mind/{name}" for name in names} | tipc | lists)
+    assert changed(upstream) == sorted(
+        {f"models/recall/mind/{name}" for name in names} | tipc | lists
+    )
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 200_000
     assert {path: path.read_bytes() for path in before} == before
     sections = yaml.safe_load((folder / "config.yaml").read_text())
@@ -77,9 +79,10 @@ def test_again_and_under_another_name(mind: Path, upstream: Path) -> None:
     assert contribute(mind, upstream) == 0
     assert changed(upstream) == []  # the same again
     assert contribute(mind, upstream, "--name", "mind_two") == 0
-    assert "output_model_mind_two_all" in (
-        upstream / "models" / "recall" / "mind_two" / "config_bigdata.yaml"
-    ).read_text()
+    assert (
+        "output_model_mind_two_all"
+        in (upstream / "models" / "recall" / "mind_two" / "config_bigdata.yaml").read_text()
+    )
     script = (upstream / "test_tipc" / "prepare.sh").read_text()
     assert [script.count(f'== "{name}"') for name in ("dnn", "mind", "mind_two")] == [1, 1, 1]
     assert script.rstrip().endswith("fi")
@@ -139,7 +142,11 @@ def test_it_trains_and_is_measured_there(tmp_path: Path, upstream: Path) -> None
     epochs = [line for line in lines if line[0] == "epoch"]
     assert [line[1:3] for line in epochs] == [[str(epoch), "10"] for epoch in range(4)]
     assert float(epochs[-1][3]) < float(epochs[0][3])
-    (line,) = [x for x in run_there(folder, "infer.py", "-m", "config.yaml", "-top_n", "5") if "users:" in x]
+    (line,) = [
+        x
+        for x in run_there(folder, "infer.py", "-m", "config.yaml", "-top_n", "5")
+        if "users:" in x
+    ]
     values = dict(zip(line[7::2], line[8::2], strict=False))
     assert line[line.index("users:") + 1] == "64,"
     assert 0.3 < float(values["recall@5:"].rstrip(",")) <= 1.0  # of 40 items: 0.125 by chance
@@ -147,9 +154,7 @@ def test_it_trains_and_is_measured_there(tmp_path: Path, upstream: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mind", "youtube_dnn"])
-def test_it_is_a_static_graph_there(
-    model: str, mind: Path, tmp_path: Path, upstream: Path
-) -> None:
+def test_it_is_a_static_graph_there(model: str, mind: Path, tmp_path: Path, upstream: Path) -> None:
     if model == "mind":
         assert contribute(mind, upstream) == 0
         folder = upstream / "models" / "recall" / "mind"

@@ -1,8 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """A checkout with as much of PaddleRec's tools as a contributed folder meets, in a few lines.
 
-``tools/trainer.py`` and ``tools/static_trainer.py`` take a folder's steps in PaddleRec's order, with
-``DataLoader(drop_last=True)``, no schedule and no set_epoch; a module of ours is refused.
+``tools/trainer.py`` and ``tools/static_trainer.py`` take a folder's steps in PaddleRec's order,
+with ``DataLoader(drop_last=True)``, no schedule and no set_epoch; a module of ours is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-COMMON = '''
+COMMON = """
 import os
 import sys
 
@@ -37,9 +37,11 @@ def read(static=False):
     paddle.seed(12345)
     paddle.set_device("cpu")
     return config
-'''
+"""
 
-TRAINER = COMMON + '''
+TRAINER = (
+    COMMON
+    + """
 from utils.save_load import save_model
 
 config = read()
@@ -61,9 +63,12 @@ for epoch in range(config["runner.epochs"]):
         losses.append(float(printed["loss"]))
     print("epoch", epoch, len(losses), sum(losses) / len(losses))
     save_model(model, optimizer, config["runner.model_save_path"], epoch)
-'''
+"""
+)
 
-STATIC = COMMON + '''
+STATIC = (
+    COMMON
+    + """
 paddle.enable_static()
 config = read()
 from static_model import StaticModel
@@ -81,9 +86,10 @@ for epoch in range(config["runner.epochs"]):
         values = executor.run(feed=feed, fetch_list=list(fetched.values()))
         losses.append(float(values[0]))
     print("epoch", epoch, len(losses), sum(losses) / len(losses))
-'''
+"""
+)
 
-UTILS = '''
+UTILS = """
 import importlib
 import os
 import sys
@@ -122,9 +128,9 @@ def create_data_loader(config):
     module = importlib.import_module(config["runner.train_reader_path"])
     dataset = module.RecDataset(files, config=config)
     return DataLoader(dataset, batch_size=config["runner.train_batch_size"], drop_last=True)
-'''
+"""
 
-SAVE_LOAD = '''
+SAVE_LOAD = """
 import os
 
 import paddle
@@ -141,13 +147,13 @@ def load_model(folder, model):
 
 def save_jit_model(model, folder, prefix):
     paddle.jit.save(model, os.path.join(folder, prefix))
-'''
+"""
 
 LIST = """\
 # A list
 
-  |   {task}   | [Other](models/recall/other/) |  -  |  x  |  x  | >=2.1.0 | [2019][Other](https://x) |
-  |   排序   | [Rank](models/rank/rank/) |  -  |  x  |  x  | >=2.1.0 | [2019][Rank](https://x) |
+  |   {task}   | [Other](models/recall/other/) |  -  |  x  |  x  | - | [2019][Other](https://x) |
+  |   排序   | [Rank](models/rank/rank/) |  -  |  x  |  x  | - | [2019][Rank](https://x) |
 """
 PREPARE = """\
 #!/bin/bash

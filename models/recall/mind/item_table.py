@@ -21,7 +21,7 @@ def to_unit(vectors):
 
 
 def on_cpu(tensor):
-    """Whether ``tensor``'s numbers are in the CPU's memory now; those of a static graph come later."""
+    """Whether the numbers of ``tensor`` are at hand on a CPU; those of a static graph are not."""
     return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
 
 

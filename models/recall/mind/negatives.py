@@ -162,4 +162,7 @@ def negative_log_sum(interests, items, log_counts, counted, hardness):
         logits = logits + weights
     top = paddle.max(logits, axis=1, keepdim=True)
     top.stop_gradient = True
-    return paddle.log(paddle.sum(paddle.exp(logits - top) * counted, axis=1, keepdim=True) + 1e-30) + top
+    return (
+        paddle.log(paddle.sum(paddle.exp(logits - top) * counted, axis=1, keepdim=True) + 1e-30)
+        + top
+    )
