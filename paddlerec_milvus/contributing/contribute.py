@@ -176,7 +176,7 @@ def _tipc_files(settings: Settings, entry: ModelEntry) -> dict[str, str]:
             epochs=whole.epochs,
             last_epoch=whole.epochs - 1,
         ),
-        "to_static.py": template("to_static.py.txt"),
+        **{name: template(f"{name}.txt") for name in ("to_static.py", "paddle_infer.py")},
     }
 
 

@@ -80,7 +80,7 @@ class PaddleRecCheckout:
         texts = {}
         for name, task in ROW_ENDS.items():
             file = self.root / name
-            if file.is_file():
+            if file.is_file() and not file.is_symlink():  # README.md leads to README_CN.md
                 texts[file] = _with_row(file, task, entry)
         return texts
 

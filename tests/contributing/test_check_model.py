@@ -162,7 +162,7 @@ def test_a_key_that_nothing_reads(key: str, message: str, mind: Path, tmp_path: 
 
 
 def test_what_lacks_and_what_upstream_would_refuse(mind: Path, tmp_path: Path) -> None:
-    edit(mind.parent / "net.py", "import paddle\n", "import paddle\nimport torch\n")
+    edit(mind.parent / "net.py", "import paddle\n", "import paddle\nimport polars\n")
     (mind.parent / "README.md").write_text("# MIND\n\nGood.\n")
     edit(mind.parent / "config_bigdata.yaml", "mind_items_all", "mind_items")
     other = mind.parent.parent / "other"
@@ -170,7 +170,7 @@ def test_what_lacks_and_what_upstream_would_refuse(mind: Path, tmp_path: Path) -
     (other / "config.yaml").write_text(mind.read_text())
     names = [f"upstream: {name}" for name in ("imports", "README", "names")]
     results = checked(mind, tmp_path / "a", "a collection of its own", *names)
-    assert "net.py imports torch: upstream does not install" in results[names[0]].detail
+    assert "net.py imports polars: upstream does not install" in results[names[0]].detail
     assert "a paragraph that says what the model is" in results[names[1]].detail
     assert results[names[2]].status == "ok"
     assert "on one Milvus the later would replace" in results["a collection of its own"].detail

@@ -14,6 +14,8 @@ from upstream_skeleton import git, upstream_checkout
 
 from paddlerec_milvus.contributing.contribute_cli import main
 
+TIPC = ("to_static.py", "paddle_infer.py", "train_infer_python.txt")
+
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
@@ -47,8 +49,8 @@ def test_what_it_writes(mind: Path, upstream: Path, capsys: pytest.CaptureFixtur
     added |= {"README.md", "README_en.md"}
     sample = {"data/sample_data/train/part-0.csv", "data/sample_data/test/part-0"}
     assert names == sources | added | sample
-    tipc = {f"test_tipc/configs/mind/{name}" for name in ("to_static.py", "train_infer_python.txt")}
-    lists = {"README.md", "README_CN.md", "README_EN.md", "test_tipc/prepare.sh"}
+    tipc = {f"test_tipc/configs/mind/{name}" for name in TIPC}
+    lists = {"README_CN.md", "README_EN.md", "test_tipc/prepare.sh"}
     assert changed(upstream) == sorted(
         {f"models/recall/mind/{name}" for name in names} | tipc | lists
     )
@@ -167,4 +169,4 @@ def test_it_is_a_static_graph_there(model: str, mind: Path, tmp_path: Path, upst
     script = f"../../../test_tipc/configs/{model}/to_static.py"
     options = [f"runner.model_init_path=output_model_{model}/3", "runner.model_save_path=exported"]
     run_there(folder, script, "-m", "config.yaml", "-o", *options)
-    assert (folder / "exported" / "tostatic.pdmodel").is_file()
+    assert (folder / "exported" / "tostatic.json").is_file()

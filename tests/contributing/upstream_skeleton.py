@@ -181,13 +181,13 @@ def upstream_checkout(root: Path) -> Path:
         "tools/utils/__init__.py": "",
         "test_tipc/prepare.sh": PREPARE,
         "models/recall/other/net.py": "",
-        "README.md": LIST.format(task="召回"),
         "README_CN.md": LIST.format(task="召回"),
         "README_EN.md": LIST.format(task="Recall"),
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    (root / "README.md").symlink_to("README_CN.md")
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "as it is upstream")

@@ -20,7 +20,7 @@ def squash(z):
 
 def identity(dim):
     """Initialises a [dim, dim] map so that it changes nothing."""
-    return nn.initializer.Assign(paddle.eye(dim).numpy())
+    return nn.initializer.Assign(np.eye(dim, dtype="float32"))
 
 
 def weights_by_length(table, max_l):
