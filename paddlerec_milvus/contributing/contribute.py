@@ -63,6 +63,12 @@ def contribute(
     checkout.require_own(checkout.root / folder, name)
     checkout.require_clean([folder, tipc, "test_tipc/prepare.sh", *LISTED])
     readme = _read(source / "README.md")
+    unwritten = [file for file in ("README.md", "net.py") if "TODO" in _read(source / file)]
+    if unwritten:
+        raise ModelError(
+            f"{source}: TODO in {', '.join(unwritten)} marks what is still to be written: others "
+            "will read it"
+        )
     entry = ModelEntry(task, name, title_of(readme), paper_of(readme))
     parts = _folder_files(settings, entry)
     scripts = _tipc_files(settings, entry)
@@ -189,4 +195,6 @@ def _left(parts: dict[str, str], entry: ModelEntry, *, chinese: bool) -> list[st
         )
     if "](http" not in entry.paper:
         left.append("README.md, README_CN.md, README_EN.md: the paper's link in the new row")
-    return [*left, "contributor.md: your name and the pull request", "pre-commit run --all-files"]
+    left.append("contributor.md: your name and the pull request")
+    left.append("doc/source/models: a page of read the docs, as doc/contribute.md says")
+    return [*left, "pre-commit run --all-files"]
