@@ -20,7 +20,7 @@ def squash(z):
 
 def identity(dim):
     """Initialises a [dim, dim] map so that it changes nothing."""
-    return nn.initializer.Assign(paddle.eye(dim).numpy())
+    return nn.initializer.Assign(np.eye(dim, dtype="float32"))
 
 
 def weights_by_length(table, max_l):
@@ -131,6 +131,7 @@ class InterestCapsules(nn.Layer):
                 length = F.relu(paddle.sum(agreement * weights, axis=1, keepdim=True))  # |z|^2
                 logits = logits + agreement * (paddle.rsqrt(length + 1e-9) * length / (1 + length))
             weights = F.softmax(logits, axis=2)
+            weights.stop_gradient |= not self.weights_learn  # a static graph knows no no_grad
         weights = weights * clicks
         if extra is not None:  # one beyond K' repeats the first: the best of the K is unchanged
             weights = paddle.where(extra, weights[:, :, :1], weights)

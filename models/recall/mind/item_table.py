@@ -20,6 +20,11 @@ def to_unit(vectors):
     return vectors * paddle.rsqrt(paddle.sum(vectors * vectors, axis=-1, keepdim=True) + 1e-12)
 
 
+def on_cpu(tensor):
+    """Whether the numbers of ``tensor`` are at hand on a CPU; those of a static graph are not."""
+    return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
+
+
 def distinct(ids):
     """The distinct of ``ids`` [n] int64, below 2^31, rising, and each one's place among them."""
     packed = np.sort((ids << 32) | np.arange(len(ids)))  # several times as fast as np.unique
@@ -77,7 +82,7 @@ class ItemTable(nn.Layer):
 
         On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
         """
-        if not ids[0].place.is_cpu_place():
+        if not on_cpu(ids[0]):
             return [self.items(part) for part in ids]
         rows, places = distinct(np.concatenate([part.numpy().reshape(-1) for part in ids]))
         table, vectors, start = self.items(paddle.to_tensor(rows)), [], 0

@@ -12,6 +12,7 @@ import math
 import numpy as np
 import paddle
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
+from item_table import on_cpu
 
 
 class NegativeSampler:
@@ -92,7 +93,7 @@ class NegativeSampler:
 
 def counted_negatives(labels, ids):
     """[B, N] float32: 0.0 where one of ``ids`` [N] is the row's target ``labels`` [B], else 1.0."""
-    if labels.place.is_cpu_place():  # numpy compares several times as fast
+    if on_cpu(labels):  # numpy compares several times as fast
         return paddle.to_tensor((labels.numpy()[:, None] != ids.numpy()).astype(np.float32))
     return (labels.unsqueeze(1) != ids.unsqueeze(0)).astype("float32")
 
@@ -143,3 +144,25 @@ class NegativeLogSum(paddle.autograd.PyLayer):
             part = paddle.matmul(own, one, transpose_x=True)
             of_items = part if of_items is None else of_items + part
         return paddle.stack(of_interests[::-1], axis=1), of_items
+
+
+def negative_log_sum(interests, items, log_counts, counted, hardness):
+    """:class:`NegativeLogSum` of the same arguments; in a static graph by operations that have one.
+
+    There the ``hardness`` weights are constants to the gradient too.
+    """
+    if paddle.in_dynamic_mode():
+        return NegativeLogSum.apply(interests, items, log_counts, counted, hardness)
+    scores = paddle.matmul(interests, items, transpose_y=True)  # [B, K, N]
+    best = paddle.max(scores, axis=1)
+    logits = best - log_counts
+    if hardness > 0:
+        weights = F.log_softmax(best * hardness, axis=1) + math.log(items.shape[0])
+        weights.stop_gradient = True
+        logits = logits + weights
+    top = paddle.max(logits, axis=1, keepdim=True)
+    top.stop_gradient = True
+    return (
+        paddle.log(paddle.sum(paddle.exp(logits - top) * counted, axis=1, keepdim=True) + 1e-30)
+        + top
+    )

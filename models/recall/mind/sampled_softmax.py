@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import paddle
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
-from negatives import NegativeLogSum, counted_negatives
+from negatives import counted_negatives, negative_log_sum
 
 
 class SampledSoftmax:
@@ -43,7 +43,7 @@ class SampledSoftmax:
         interests = interests / self.temperature
         true = paddle.matmul(interests, target.unsqueeze(-1)).squeeze(-1)  # [B, K]
         batch = labels.shape[0] - 1 if self.batch_negatives else 0  # a row's own is not counted
-        rest = NegativeLogSum.apply(
+        rest = negative_log_sum(
             interests,
             negative,
             self.sampler.log_counts(ids, self.neg_samples, batch),

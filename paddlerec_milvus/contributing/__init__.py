@@ -1,0 +1,1 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
