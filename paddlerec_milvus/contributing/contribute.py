@@ -60,7 +60,7 @@ def contribute(
     if not (checkout.root / "models" / task).is_dir():
         raise SettingsError(f"{source}: {checkout.root} has no models/{task} to put it into")
     folder, tipc = f"models/{task}/{name}", f"test_tipc/configs/{name}"
-    checkout.require_own(checkout.root / folder, name)
+    checkout.require_own(folder, tipc, name)
     checkout.require_clean([folder, tipc, "test_tipc/prepare.sh", *LISTED])
     readme = _read(source / "README.md")
     unwritten = [file for file in ("README.md", "net.py") if "TODO" in _read(source / file)]

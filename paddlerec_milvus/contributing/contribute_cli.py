@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("  python -u ../../../tools/trainer.py -m config.yaml")
         print("  python -u infer.py -m config.yaml -top_n 50")
         print("  python -u ../../../tools/static_trainer.py -m config.yaml")
-        print(f"  cd ../../.. && git add {folder} && git diff --stat")
+        print("  cd ../../.. && git status")
         print("left to you:")
         print("\n".join(f"  {line}" for line in written.left))
 

@@ -65,14 +65,15 @@ class PaddleRecCheckout:
                 "stash -u), so that nothing of yours is written over"
             )
 
-    def require_own(self, folder: Path, name: str) -> None:
-        """SettingsError where ``folder`` is there and was made by somebody else."""
-        yaml = folder / "config.yaml"
-        made = yaml.is_file() and yaml.read_text(encoding="utf-8").startswith(MARK)
-        if folder.exists() and not made:
+    def require_own(self, folder: str, tipc: str, name: str) -> None:
+        """SettingsError where one of the two folders is there and was made by somebody else."""
+        yaml = self.root / folder / "config.yaml"
+        if yaml.is_file() and yaml.read_text(encoding="utf-8").startswith(MARK):
+            return
+        if taken := [part for part in (folder, tipc) if (self.root / part).exists()]:
             raise SettingsError(
-                f"{folder}: is there, and is not this tool's; give the contribution another name "
-                f"with --name, such as {name}_v2"
+                f"{self.root / taken[0]}: is there, and is not this tool's; give the contribution "
+                f"another name with --name, such as {name}_v2"
             )
 
     def lists(self, entry: ModelEntry) -> dict[Path, str]:

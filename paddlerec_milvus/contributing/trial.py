@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import paddle
 
+from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import source_strings
 from paddlerec_milvus.contributing.check_results import NotApplicableError
@@ -30,16 +32,39 @@ FloatArray = npt.NDArray[np.float32]
 
 EPOCHS = 2
 QUERIES = 48  # users whose vectors are compared
+FIRST = 4  # batches whose loss is compared before and after
+
+
+def copied_state(model: Any) -> dict[str, Any]:
+    """The parameters and buffers of ``model`` as they are now."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 @dataclass
 class TrialRun:
-    """A short training run: where its checkpoints are, its losses, and the steps of each epoch."""
+    """A short training run, what it began with, and the steps of each of its epochs."""
 
     out: Path
-    losses: list[float] = field(default_factory=list)
+    """Of the checkpoints."""
+    trainer: Trainer
+    start: dict[str, Any] = field(default_factory=dict)
+    """The model's state before the first step."""
+    first: list[Any] = field(default_factory=list)
+    """The first batches."""
     steps: list[int] = field(default_factory=list)
-    trainer: Trainer | None = None
+
+    def loss(self, state: dict[str, Any]) -> float:
+        """The mean loss of :attr:`first` with the model in ``state``, from the same draws."""
+        model, contract, config = self.trainer.model, self.trainer.contract, self.trainer.config
+        metrics, _ = contract.create_metrics()
+        now = copied_state(model)
+        model.set_state_dict(state)
+        model.train()
+        seed_everything(self.trainer.settings.runner.seed)
+        with self.trainer.folder.active(), paddle.no_grad():
+            losses = [contract.train_forward(model, metrics, one, config)[0] for one in self.first]
+        model.set_state_dict(now)
+        return float(np.mean([float(loss) for loss in losses]))
 
 
 @dataclass
@@ -102,19 +127,20 @@ class Trial:
         own = [f"runner.model_save_path={out}", f"runner.infer_load_path={out}"]
         settings = settings_for(self.yaml, [*self.own_options, *own], self.data)
         trainer = Trainer(settings, ModelFolder(settings.model_dir), resume)
-        run = TrialRun(out, trainer=trainer)
+        run = TrialRun(out, trainer)
         forward, batches = trainer.contract.train_forward, trainer.batches
 
         def counted(dy_model: Any, metrics: Any, batch: Any, config: Any) -> Any:
+            run.start = run.start or copied_state(dy_model)
+            run.first += [batch][: FIRST - len(run.first)]
             result = forward(dy_model, metrics, batch, config)
             if not isinstance(result, tuple) or len(result) != 3:
                 raise ModelError(
                     f"{self.yaml.parent.name}: train_forward gives {type(result).__name__}, "
                     "expected (loss, metrics_list, print_dict or None)"
                 )
-            run.losses.append(float(result[0]))
             run.steps[-1] += 1
-            if len(run.losses) == stop_at:
+            if sum(run.steps) == stop_at:
                 signal.raise_signal(signal.SIGINT)
             return result
 
@@ -129,6 +155,8 @@ class Trial:
         except Interrupted:
             if stop_at is None:
                 raise
+        finally:
+            trainer.contract.train_forward = forward  # type: ignore[method-assign]
         return run
 
     @cached_property

@@ -58,9 +58,9 @@ def mind_zoo(root: Path) -> Path:
     return file
 
 
-def real_zoo(root: Path) -> Path:
-    """``root/models`` with our folders as they are, links and all."""
-    for name in ("mind", "youtube_dnn"):
+def real_zoo(root: Path, model: str = "youtube_dnn") -> Path:
+    """``root/models`` with MIND's folder and that of ``model`` as they are, links and all."""
+    for name in ("mind", model):
         shutil.copytree(
             MIND.parent / name,
             root / "models" / "recall" / name,

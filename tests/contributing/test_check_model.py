@@ -100,6 +100,11 @@ FAULTS = {
         vectors_become("1.5 * vectors"),
         "normalize is True, but user vectors have lengths from 1.5000 to 1.5000",
     ),
+    "a model that learns nothing": (
+        "trains",
+        ("recall_model.py", "return base * (0.5", "return -base * (0.5"),
+        r"the loss does not fall: that of the first batches is \d",
+    ),
     "company in a batch": (
         "company in a batch",
         vectors_become("vectors - vectors.mean(axis=0, keepdim=True)"),

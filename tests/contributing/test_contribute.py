@@ -101,7 +101,8 @@ def test_what_it_refuses(
 
     assert "lacks tools/trainer.py" in refused(to=tmp_path / "data")
     assert "lacks tools/trainer.py" in refused(to=tmp_path / "nowhere")
-    assert "is there, and is not this tool's" in refused("--name", "other")
+    for name in ("other", "taken"):  # a model of somebody's, and test_tipc files of another task's
+        assert f"/{name}: is there, and is not this tool's" in refused("--name", name)
     assert "--name 'Mind': expected lower-case letters" in refused("--name", "Mind")
     readme = (mind.parent / "README.md").read_text()
     (mind.parent / "README.md").write_text(f"{readme}\nTODO: results\n")
@@ -126,14 +127,13 @@ def run_there(folder: Path, *arguments: str) -> list[list[str]]:
     return [line.split() for line in (done.stdout + done.stderr).splitlines()]
 
 
-def contributed(tmp_path: Path, upstream: Path) -> Path:
-    """YouTubeDNN as it is, its links included, from a small log."""
-    zoo = real_zoo(tmp_path / "zoo")
+def contributed(tmp_path: Path, upstream: Path, model: str = "youtube_dnn") -> Path:
+    """The folder ``model`` as it is, its links included, from a small log."""
+    zoo = real_zoo(tmp_path / "zoo", model)
     options = [f"runner.train_data_dir={write_log(tmp_path / 'train')}"]
     options += [f"runner.test_data_dir={write_test_users(tmp_path / 'test', 64)}"]
-    file = zoo / "recall" / "youtube_dnn" / "config.yaml"
-    assert contribute(file, upstream, "-o", *options) == 0
-    folder = upstream / "models" / "recall" / "youtube_dnn"
+    assert contribute(zoo / "recall" / model / "config.yaml", upstream, "-o", *options) == 0
+    folder = upstream / "models" / "recall" / model
     for option in SMALL:  # for the time that it takes
         key, _, value = option.rpartition(".")[2].partition("=")
         text = (folder / "config.yaml").read_text()
@@ -159,13 +159,13 @@ def test_it_trains_and_is_measured_there(tmp_path: Path, upstream: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["mind", "youtube_dnn"])
+@pytest.mark.parametrize("model", ["mind", "youtube_dnn", "sasrec"])
 def test_it_is_a_static_graph_there(model: str, mind: Path, tmp_path: Path, upstream: Path) -> None:
     if model == "mind":
         assert contribute(mind, upstream) == 0
         folder = upstream / "models" / "recall" / "mind"
     else:
-        folder = contributed(tmp_path, upstream)
+        folder = contributed(tmp_path, upstream, model)
     lines = run_there(folder, "../../../tools/static_trainer.py", "-m", "config.yaml")
     epochs = [line for line in lines if line[0] == "epoch"]
     assert float(epochs[-1][3]) < float(epochs[0][3])

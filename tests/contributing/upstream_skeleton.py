@@ -181,6 +181,7 @@ def upstream_checkout(root: Path) -> Path:
         "tools/utils/__init__.py": "",
         "test_tipc/prepare.sh": PREPARE,
         "models/recall/other/net.py": "",
+        "test_tipc/configs/taken/train_infer_python.txt": "",
         "README_CN.md": LIST.format(task="召回"),
         "README_EN.md": LIST.format(task="Recall"),
     }

@@ -20,14 +20,9 @@ from __future__ import annotations
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
+from item_table import squash
 from multi_interest_net import MultiInterestNet
 from target_net import real_clicks
-
-
-def squash(z):
-    """Shrink each vector of ``z`` [..., D] to a length below 1, direction kept."""
-    squared = paddle.sum(z * z, axis=-1, keepdim=True)
-    return z * (squared / (1.0 + squared) / paddle.sqrt(squared + 1e-9))
 
 
 class ComiRecDR(MultiInterestNet):

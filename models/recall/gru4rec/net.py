@@ -10,7 +10,7 @@ Where this network departs from the paper:
   their expected counts; the paper ranks the batch's other targets by pairs (BPR, TOP1);
 - a batch holds windows of users' clicks from their start; the paper runs sessions side by side and
   hands states on from batch to batch;
-- clicks are embedded by the items' own table, which the paper tried beside one-hot input;
+- clicks and items share one table of embeddings; the paper feeds one-hot vectors;
 - ``normalize``: states and items have length 1 and logits are divided by ``temperature``, so that
   the inner product that Milvus searches is a cosine.
 """

@@ -12,12 +12,6 @@ import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
 
 
-def squash(z):
-    """Shrink each vector of ``z`` [..., D] to a length below 1, direction kept (paper, eq. 6)."""
-    squared = paddle.sum(z * z, axis=-1, keepdim=True)
-    return z * (squared / (1.0 + squared) / paddle.sqrt(squared + 1e-9))
-
-
 def identity(dim):
     """Initialises a [dim, dim] map so that it changes nothing."""
     return nn.initializer.Assign(np.eye(dim, dtype="float32"))

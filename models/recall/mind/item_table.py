@@ -20,6 +20,12 @@ def to_unit(vectors):
     return vectors * paddle.rsqrt(paddle.sum(vectors * vectors, axis=-1, keepdim=True) + 1e-12)
 
 
+def squash(z):
+    """Shrink each vector of ``z`` [..., D] to a length below 1, direction kept (MIND, eq. 6)."""
+    squared = paddle.sum(z * z, axis=-1, keepdim=True)
+    return z * (squared / (1.0 + squared) / paddle.sqrt(squared + 1e-9))
+
+
 def on_cpu(tensor):
     """Whether the numbers of ``tensor`` are at hand on a CPU; those of a static graph are not."""
     return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()

@@ -35,9 +35,9 @@ from __future__ import annotations
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
-from capsules import InterestCapsules, squash
+from capsules import InterestCapsules
 from features import FeatureEmbeddings
-from item_table import ItemTable, to_unit
+from item_table import ItemTable, squash, to_unit
 
 
 class MIND(ItemTable):
