@@ -7,12 +7,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from paddlerec_milvus.errors import UserError
 
+if TYPE_CHECKING:  # it needs paddle
+    from paddlerec_milvus.contributing.trial import Trial
+
 Status = Literal["ok", "FAILED", "not run"]
-Subject = TypeVar("Subject")
 
 
 class NotApplicableError(UserError):
@@ -20,7 +22,7 @@ class NotApplicableError(UserError):
 
 
 @dataclass(frozen=True)
-class Check(Generic[Subject]):
+class Check:
     """One rule of the contract.
 
     ``run`` takes the folder under check and says what it saw; it raises a UserError that says what
@@ -28,7 +30,7 @@ class Check(Generic[Subject]):
     """
 
     name: str
-    run: Callable[[Subject], str]
+    run: Callable[[Trial], str]
     needs: str = ""
 
 
@@ -44,33 +46,30 @@ class CheckResult:
         return f"{self.status:<8}{self.name}: {self.detail}"
 
 
-def run_checks(
-    checks: Iterable[Check[Subject]], subject: Subject, folder: Path
-) -> Iterator[CheckResult]:
-    """Run ``checks`` in their order; the folder's own exceptions are told from ours by its path."""
+def run_checks(checks: Iterable[Check], trial: Trial) -> Iterator[CheckResult]:
+    """Run ``checks`` in their order; an exception names the line of the folder's code, if any."""
     ended: dict[str, Status] = {}
     for check in checks:
         if check.needs and ended[check.needs] != "ok":
             result = CheckResult(check.name, "not run", f"needs '{check.needs}'")
         else:
-            result = CheckResult(check.name, *_outcome(check, subject, folder))
+            result = CheckResult(check.name, *_outcome(check, trial))
         ended[check.name] = result.status
         yield result
 
 
-def _outcome(check: Check[Subject], subject: Subject, folder: Path) -> tuple[Status, str]:
+def _outcome(check: Check, trial: Trial) -> tuple[Status, str]:
     try:
-        return "ok", check.run(subject)
+        return "ok", check.run(trial)
     except NotApplicableError as reason:
         return "not run", str(reason)
     except UserError as error:
         return "FAILED", str(error)
     except Exception as error:  # the folder's code may raise anything
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+        own = [f for f in frames if Path(f.filename).is_relative_to(trial.yaml.parent)]
         at = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-        lines = str(error).strip().splitlines() or [""]
-        text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        text = str(error).strip().rpartition("\n")[2].strip()  # paddle's last line says what
         return "FAILED", f"{type(error).__name__}: {text}{at}"
 
 

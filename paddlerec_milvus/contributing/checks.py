@@ -20,7 +20,7 @@ WHOLE, KEYS = "the folder is whole", "every key is read"
 TRAINS, REPEATS, LOADS = "trains", "the same seed, the same bits", "checkpoints load"
 SHAPES = "vectors"
 
-CHECKS: tuple[Check[Trial], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(WHOLE, folder_checks.whole_folder),
     Check(KEYS, folder_checks.keys_are_read, WHOLE),
     Check("the train reader's order", reader_checks.order_of_seed_and_epoch, KEYS),
@@ -51,8 +51,7 @@ def check_folder(
     data: Path | None,
     place: Path,
     most_steps: int,
-    checks: Sequence[Check[Trial]] = CHECKS,
+    checks: Sequence[Check] = CHECKS,
 ) -> Iterator[CheckResult]:
     """Check the folder of ``yaml``; all that is written is in ``place``, an empty folder."""
-    trial = Trial(yaml, options, data, place, most_steps)
-    return run_checks(checks, trial, yaml.parent)
+    return run_checks(checks, Trial(yaml, options, data, place, most_steps))

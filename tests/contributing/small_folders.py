@@ -12,7 +12,6 @@ from support import MIND, mind_folder, write_log
 
 from paddlerec_milvus.contributing.check_results import Check, CheckResult
 from paddlerec_milvus.contributing.checks import CHECKS, check_folder
-from paddlerec_milvus.contributing.trial import Trial
 
 
 def write_test_users(folder: Path, users: int = 12) -> Path:
@@ -83,7 +82,7 @@ def edit(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace(before, after))
 
 
-def needed(names: set[str]) -> Iterator[Check[Trial]]:
+def needed(names: set[str]) -> Iterator[Check]:
     """The checks of these names and those that they need."""
     for check in reversed(CHECKS):
         if check.name in names:

@@ -141,6 +141,7 @@ def contributed(tmp_path: Path, upstream: Path, model: str = "youtube_dnn") -> P
     return folder
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_measured_there(tmp_path: Path, upstream: Path) -> None:
     folder = contributed(tmp_path, upstream)
     assert not any(path.is_symlink() for path in folder.rglob("*"))

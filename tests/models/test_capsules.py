@@ -11,6 +11,7 @@ import pytest
 from small_mind import Array, D, K, L, build, interests, module, some_users
 
 capsules = module("capsules")
+squash = module("item_table").squash
 
 
 def layer_of(max_k: int = K, **changed: Any) -> Any:
@@ -74,7 +75,7 @@ def run(layer: Any, history: Any, lengths: Array) -> tuple[Any, Any]:
     """The layer's interests [B, K, D], squashed, and its weights [B, K, L]."""
     counts = paddle.to_tensor(lengths.reshape(-1, 1))
     weights, context = layer.route(history, counts), layer.context(history, counts)
-    made = capsules.squash(layer.gather(history, weights, context))
+    made = squash(layer.gather(history, weights, context))
     return made, paddle.transpose(weights, [0, 2, 1])
 
 
@@ -151,7 +152,7 @@ class TestRouting:
 
     def test_squash_keeps_direction_and_bounds_length(self) -> None:
         # |z| = 3: 9 / (1 + 9) = 0.9 of the unit vector
-        z = capsules.squash(paddle.to_tensor([[3.0, 0.0], [0.0, 0.0], [0.0, -1e3]])).numpy()
+        z = squash(paddle.to_tensor([[3.0, 0.0], [0.0, 0.0], [0.0, -1e3]])).numpy()
         np.testing.assert_allclose(z, [[0.9, 0], [0, 0], [0, -1]], atol=1e-5)
 
 
