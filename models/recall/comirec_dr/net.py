@@ -30,6 +30,7 @@ class ComiRecDR(MultiInterestNet):
 
     def __init__(self, maxlen, max_k, iters, map_init, **parts):
         super().__init__(**parts)
+        self.max_k = max_k
         self.iters = iters
         dim = parts["items"]["embedding_dim"]
         noise = paddle.normal(0.0, 0.3 / dim**0.5, [maxlen, dim, max_k, dim])
@@ -42,14 +43,14 @@ class ComiRecDR(MultiInterestNet):
 
     def user_vectors(self, clicks, lengths):
         """Interests [B, K, D] and routing weights [B, K, L], 0 at padding."""
-        batch, length, dim = clicks.shape
+        length, dim = clicks.shape[1:]
         real = real_clicks(lengths, length).astype("float32").unsqueeze(1)  # [B, 1, L]
         # the clicks by age, the last one first; ages beyond a user's clicks are padding
         ages = paddle.clip(lengths - 1 - paddle.arange(length).unsqueeze(0), min=0)  # [B, L]
-        rows = ages + paddle.arange(batch).unsqueeze(1) * length
+        rows = ages + (paddle.cumsum(paddle.ones_like(lengths), axis=0) - 1) * length
         by_age = F.embedding(rows, clicks.reshape([-1, dim]))  # a fast take_along_axis
         mapped = paddle.bmm(paddle.transpose(by_age, [1, 0, 2]), self.maps[:length])  # [L, B, K D]
-        mapped = paddle.transpose(mapped.reshape([length, batch, -1, dim]), [1, 2, 0, 3])
+        mapped = paddle.transpose(mapped.reshape([length, -1, self.max_k, dim]), [1, 2, 0, 3])
         weights = self.route(mapped if self.routing_penalty else mapped.detach(), real)
         vectors = paddle.matmul(weights.unsqueeze(2), mapped).squeeze(2)
         vectors = self.unit(vectors) if self.normalize else squash(vectors)
@@ -63,7 +64,7 @@ class ComiRecDR(MultiInterestNet):
         interest z = w m agrees with the clicks by z m' = w (m m') before squashing. Gradients flow
         through it where there is a penalty on the weights; else none do, as in the authors' code.
         """
-        logits = paddle.zeros(mapped.shape[:3])
+        logits = paddle.zeros_like(mapped[:, :, :, 0])
         products = paddle.matmul(mapped, mapped, transpose_y=True)  # [B, K, L, L]
         for _ in range(self.iters - 1):
             weights = F.softmax(logits, axis=1) * real

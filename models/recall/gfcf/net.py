@@ -49,7 +49,12 @@ class GFCF(ItemTable):
         self.log_scale = self.create_parameter([1], is_bias=True)
 
     def fit(self, users, items):
-        """Fill the tables from a training log: ``users`` and ``items`` [n] int64 of its clicks."""
+        """Fill the tables from a training log: ``users`` and ``items`` [n] int64 of its clicks.
+
+        ValueError: in a static graph, where a table has no values yet.
+        """
+        if not paddle.in_dynamic_mode():
+            raise ValueError("GF-CF's tables are filled in dynamic graphs: use tools/trainer.py")
         rows, dim = self.item_emb.weight.shape
         log = NormalisedLog(users, items, rows)
         vectors = singular_vectors(log, dim)

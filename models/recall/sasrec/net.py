@@ -32,7 +32,7 @@ class Block(nn.Layer):
 
     def __init__(self, dim, heads, dropout):
         super().__init__()
-        self.heads = heads
+        self.parts = [3, heads, dim // heads]
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(dim)
         self.queries_keys_values = nn.Linear(dim, 3 * dim)
@@ -45,12 +45,12 @@ class Block(nn.Layer):
         """What each position takes of ``x`` [B, L, D]: [B, L, D]. ``later`` [L, L] is a large
         negative number where a key comes after the query.
         """
-        parts = self.queries_keys_values(x).reshape([0, 0, 3, self.heads, -1])  # [B, L, 3, H, D/H]
+        parts = self.queries_keys_values(x).reshape([0, 0, *self.parts])  # [B, L, 3, H, D/H]
         queries, keys, values = paddle.transpose(parts, [2, 0, 3, 1, 4])  # each [B, H, L, D/H]
-        scores = paddle.matmul(queries, keys, transpose_y=True) / math.sqrt(queries.shape[3])
+        scores = paddle.matmul(queries, keys, transpose_y=True) / math.sqrt(self.parts[2])
         weights = F.dropout(F.softmax(scores + later), self.dropout, training=self.training)
         taken = paddle.transpose(paddle.matmul(weights, values), [0, 2, 1, 3])  # [B, L, H, D/H]
-        return self.attention_out(taken.reshape([0, 0, -1]))
+        return self.attention_out(taken.flatten(2))
 
     def forward(self, x, later):
         """States [B, L, D] of states ``x`` [B, L, D]."""
