@@ -37,17 +37,15 @@ class NegativeSampler:
     def shares(self):
         """Share of all clicks [V] float64; an item without a click counts as if it had one."""
         if self._shares is None:
-            counts = paddle.to_tensor(self.count_items(), dtype="float64")
-            counts = paddle.clip(counts, min=1.0)
+            counts = np.maximum(np.asarray(self.count_items(), dtype=np.float64), 1.0)
             counts[0] = 0.0
-            self._shares = counts / paddle.sum(counts)
+            self._shares = paddle.to_tensor(counts / counts.sum())
         return self._shares
 
     @property
     def _powered(self):
         if self._powered_shares is None:
-            weights = self.shares**self.power
-            weights[0] = 0.0
+            weights = self.shares**self.power * (self.shares > 0).astype("float64")
             self._powered_shares = weights / paddle.sum(weights)
         return self._powered_shares
 

@@ -29,7 +29,12 @@ class SampledSoftmax:
         self.hard_negatives = hard_negatives
 
     def draw(self, labels):
-        """Ids [N] int64 of the negatives that a batch with the targets ``labels`` [B] shares."""
+        """Ids [N] int64 of the negatives that a batch with the targets ``labels`` [B] shares.
+
+        ValueError: ``batch_negatives`` in a static graph, where B is not known.
+        """
+        if self.batch_negatives and not paddle.in_dynamic_mode():
+            raise ValueError("hyper_parameters.batch_negatives: True (False in a static graph)")
         ids = self.sampler.sample(self.neg_samples)
         return paddle.concat([ids, labels]) if self.batch_negatives else ids
 
