@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 from pathlib import Path
@@ -35,8 +36,6 @@ def name(small: SmallModel) -> str:
 
 def modules_of(small: SmallModel) -> dict[str, Any]:
     """The tables of settings of a folder's dygraph_model.py."""
-    import importlib
-
     with small.folder.active():
         return vars(importlib.import_module("dygraph_model"))
 
