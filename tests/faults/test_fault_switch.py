@@ -1,5 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""A new model under load: no request fails, and no list is of two models."""
+"""A new model under load: no request fails, and no list is of two models.
+
+Deadlines are long, so that a machine that stands still for seconds makes no popular items.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +50,13 @@ def switched_under_load(service: ForkedService, folder: Folder, inserts: int) ->
 
 @pytest.mark.server
 def test_models_are_switched_under_load_on_a_server(server, folder, tmp_path):
-    environment = folder.environment(server.uri, "faults_switch", timeout=10.0)
+    environment = folder.environment(server.uri, "faults_switch", timeout=60.0)
     with ForkedService(environment, tmp_path / "log") as service:
         switched_under_load(service, folder, inserts=1)
         assert service.http.post("/delete").status_code == 200
 
 
 def test_models_are_switched_under_load_on_lite(folder, tmp_path):
-    environment = folder.environment(str(tmp_path / "milvus.db"), timeout=10.0)
+    environment = folder.environment(str(tmp_path / "milvus.db"), timeout=60.0)
     with ForkedService(environment, tmp_path / "log") as service:
         switched_under_load(service, folder, inserts=4)
