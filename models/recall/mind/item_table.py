@@ -41,6 +41,23 @@ def distinct(ids):
     return ordered[first], places
 
 
+def look_up(table, *ids):
+    """What ``table`` has for each of ``ids`` [...]: [..., D].
+
+    On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
+    """
+    if not on_cpu(ids[0]):
+        return [table(part) for part in ids]
+    rows, places = distinct(np.concatenate([part.numpy().reshape(-1) for part in ids]))
+    vectors, of_ids, start = table(paddle.to_tensor(rows)), [], 0
+    for part in ids:
+        stop = start + math.prod(part.shape)
+        place = paddle.to_tensor(places[start:stop]).reshape(part.shape)
+        of_ids.append(F.embedding(place, vectors))
+        start = stop
+    return of_ids
+
+
 class ItemTable(nn.Layer):
     """The part of a network that holds its items; a network derives from it.
 
@@ -84,20 +101,8 @@ class ItemTable(nn.Layer):
         return self.items(paddle.arange(self.item_emb.weight.shape[0]))
 
     def lookup(self, *ids):
-        """Vectors [..., D] of each of ``ids`` [...].
-
-        On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
-        """
-        if not on_cpu(ids[0]):
-            return [self.items(part) for part in ids]
-        rows, places = distinct(np.concatenate([part.numpy().reshape(-1) for part in ids]))
-        table, vectors, start = self.items(paddle.to_tensor(rows)), [], 0
-        for part in ids:
-            stop = start + math.prod(part.shape)
-            place = paddle.to_tensor(places[start:stop]).reshape(part.shape)
-            vectors.append(F.embedding(place, table))
-            start = stop
-        return vectors
+        """Vectors [..., D] of each of ``ids`` [...]."""
+        return look_up(self.items, *ids)
 
     def vectors_of_features(self, ids, codes):
         """Vectors [n, D] of items by the ``codes`` [n, F] int64 of their features; 0 is unknown.

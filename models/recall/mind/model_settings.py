@@ -26,6 +26,7 @@ HOLDS = {
 DEFAULTS = {
     "embedding_dim": 64,
     "emb_init_std": 0.005,
+    "item_start": "random",
     "neg_samples": 128,
     "maxlen": 20,
     "normalize": True,
@@ -44,6 +45,7 @@ DEFAULTS = {
 LIMITS = {
     "embedding_dim": AT_LEAST_ONE,
     "emb_init_std": ABOVE_ZERO,
+    "item_start": ("random", "clicks"),
     "neg_samples": AT_LEAST_ONE,
     "maxlen": AT_LEAST_ONE,
     "temperature": ABOVE_ZERO,

@@ -12,7 +12,8 @@ import math
 
 import features
 import paddle
-from click_log import count_items
+from click_log import count_items, train_clicks
+from item_start import fill, neighbour_vectors, transition_counts
 from model_settings import DEFAULTS, LIMITS, read_settings, too_many_negatives
 from negatives import NegativeSampler
 from sampled_softmax import SampledSoftmax
@@ -67,11 +68,15 @@ class RecallModel:
         )
 
     def create_optimizer(self, dy_model, config):
-        """Build ``optimizer.class``; Adam touches only the rows that a batch looked up.
+        """Build ``optimizer.class``; Adam touches only the rows that a batch looked up. With
+        ``item_start: clicks`` tables are filled from ``runner.train_data_dir`` before.
 
         ValueError says which settings training cannot use.
         """
         s = self.settings_of(config, training=True)
+        if s["item_start"] == "clicks":
+            counts = transition_counts(*train_clicks(config), s["item_count"])
+            self.start_from_clicks(dy_model, counts)
         name = s["optimizer.class"]
         extra = {"lazy_mode": True} if name == "Adam" else {}
         return getattr(paddle.optimizer, name)(
@@ -79,6 +84,13 @@ class RecallModel:
             parameters=[p for p in dy_model.parameters() if p.trainable],
             **extra,
         )
+
+    def start_from_clicks(self, dy_model, counts):
+        """Fill the items' table from ``counts`` [V, V] of what followed what; a model with further
+        tables may fill them, too.
+        """
+        table = dy_model.item_emb.weight
+        fill(table, neighbour_vectors(counts, table.shape[1]))
 
     def learning_rate(self, config, progress):
         """The learning rate at ``progress`` (0 to 1) of a run, for a trainer that sets it.

@@ -1,0 +1,1 @@
+../mind/click_log.py

@@ -1,0 +1,1 @@
+../mind/click_reader.py

@@ -1,0 +1,1 @@
+../mind/dygraph_model.py

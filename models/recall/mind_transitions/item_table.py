@@ -1,0 +1,1 @@
+../mind/item_table.py

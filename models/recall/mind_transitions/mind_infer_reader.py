@@ -1,0 +1,1 @@
+../mind/mind_infer_reader.py

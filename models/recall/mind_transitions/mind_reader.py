@@ -1,0 +1,1 @@
+../mind/mind_reader.py

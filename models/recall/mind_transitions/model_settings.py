@@ -1,0 +1,1 @@
+../mind/model_settings.py

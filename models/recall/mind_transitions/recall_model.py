@@ -1,0 +1,1 @@
+../mind/recall_model.py

@@ -1,0 +1,1 @@
+../mind/sampled_softmax.py

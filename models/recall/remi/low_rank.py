@@ -1,0 +1,1 @@
+../mind/low_rank.py

@@ -1,0 +1,1 @@
+../mind/item_start.py
