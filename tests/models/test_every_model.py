@@ -22,6 +22,7 @@ from paddlerec_milvus.training.trainer import train
 from paddlerec_milvus.zoo import ModelFolder
 
 SINGLE = {"youtube_dnn", "sasrec", "gru4rec", "gfcf"}  # one vector a user
+WIDER = {"mind_transitions"}  # vectors of two parts, cosines alone
 
 
 @pytest.fixture(params=MODELS)
@@ -46,13 +47,18 @@ class TestVectors:
         model = larger_items(small.build())
         vectors = small.user_vectors(model, *some_users())
         items = small.contract.item_vectors(model).numpy()
-        assert vectors.shape == (5, 1 if name in SINGLE else K, D)
-        assert items.shape == (V, D)
+        width = 2 * D if name in WIDER else D
+        assert vectors.shape == (5, 1 if name in SINGLE else K, width)
+        assert items.shape == (V, width)
         assert (items[0] == 0).all()
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=2), 1, atol=1e-4)
         np.testing.assert_allclose(np.linalg.norm(items[1:], axis=1), 1, atol=1e-4)
 
     def test_without_normalising(self, name: str) -> None:
+        if name in WIDER:
+            with pytest.raises(ValueError, match="normalize: True"):
+                SmallModel(name, normalize=False).build()
+            return
         small = SmallModel(name, normalize=False)
         model = larger_items(small.build())
         assert (small.contract.item_vectors(model) == model.item_emb.weight).all()
