@@ -43,7 +43,7 @@ def transition_vectors(counts, dim):
 
 
 def fill(weight, vectors):
-    """Put ``vectors`` [V, D], at length ``LENGTH``, into a table; a row of zeros changes nothing."""
+    """Put ``vectors`` [V, D], at length ``LENGTH``, into a table; rows of zeros are left out."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled = vectors * (LENGTH / np.maximum(lengths, 1e-12))
     weight.set_value(np.where(lengths > 1e-6, scaled, weight.numpy()).astype(np.float32))

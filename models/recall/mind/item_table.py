@@ -41,7 +41,7 @@ def distinct(ids):
     return ordered[first], places
 
 
-def look_up(table, *ids):
+def lookup_rows(table, *ids):
     """What ``table`` has for each of ``ids`` [...]: [..., D].
 
     On a CPU by one look-up of the distinct ids, so that the optimizer sees each row once.
@@ -102,7 +102,7 @@ class ItemTable(nn.Layer):
 
     def lookup(self, *ids):
         """Vectors [..., D] of each of ``ids`` [...]."""
-        return look_up(self.items, *ids)
+        return lookup_rows(self.items, *ids)
 
     def vectors_of_features(self, ids, codes):
         """Vectors [n, D] of items by the ``codes`` [n, F] int64 of their features; 0 is unknown.

@@ -41,6 +41,7 @@ import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
 from capsules import InterestCapsules
 from features import FeatureEmbeddings
 from item_table import ItemTable, squash, to_unit
+from transitions import Transitions
 
 
 class MIND(ItemTable):

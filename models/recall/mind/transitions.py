@@ -13,7 +13,7 @@ import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
 from capsules import weights_by_length
-from item_table import look_up, to_unit
+from item_table import lookup_rows, to_unit
 
 START = -0.25  # the log of a click's weight falls by so much a click, until it is learned
 
@@ -67,13 +67,13 @@ class Transitions(nn.Layer):
 
     def loss(self, softmax, history, lengths, labels, ids):
         """That of this part alone: ``labels`` [B] against negatives ``ids`` [N]."""
-        (clicks,) = look_up(self.before, history)
+        (clicks,) = lookup_rows(self.before, history)
         user = self.users(F.dropout(clicks, self.dropout), lengths)
-        target, negative = look_up(self.after, labels, ids)
+        target, negative = lookup_rows(self.after, labels, ids)
         return softmax(user, target, labels, ids, negative)
 
     def joined_users(self, interests, history, lengths):
-        """[B, K, 2 D], of length 1: ``interests`` [B, K, D], each with the transitions beside it."""
+        """[B, K, 2 D], of length 1: ``interests`` [B, K, D] with the transitions beside each."""
         own = self.users(self.before(history), lengths) * self.weight
         own = own.expand([-1, interests.shape[1], -1])
         return paddle.concat([interests, own], -1) / math.hypot(1.0, self.weight)
