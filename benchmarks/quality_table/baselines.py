@@ -116,8 +116,8 @@ METHODS = {
         GFCF,
         after={
             "rank": [64, 128, 256, 512],
-            "alpha": [0.1, 0.3, 1.0, 3.0],
-            "gamma": [*GAMMAS, 1.0],
+            "alpha": [0.5, 1.0, 2.0, 4.0],
+            "gamma": [0.6, 0.7, 0.8, 1.0],
         },
         use=GFCF.weigh,
     ),

@@ -29,7 +29,7 @@ from quality_table.models import FILE as MODELS
 from quality_table.models import OTHERS, ModelRows, read_models
 from quality_table.picture import draw
 from quality_table.pieces import say
-from quality_table.plan import BASELINE_SEEDS, Plan
+from quality_table.plan import BASELINE_SEEDS, PEER_MINUTES, Plan
 from quality_table.readme import write_readmes
 from quality_table.render import markdown
 from quality_table.results import (
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
     add("--peer_python", default=sys.executable, metavar="FILE",
         help="a Python with RecTools, for sasrec_rectools (this one)")  # fmt: skip
+    add("--peer_minutes", type=float, metavar="M", help="that sasrec_rectools may take (as --minutes)")
     add("--retune", action="store_true", help=f"do not take parameters from {FILE.name}")
     add("--keep", type=Path, metavar="JSON",
         help="earlier results on the same clicks: their other rows and logs stay")  # fmt: skip
@@ -132,6 +133,11 @@ def _plan(arguments: argparse.Namespace, models: ModelRows) -> Plan:
             raise SettingsError(f"--{name} {count}: expected 1 or more")
     if not 0 <= arguments.minutes < float("inf"):
         raise SettingsError(f"--minutes {arguments.minutes}: expected 0 or more")
+    peer_minutes = arguments.peer_minutes
+    if peer_minutes is None:
+        peer_minutes = arguments.minutes or PEER_MINUTES
+    if not 0 < peer_minutes < float("inf"):
+        raise SettingsError(f"--peer_minutes {peer_minutes}: expected more than 0")
     checkout = arguments.paddlerec
     if checkout and not (checkout / "models/recall/mind/config.yaml").exists():
         raise SettingsError(f"--paddlerec {checkout}: no checkout of PaddleRec")
@@ -153,6 +159,7 @@ def _plan(arguments: argparse.Namespace, models: ModelRows) -> Plan:
         paddlerec=checkout and checkout.resolve(),
         paddlerec_batches=arguments.paddlerec_batches,
         peer_python=arguments.peer_python,
+        peer_minutes=peer_minutes,
         retune=arguments.retune,
         expected=read_expected(),
     )

@@ -43,6 +43,7 @@ class Plan:
     paddlerec: Path | None
     paddlerec_batches: int
     peer_python: str
+    peer_minutes: float
     retune: bool
     expected: dict[str, Expected]
 
@@ -115,7 +116,7 @@ class Plan:
             options = training.paddlerec_options(self.paddlerec_batches)
             pieces.append(model_piece(data, "mind_paddlerec", yaml, options, self.maxlen))
         if peer.NAME in self.methods and peer.NAME not in refused:
-            params: dict[str, Any] = peer.settings_of(self.minutes or PEER_MINUTES, self.maxlen)
+            params: dict[str, Any] = peer.settings_of(self.peer_minutes, self.maxlen)
             code = sha256(peer.SCRIPT.read_bytes()).hexdigest()
             piece = Piece(data, peer.NAME, "measure", params, 1, self.maxlen, code)
             pieces.append(replace(piece, program=self.peer_python))

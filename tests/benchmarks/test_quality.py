@@ -268,6 +268,7 @@ def test_a_raw_log_is_prepared_and_gives_the_same_data_again(tmp_path):
         (["--methods", "eas"], "--methods eas: no such method (did you mean 'ease'?)"),
         (["--seeds", "0"], "--seeds 0: expected 1 or more"),
         (["--minutes", "nan"], "--minutes nan: expected 0 or more"),
+        (["--peer_minutes", "0"], "--peer_minutes 0.0: expected more than 0"),
         (["--paddlerec", "nowhere"], "--paddlerec nowhere: no checkout of PaddleRec"),
         (["-o", "runner.epoch=3"], "-o: unknown key 'runner.epoch' (did you mean 'epochs'?)"),
     ],

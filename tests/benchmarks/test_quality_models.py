@@ -166,6 +166,19 @@ def test_a_model_is_as_long_in_training_as_its_budget_and_what_is_done_is_kept(
     assert len(speeds) == 2
 
 
+@pytest.mark.slow
+def test_a_budget_that_nothing_fits_into_leaves_one_batch_of_a_real_training(run):
+    options = ["hyper_parameters.neg_samples=50", "hyper_parameters.embedding_dim=16"]
+    code, found = run("--methods", "youtube_dnn", "--minutes", "0.01", "-o", *options)
+    assert code == 0
+    row = found["methods"]["youtube_dnn"]
+    (training,) = row["training"]
+    assert (training["epochs"], training["batches"], training["ended"]) == (1, 1, "budget")
+    assert row["params"]["whole_epoch"] == training["whole_epoch"] > 1
+    assert row["cost"]["parameters"] == 201 * 16
+    assert (row["cost"]["vectors"], row["cost"]["dimensions"]) == (1, 16)
+
+
 def test_rows_of_other_histories_are_not_compared(monkeypatch, run, capsys):
     row = models.ModelRow(folder="mind", title="M", options=["hyper_parameters.maxlen=10"])
     both = {"mind": models.ModelRow(folder="mind"), "short": row}
