@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
     add("--peer_python", default=sys.executable, metavar="FILE",
         help="a Python with RecTools, for sasrec_rectools (this one)")  # fmt: skip
-    add("--peer_minutes", type=float, metavar="M", help="that sasrec_rectools may take (as --minutes)")
+    add("--peer_minutes", type=float, metavar="M", help="of sasrec_rectools (as --minutes)")
     add("--retune", action="store_true", help=f"do not take parameters from {FILE.name}")
     add("--keep", type=Path, metavar="JSON",
         help="earlier results on the same clicks: their other rows and logs stay")  # fmt: skip

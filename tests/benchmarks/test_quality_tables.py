@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 from pydantic import ValidationError
-from quality_table import readme
+from quality_table import cli, readme
 from quality_table.expected import read_expected, tolerance_of, write_expected
 from quality_table.merge import read_report
 from quality_table.render import markdown, params_of, trained
@@ -96,6 +96,22 @@ def test_expected_values_are_written_beside_those_that_stay(kept, tmp_path):
     assert known["ease"].trials == 5
     assert known["mind"].parameters is None
     assert read_expected(file)["0"]["ease"].tolerance == 0.1
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_what_is_published_is_what_a_check_expects(run, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cli, "write_readmes", lambda report, root: shown.append((report, root)))
+    methods = ["--methods", "most_popular", "transitions"]
+    assert run(*methods, "--publish")[0] == 0
+    known = yaml.safe_load((tmp_path / "expected.yaml").read_text())["tiny"]["methods"]
+    assert known.keys() == {"most_popular", "transitions"}
+    code, again = run(*methods, "--check", known=known)
+    assert code == 0
+    assert again["methods"]["transitions"]["chosen"].endswith("on valid, recorded")
+    ((report, root),) = shown
+    assert root == ROOT
+    assert report.data["tiny"].methods.keys() == known.keys()
 
 
 def test_tolerances_by_what_a_rerun_may_change():
