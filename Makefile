@@ -100,7 +100,7 @@ lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
 	  --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
-	@sed -i '1i # Locked versions of what setup.cfg asks for (torch and gpu are not), used as constraints. Remake: make lock' requirements.lock
+	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote
 	rm -rf .venv demo datasets/sample models/recall/*/output_* models/recall/*/milvus.db*

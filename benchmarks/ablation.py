@@ -12,16 +12,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from quality_table import mind
 from quality_table.data import open_data
+from quality_table.models import ZOO
 from quality_table.pieces import measurements_in, run_pieces
-from quality_table.plan import mind_piece
+from quality_table.plan import model_piece
 from quality_table.results import RECALL
 from tabulate import tabulate
 
 from paddlerec_milvus.command import run
 from paddlerec_milvus.config import load_settings
 
+MIND = ZOO / "mind" / "config.yaml"
 VARIANTS = {
     "the recipe": "",
     "attention: hard": "attention=hard",
@@ -65,9 +66,9 @@ def main() -> int:
     def work() -> None:
         folder = arguments.work.resolve()
         logs = [open_data(pair, folder) for pair in arguments.data]
-        maxlen = load_settings(mind.OURS, arguments.opt).hyper_parameters["maxlen"]
+        maxlen = load_settings(MIND, arguments.opt).hyper_parameters["maxlen"]
         pieces = [
-            mind_piece(log, "mind", mind.OURS, [*arguments.opt, *options_of(changed)], maxlen)
+            model_piece(log, "mind", MIND, [*arguments.opt, *options_of(changed)], maxlen)
             for changed in VARIANTS.values()
             for log in logs
         ]

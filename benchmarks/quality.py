@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Relevance of MIND against tuned baselines on real logs: see ``--help``."""
+"""Relevance of every model of the zoo against tuned baselines on real logs: see ``--help``."""
 
 import sys
 

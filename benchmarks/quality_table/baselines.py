@@ -14,6 +14,7 @@ from paddlerec_milvus.evaluation.baselines import (
     ALS,
     BPR,
     EASE,
+    GFCF,
     Baseline,
     ItemKNN,
     ItemKNNGamma,
@@ -25,7 +26,7 @@ from quality_table.data import DataSet
 from quality_table.relevance import means, relevance_of
 from quality_table.results import TOP_N, Measurement, ValidTrial
 
-CODE = "1"  # raised when a baseline changes: what was kept in work folders is measured again
+CODE = "2"  # raised when a baseline changes: what was kept in work folders is measured again
 
 Params = dict[str, Any]
 
@@ -109,6 +110,16 @@ METHODS = {
             "gamma": GAMMAS,
         },
         use=TransitionsKNN.weigh,
+    ),
+    "gf_cf": Method(
+        "GF-CF γ",
+        GFCF,
+        after={
+            "rank": [64, 128, 256, 512],
+            "alpha": [0.5, 1.0, 2.0, 4.0],
+            "gamma": [0.6, 0.7, 0.8, 1.0],
+        },
+        use=GFCF.weigh,
     ),
 }
 

@@ -3,15 +3,31 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from paddlerec_milvus.data.files import replacing
+from quality_table.baselines import METHODS
 from quality_table.data import DataSet
-from quality_table.results import METRICS, MethodQuality, QualityResult
+from quality_table.results import NAMES, LogQuality, MethodQuality, QualityResult
 
 FILE = Path(__file__).resolve().parents[1] / "expected" / "quality.yaml"
+CHECKED = ("recall", "ndcg", "ndcg_short")
+HEAD = """\
+# What benchmarks/quality.py finds on these logs, in per cent. One command compares all of it:
+#   python benchmarks/quality.py --data NAME=DIR … --check
+# and with --publish in place of --check it writes this file. A log is known by its fingerprint
+# (SHA-256 of its split), whatever its name. "parameters" were the best on valid of so many
+# "trials", the grids of quality_table/baselines.py at that time; a run over a grid of another size
+# tunes again. The tolerance covers other processors, for ALS, BPR and models other seeds, and for
+# trainings that a budget of minutes cut other lengths of them.
+
+"""
+EXACT, DRAWN, ONE_SEED = 0.05, 0.5, 1.0  # tolerances, in points of a per cent
 
 
 class ExpectedValue(QualityResult):
@@ -21,6 +37,7 @@ class ExpectedValue(QualityResult):
     """In per cent."""
     ndcg: float | None = None
     """Likewise; None where it is not compared."""
+    ndcg_short: float | None = None
     tolerance: float
     """By how much a rerun may be off, in points of a per cent."""
     parameters: dict[str, Any] | None = None
@@ -69,12 +86,47 @@ def differences(
         if method not in rows:
             continue
         row = rows[method]
-        for metric, value, wanted in zip(
-            METRICS, (row.recall.mean, row.ndcg.mean), (known.recall, known.ndcg), strict=False
-        ):
-            if wanted is not None and abs(100 * value - wanted) > known.tolerance:
+        for field in CHECKED:
+            wanted, estimate = getattr(known, field), getattr(row, field)
+            if wanted is not None and abs(100 * estimate.mean - wanted) > known.tolerance:
                 off.append(
-                    f"{data.name}, {row.title}: {metric} is {100 * value:.3f}, expected "
-                    f"{wanted} ± {known.tolerance}"
+                    f"{data.name}, {row.title}: {NAMES[field]} is {100 * estimate.mean:.3f}, "
+                    f"expected {wanted} ± {known.tolerance}"
                 )
     return off
+
+
+def write_expected(logs: Mapping[str, LogQuality], file: Path = FILE) -> None:
+    """Expect what ``logs`` hold; other rows and logs of ``file`` stay as they are."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    content = content or {}
+    names = {log["fingerprint"]: name for name, log in content.items()}
+    for name, log in logs.items():
+        if log.fingerprint not in names:
+            content[name] = {"fingerprint": log.fingerprint, "methods": {}}
+        rows = {method: _expected(method, row) for method, row in log.methods.items()}
+        content[names.get(log.fingerprint, name)]["methods"] |= rows
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    with replacing(file) as fresh:
+        fresh.write_text(HEAD + text, encoding="utf-8")
+
+
+def _expected(method: str, row: MethodQuality) -> dict[str, Any]:
+    values = {
+        NAMES[field]: round(100 * getattr(row, field).mean, 3)
+        for field in CHECKED
+        if getattr(row, field) is not None
+    }
+    values["tolerance"] = tolerance_of(method, row)
+    if row.chosen is not None:
+        trials = int(re.search(r"\d+", row.chosen)[0])  # type: ignore[index]
+        values |= {"parameters": row.params, "trials": trials}
+    return values
+
+
+def tolerance_of(method: str, row: MethodQuality) -> float:
+    """By how much a rerun of a row may be off, in points of a per cent."""
+    if row.seeds > 1:
+        return DRAWN
+    exact = row.chosen is not None or method in METHODS  # else it is a training of a network
+    return EXACT if exact and not METHODS.get(method, METHODS["ease"]).seeded else ONE_SEED

@@ -3,29 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from paddlerec_milvus.errors import DataError, nearest
-from paddlerec_milvus.evaluation.statistics import Difference
-from quality_table import mind
-from quality_table.baselines import METHODS
-from quality_table.results import (
-    Comparison,
-    Estimate,
-    LogQuality,
-    MethodQuality,
-    Provenance,
-    QualityReport,
-)
-
-NORMAL_95 = 1.959964  # standard errors
+from quality_table.models import order_of
+from quality_table.results import LogQuality, MethodQuality, Provenance, QualityReport
 
 
 def read_report(file: Path) -> QualityReport:
-    """The content of a quality.json; DataError where it is none."""
+    """The content of a quality.json, of format 1 too; DataError where it is none."""
     try:
         return QualityReport.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -47,7 +36,8 @@ def with_provenance(
 def merged(earlier: QualityReport, fresh: QualityReport) -> QualityReport:
     """``fresh``, and what ``earlier`` measured and it did not: rows of its logs, and other logs.
 
-    Raises DataError where the two are no results of the same lists or the same clicks.
+    Earlier comparisons stay where both of their rows do. Raises DataError where the two are no
+    results of the same lists or the same clicks.
     """
     for name in ("top_n", "maxlen"):
         theirs, ours = getattr(earlier, name), getattr(fresh, name)
@@ -76,48 +66,17 @@ def _merged_log(name: str, old: LogQuality, fresh: LogQuality) -> LogQuality:
             f"{fresh.fingerprint}: other clicks or another split"
         )
     rows = old.methods | fresh.methods
-    methods = {key: rows[key] for key in [*METHODS, *mind.TITLES] if key in rows}
     refused = {
-        key: why
-        for key, why in (old.not_measured | fresh.not_measured).items()
-        if key not in methods
+        key: why for key, why in (old.not_measured | fresh.not_measured).items() if key not in rows
     }
-    update = {"methods": methods, "not_measured": refused, "test_users": old.test_users}
-    measured = fresh.methods.keys()
-    best = _comparison(methods, "recall", [fresh.best, _of_rows(old.best, measured)])
-    if best is not None:
-        update |= {"best_baseline": best.baseline, "mind_minus_best": best.difference}
-        update["paired"] = best.paired
-    by_ndcg = [fresh.best_by_ndcg, _of_rows(old.best_by_ndcg, measured)]
-    update["best_by_ndcg"] = _comparison(methods, "ndcg", by_ndcg)
-    return fresh.model_copy(update=update)
-
-
-def _of_rows(comparison: Comparison | None, measured: Collection[str]) -> Comparison | None:
-    """An earlier ``comparison``, None where one of its two rows was measured again."""
-    if comparison is None or {comparison.baseline, "mind"} & set(measured):
-        return None
-    return comparison
-
-
-def _comparison(
-    methods: Mapping[str, MethodQuality], metric: str, known: list[Comparison | None]
-) -> Comparison | None:
-    """MIND and the best baseline of ``methods``; that of ``known`` where it is of the same two.
-
-    Rows hold no values of single users, so that this cannot be paired.
-    """
-    values: dict[str, Estimate] = {name: getattr(row, metric) for name, row in methods.items()}
-    baselines = [name for name in methods if name in METHODS]
-    if not baselines or "mind" not in methods:
-        return None
-    best = max(baselines, key=lambda name: values[name].mean)
-    for comparison in known:
-        if comparison is not None and comparison.baseline == best:
-            return comparison
-    ours, theirs = values["mind"], values[best]
-    mean = ours.mean - theirs.mean
-    spread = NORMAL_95 * float((ours.se_users**2 + theirs.se_users**2) ** 0.5)
-    relative = mean / theirs.mean if theirs.mean else float("nan")
-    difference = Difference(mean, mean - spread, mean + spread, relative)
-    return Comparison(baseline=best, difference=difference, paired=False)
+    comparisons = [
+        known for known in old.comparisons if not {known.model, known.against} & set(fresh.methods)
+    ]
+    return fresh.model_copy(
+        update={
+            "methods": {key: rows[key] for key in order_of(rows)},
+            "not_measured": refused,
+            "test_users": old.test_users,
+            "comparisons": comparisons,
+        }
+    )

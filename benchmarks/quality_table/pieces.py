@@ -19,17 +19,27 @@ from typing import Any
 
 import psutil
 
-from quality_table import baselines, mind
+from quality_table import baselines, fusion, peer, training
+from quality_table.budget import RunLength
 from quality_table.data import DataSet
 from quality_table.relevance import means
-from quality_table.results import PIECE_RESULT, RECALL, TOP_N, Measurement, PieceResult, ValidTrial
+from quality_table.results import (
+    PIECE_RESULT,
+    RECALL,
+    SHORT,
+    TOP_N,
+    Measurement,
+    PieceResult,
+    TrainerSpeed,
+    ValidTrial,
+)
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One training; ``stage`` is ``tune`` (on valid users) or ``measure`` (on test users)."""
+    """One training; ``stage`` is ``tune`` (on valid users), ``speed`` or ``measure`` (on test)."""
 
     data: DataSet
     method: str
@@ -38,12 +48,13 @@ class Piece:
     seed: int
     maxlen: int
     code: str = baselines.CODE
-    yaml: str = ""  # of a MIND
+    program: str = ""  # the yaml of a model, the Python of a peer
 
     @property
     def name(self) -> str:
         """Of its file: a digest of all that decides the result, places left out."""
-        about = asdict(self) | {"data": self.data.fingerprint, "yaml": None, "top_n": TOP_N}
+        about = asdict(self) | {"data": self.data.fingerprint, "program": None}
+        about |= {"top_n": [TOP_N, SHORT]}
         digest = sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return f"{self.data.name}-{self.method}-{self.stage}-{digest}"
 
@@ -54,13 +65,25 @@ class Piece:
 
 
 def work_on(piece: Piece, work: Path) -> PieceResult:
-    """Do one piece: trials of a ``tune``, a measurement of a ``measure``."""
-    if piece.stage == "tune":
-        return baselines.tune(piece.data, piece.method, piece.params, piece.maxlen)
-    if piece.method in baselines.METHODS:
-        return baselines.measure(piece.data, piece.method, piece.params, piece.seed, piece.maxlen)
+    """Do one piece: trials of a ``tune``, the speed of a trainer, or a measurement."""
+    data, method, params, maxlen = piece.data, piece.method, piece.params, piece.maxlen
     folder = work / "models" / piece.name
-    return mind.measure(piece.data, Path(piece.yaml), piece.params["options"], piece.seed, folder)
+    if method == fusion.NAME:
+        if piece.stage == "tune":
+            return fusion.tune(data, params, maxlen)
+        return fusion.measure(data, params, maxlen)
+    if piece.stage == "tune":
+        return baselines.tune(data, method, params, maxlen)
+    if method in baselines.METHODS:
+        return baselines.measure(data, method, params, piece.seed, maxlen)
+    if method == peer.NAME:
+        return peer.measure(data, piece.program, params, piece.seed, maxlen, folder)
+    yaml, options = Path(piece.program), params["options"]
+    if piece.stage == "speed":
+        return training.speed(data, yaml, options, folder)
+    length = RunLength(*params["length"]) if "length" in params else None
+    whole = params.get("whole_epoch")
+    return training.measure(data, yaml, options, piece.seed, folder, length, whole)
 
 
 def _stored(piece: Piece, work: Path) -> tuple[PieceResult, float]:
@@ -69,7 +92,7 @@ def _stored(piece: Piece, work: Path) -> tuple[PieceResult, float]:
     result = work_on(piece, work)
     file = work / "pieces" / f"{piece.name}.json"
     fresh = file.with_suffix(".new")
-    about = asdict(piece) | {"data": piece.data.fingerprint, "yaml": None}
+    about = asdict(piece) | {"data": piece.data.fingerprint, "program": None}
     stored = {"piece": about, "result": PIECE_RESULT.dump_python(result, by_alias=True)}
     fresh.write_text(json.dumps(stored))
     fresh.replace(file)
@@ -103,6 +126,13 @@ def measurements_in(results: Sequence[PieceResult]) -> list[Measurement]:
     return [result for result in results if isinstance(result, Measurement)]
 
 
+def speed_in(results: Sequence[PieceResult]) -> TrainerSpeed:
+    """The speed that the one piece of ``results`` measured."""
+    (result,) = results
+    assert isinstance(result, TrainerSpeed)
+    return result
+
+
 def _run(pieces: Sequence[Piece], work: Path, jobs: int) -> dict[str, PieceResult]:
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # before a process loads numpy
     results = {}
@@ -115,8 +145,8 @@ def _run(pieces: Sequence[Piece], work: Path, jobs: int) -> dict[str, PieceResul
             for done, future in enumerate(as_completed(futures), 1):
                 piece = futures[future]
                 results[piece.name], seconds = future.result()
-                recall = _recall(results[piece.name])
-                say(f"[{done}/{len(pieces)}] {piece}: {recall} ({seconds:.0f} s)")
+                said = _in_words(results[piece.name])
+                say(f"[{done}/{len(pieces)}] {piece}: {said} ({seconds:.0f} s)")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -138,9 +168,11 @@ def _worker() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def _recall(result: PieceResult) -> str:
+def _in_words(result: PieceResult) -> str:
     if isinstance(result, list):
         return f"valid {RECALL} {100 * max(trial.valid.recall for trial in result):.2f}"
+    if isinstance(result, TrainerSpeed):
+        return f"{1 / result.batch:.1f} batches a second, {result.batches} an epoch"
     return f"test {RECALL} {100 * means(result.test).recall:.2f}"
 
 

@@ -4,33 +4,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from pydantic import ValidationError
-from quality_table import baselines, cli, expected, pieces, plan
+from quality_table import baselines, expected, fusion, measuring, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
+from quality_table.measuring import Choice, MeasuredMethod
 from quality_table.pieces import Piece, run_pieces
-from quality_table.plan import Choice, MeasuredMethod
-from quality_table.render import markdown
 from quality_table.results import (
+    FIELDS,
     METRICS,
     Measurement,
-    QualityReport,
     RelevanceByUser,
     RelevanceMeans,
     ValidTrial,
 )
 from support import ROOT, python, write_log
 
-from paddlerec_milvus.data.cli import main as prepare
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.baselines import ItemKNN, MostPopular
 from paddlerec_milvus.evaluation.baselines.base import Baseline
@@ -43,14 +37,6 @@ SMALL = ["runner.epochs=2", "hyper_parameters.neg_samples=50", "hyper_parameters
 SMALL += ["hyper_parameters.hidden_size=16"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    folder = tmp_path_factory.mktemp("quality") / "data"
-    size = ["--users", "400", "--items", "200", "--clicks", "6000"]
-    assert prepare(["--sample", *size, "--out", str(folder)]) == 0
-    return open_data(f"tiny={folder}", folder.parent)
-
-
 def recall_of(data: DataSet, baseline: Baseline, split: str) -> float:
     users = data.users(split)
     found = baseline.recommend(users, 20, 50)
@@ -60,30 +46,6 @@ def recall_of(data: DataSet, baseline: Baseline, split: str) -> float:
 def piece(data: DataSet, **changed: Any) -> Piece:
     knn = Piece(data, "item_knn", "tune", {"shrink": 10, "alpha": 0.5, "neighbours": 0}, 1, 20)
     return replace(knn, **changed)
-
-
-@pytest.fixture
-def run(data: DataSet, tmp_path: Path, monkeypatch) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """The command with expected values of the caller; returns its exit code and JSON."""
-
-    def command(*arguments: str, known: dict[str, Any] | None = None) -> tuple[int, Any]:
-        file = tmp_path / "expected.yaml"
-        given = {"tiny": {"fingerprint": data.fingerprint, "methods": known or {}}}
-        file.write_text(yaml.safe_dump(given))
-        monkeypatch.setattr(cli, "read_expected", lambda: expected.read_expected(file))
-        places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out" / "q")]
-        code = cli.main(["--data", f"tiny={data.folder}", *places, "--jobs", "1", *arguments])
-        report = tmp_path / "out" / "q.json"
-        return code, json.loads(report.read_text())["data"]["tiny"] if report.exists() else None
-
-    return command
-
-
-@pytest.fixture
-def in_this_process(monkeypatch) -> None:
-    """Pieces in a thread of this process: starting another costs more than all they do."""
-    pool = lambda jobs, **_: ThreadPoolExecutor(jobs)  # noqa: E731
-    monkeypatch.setattr(pieces, "ProcessPoolExecutor", pool)
 
 
 def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tmp_path):
@@ -115,7 +77,7 @@ def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tm
 
 @pytest.mark.slow
 def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path):
-    methods = ["--methods", "most_popular", "mind", "--seeds", "2"]
+    methods = ["--methods", "most_popular", "mind", "--seeds", "2", "--minutes", "0"]
     code, found = run(*methods, "-o", *SMALL)
     assert code == 0
     mind = found["methods"]["mind"]
@@ -132,15 +94,17 @@ def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path):
     assert mind["recall@50"]["mean"] == pytest.approx(np.mean(recalls))
     assert mind["recall@50"]["se_seeds"] == pytest.approx(abs(recalls[0] - recalls[1]) / 2)
     gain = mind["recall@50"]["mean"] - found["methods"]["most_popular"]["recall@50"]["mean"]
-    assert found["best_baseline"] == "most_popular"
-    assert found["mind_minus_best"]["mean"] == pytest.approx(gain)
+    by_recall = found["comparisons"][0]
+    assert (by_recall["against"], by_recall["paired"]) == ("most_popular", True)
+    assert by_recall["difference"]["mean"] == pytest.approx(gain, abs=1e-6)
     assert not list((tmp_path / "work" / "models").iterdir())
 
 
 @pytest.mark.slow
 def test_a_failing_training_shows_what_the_trainer_said(run, capfd):
     code, _ = run(
-        "--methods", "mind", "--seeds", "1", "-o", *SMALL, "hyper_parameters.neg_samples=9999"
+        *("--methods", "mind", "--seeds", "1", "--minutes", "0"),
+        *("-o", *SMALL, "hyper_parameters.neg_samples=9999"),
     )
     assert code == 2
     assert "neg_samples: 9999" in capfd.readouterr().err.splitlines()[-2]
@@ -190,7 +154,7 @@ def test_every_expected_value_has_what_the_check_and_a_rerun_need():
             assert (
                 (known.parameters is not None)
                 == (known.trials is not None)
-                == (name in METHODS and METHODS[name].tuned)
+                == (name == fusion.NAME or (name in METHODS and METHODS[name].tuned))
             )
 
 
@@ -211,7 +175,7 @@ def test_what_is_done_is_kept_and_what_decides_a_result_makes_another_piece(data
         piece(data, stage="measure"),
         piece(data, seed=2),
         piece(data, maxlen=10),
-        piece(data, code="2"),
+        piece(data, code="other"),
         piece(replace(data, fingerprint="0")),
     ]
     assert len({each.name for each in [*pieces, *other]}) == 8
@@ -230,30 +194,26 @@ def test_bpr_is_tried_after_several_epochs_of_one_training(data):
 
 
 def test_summary_by_hand(data):
-    # two seeds, two users: recall 1 and 0, then 0.5 and 0.5; the baseline 0.25 and 0.25
+    # two seeds, two users: 1 and 0, then 0.5 and 0.5
     def result(*values: float) -> Measurement:
-        users = RelevanceByUser(recall=list(values), ndcg=list(values), hitrate=list(values))
-        valid = RelevanceMeans(recall=0.5, ndcg=0.5, hitrate=0.5)
+        users = RelevanceByUser(**{name: list(values) for name in FIELDS})
+        valid = RelevanceMeans(**dict.fromkeys(FIELDS, 0.5))
         return Measurement(seconds=2.0, valid=valid, test=users)
 
     found = {
-        "ease": MeasuredMethod("EASE", Choice({}), [result(0.25, 0.25)]),
-        "als": MeasuredMethod("ALS", Choice({}), [result(0.5, 0.0), result(0.0, 0.0)]),
         "mind": MeasuredMethod("MIND", Choice({}), [result(1.0, 0.0), result(0.5, 0.5)]),
+        "ease": MeasuredMethod("EASE", Choice({}), [result(0.25, 0.25)]),
     }
-    summary = plan._summary(data, found, {}).model_dump(by_alias=True)
+    summary = measuring._summary(data, found, {}).model_dump(by_alias=True)
+    assert list(summary["methods"]) == ["ease", "mind"]
     # seeds have the means 0.5 and 0.5; users 0.75 and 0.25: s² = 0.125, / 2 users, root 0.25
-    assert summary["methods"]["mind"]["recall@50"] == {
-        "mean": 0.5,
-        "se_seeds": 0.0,
-        "se_users": pytest.approx(0.25),
-    }
+    for metric in ("recall@50", "ndcg@10"):
+        assert summary["methods"]["mind"][metric] == {
+            "mean": 0.5,
+            "se_seeds": 0.0,
+            "se_users": pytest.approx(0.25),
+        }
     assert summary["methods"]["ease"]["recall@50"]["se_seeds"] is None
-    assert summary["best_baseline"] == "ease"
-    assert summary["mind_minus_best"]["mean"] == 0.25
-    assert summary["mind_minus_best"]["relative"] == 1.0
-    # of two users the draws are 00, 01, 10, 11: differences 0.5, 0.25, 0.25, 0
-    assert (summary["mind_minus_best"]["low"], summary["mind_minus_best"]["high"]) == (0.0, 0.5)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -283,21 +243,6 @@ def test_rows_of_an_earlier_run_stay_and_say_where_they_come_from(data, run, tmp
     assert "no results of benchmarks/quality.py" in capsys.readouterr().err
 
 
-KEPT = ROOT / "benchmarks" / "results" / "quality.json"
-
-
-def test_the_kept_results_are_what_is_written_today():
-    report = QualityReport.model_validate_json(KEPT.read_text(encoding="utf-8"))
-    content = json.loads(KEPT.read_text(encoding="utf-8"))
-    assert report.model_dump(by_alias=True) == content
-    assert report.data["s3rec_beauty"].methods["mind"].recall.mean == pytest.approx(
-        0.19868, abs=1e-5
-    )
-    assert markdown(report) == KEPT.with_suffix(".md").read_text(encoding="utf-8")
-    with pytest.raises(ValidationError):
-        QualityReport.model_validate(content | {"sedes": [1]})
-
-
 @pytest.mark.usefixtures("in_this_process")
 def test_ease_beyond_its_size_is_a_note_and_no_row(data, run, monkeypatch):
     monkeypatch.setattr(plan, "check_size", lambda items: check_size(items, largest=100))
@@ -322,6 +267,8 @@ def test_a_raw_log_is_prepared_and_gives_the_same_data_again(tmp_path):
         (["--data", "x=nowhere"], "nowhere: no such folder"),
         (["--methods", "eas"], "--methods eas: no such method (did you mean 'ease'?)"),
         (["--seeds", "0"], "--seeds 0: expected 1 or more"),
+        (["--minutes", "nan"], "--minutes nan: expected 0 or more"),
+        (["--peer_minutes", "0"], "--peer_minutes 0.0: expected more than 0"),
         (["--paddlerec", "nowhere"], "--paddlerec nowhere: no checkout of PaddleRec"),
         (["-o", "runner.epoch=3"], "-o: unknown key 'runner.epoch' (did you mean 'epochs'?)"),
     ],

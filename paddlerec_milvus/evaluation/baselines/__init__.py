@@ -4,6 +4,7 @@
 from paddlerec_milvus.evaluation.baselines.base import Baseline
 from paddlerec_milvus.evaluation.baselines.ease import EASE
 from paddlerec_milvus.evaluation.baselines.factors import ALS, BPR
+from paddlerec_milvus.evaluation.baselines.graph_filter import GFCF
 from paddlerec_milvus.evaluation.baselines.neighbours import ItemKNN
 from paddlerec_milvus.evaluation.baselines.popular import MostPopular, most_popular
 from paddlerec_milvus.evaluation.baselines.transitions import (
@@ -16,6 +17,7 @@ __all__ = [
     "ALS",
     "BPR",
     "EASE",
+    "GFCF",
     "Baseline",
     "ItemKNN",
     "ItemKNNGamma",

@@ -1,0 +1,100 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The recommended model against the best baseline, the fusion of two, and SASRec of RecTools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from paddlerec_milvus.evaluation.statistics import Difference, paired_bootstrap
+from quality_table import fusion, peer
+from quality_table.baselines import METHODS
+from quality_table.by_user import COMPARED, UserValues
+from quality_table.results import (
+    NAMES,
+    Comparison,
+    Estimate,
+    LogQuality,
+    MethodQuality,
+    QualityReport,
+)
+
+RESAMPLES, BOOTSTRAP_SEED, LEVEL = 10_000, 1, 0.95
+NORMAL_95 = 1.959964  # standard errors
+Role = Literal["best baseline", "fusion", "peer"]
+
+
+def compared(report: QualityReport, values: UserValues) -> QualityReport:
+    """``report`` with the comparisons of its recommended model on every log.
+
+    Paired where ``values`` has both rows; one that the report holds already stays where not.
+    """
+    logs = {
+        name: log.model_copy(
+            update={"comparisons": _comparisons(log, report.recommended.method, values)}
+        )
+        for name, log in report.data.items()
+    }
+    return report.model_copy(update={"data": logs})
+
+
+def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Comparison]:
+    earlier = {(known.metric, known.model, known.against): known for known in log.comparisons}
+    comparisons = []
+    for row, field in enumerate(COMPARED):
+        for against, role in _rivals(log.methods, model, field):
+            pair = [values.get((log.fingerprint, name)) for name in (model, against)]
+            known = earlier.get((NAMES[field], model, against))
+            if pair[0] is not None and pair[1] is not None:
+                gain, paired = _paired(pair[0][row], pair[1][row]), True
+            elif known is not None:
+                gain, paired = known.difference, known.paired
+            else:
+                ours, theirs = (_of(log.methods[name], field) for name in (model, against))
+                gain, paired = _unpaired(ours, theirs), False
+            comparison = Comparison(
+                metric=NAMES[field],
+                model=model,
+                against=against,
+                role=role,
+                difference=gain,
+                paired=paired,
+            )
+            comparisons.append(comparison)
+    return comparisons
+
+
+def _rivals(
+    methods: Mapping[str, MethodQuality], model: str, field: str
+) -> Iterator[tuple[str, Role]]:
+    """Rows that ``model`` is compared with in ``field``; none where a row has no such metric."""
+    baselines = [name for name in methods if name in METHODS]
+    rows = [*baselines, model]
+    if not all(name in methods and getattr(methods[name], field) is not None for name in rows):
+        return
+    if baselines:
+        yield max(baselines, key=lambda name: _of(methods[name], field).mean), "best baseline"
+    others: Sequence[tuple[str, Role]] = [(fusion.NAME, "fusion"), (peer.NAME, "peer")]
+    for name, role in others:
+        if name in methods and getattr(methods[name], field) is not None:
+            yield name, role
+
+
+def _of(row: MethodQuality, field: str) -> Estimate:
+    estimate: Estimate = getattr(row, field)
+    return estimate
+
+
+def _paired(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> Difference:
+    return paired_bootstrap(ours, theirs, RESAMPLES, LEVEL, BOOTSTRAP_SEED)
+
+
+def _unpaired(ours: Estimate, theirs: Estimate) -> Difference:
+    """From the standard errors over users alone, as if the users were others."""
+    mean = ours.mean - theirs.mean
+    spread = NORMAL_95 * float((ours.se_users**2 + theirs.se_users**2) ** 0.5)
+    relative = mean / theirs.mean if theirs.mean else float("nan")
+    return Difference(mean, mean - spread, mean + spread, relative)
