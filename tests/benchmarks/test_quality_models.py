@@ -143,6 +143,9 @@ def test_a_model_is_as_long_in_training_as_its_budget_and_what_is_done_is_kept(
 
     monkeypatch.setattr(training, "speed", speed)
     monkeypatch.setattr(training, "measure", measure)
+    monkeypatch.setattr(
+        cli, "read_models", lambda: read_models().model_copy(update={"recommended": "mind"})
+    )
     methods = ["--methods", "most_popular", "sasrec", "mind"]
     assert run(*methods, "--minutes", "1")[0] == 0
     # 50 seconds after the start: two epochs leave 46, 230 batches each; three 44, 146 each
