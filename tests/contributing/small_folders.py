@@ -96,5 +96,5 @@ def checked(
     """The results by their names; of all checks, or of ``names`` and what they need."""
     place.mkdir()
     checks = list(needed(set(names))) if names else CHECKS
-    results = check_folder(yaml_file, options or [], None, place, 8, checks)
+    results = check_folder(yaml_file, options or [], None, place, 4, checks)
     return {result.name: result for result in results}

@@ -160,7 +160,7 @@ def test_it_trains_and_is_measured_there(tmp_path: Path, upstream: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["mind", "youtube_dnn", "sasrec", "comirec_dr"])
+@pytest.mark.parametrize("model", ["mind", "youtube_dnn", "sasrec"])
 def test_it_is_a_static_graph_there(model: str, mind: Path, tmp_path: Path, upstream: Path) -> None:
     if model == "mind":
         assert contribute(mind, upstream) == 0

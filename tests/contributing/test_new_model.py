@@ -11,6 +11,7 @@ from support import write_log
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.contributing import new_cli
+from paddlerec_milvus.contributing.checks import CHECKS
 from paddlerec_milvus.contributing.new_model import new_model, zoo_of_checkout
 from paddlerec_milvus.errors import SettingsError
 
@@ -30,10 +31,11 @@ def test_it_is_green_at_once(tmp_path: Path) -> None:
     assert "MyModel" in text
     data = [f"runner.train_data_dir={write_log(tmp_path / 'train')}"]
     data += [f"runner.test_data_dir={write_test_users(tmp_path / 'test')}"]
-    results = checked(folder / "config.yaml", tmp_path / "place", options=[*data, *SMALL])
-    assert {r.name: r for r in results.values() if r.status == "FAILED"} == {}
-    idle = {result.name for result in results.values() if result.status == "not run"}
-    assert idle - {"devices"} == {"upstream: README"}  # of which TODO is still to be written
+    names = {check.name for check in CHECKS} - {"devices", "searches", "serves"}  # test_all_is_well
+    results = checked(folder / "config.yaml", tmp_path / "place", *names, options=[*data, *SMALL])
+    statuses = {name: result.status for name, result in results.items()}
+    assert statuses.pop("upstream: README") == "not run"  # of which TODO is still to be written
+    assert set(statuses.values()) == {"ok"}, results
 
 
 @pytest.mark.parametrize(

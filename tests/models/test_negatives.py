@@ -206,9 +206,8 @@ class TestSampledSoftmax:
 
         bias = np.abs(mean_gradient() - slope).mean()
         whole = model.softmax.sampler.log_counts
-        model.softmax.sampler.log_counts = lambda ids, n, batch: whole(
-            ids, n
-        )  # as if none were added
+        # as if none were added
+        model.softmax.sampler.log_counts = lambda ids, n, batch: whole(ids, n)
         without = np.abs(mean_gradient() - slope).mean()
         assert bias < 0.03 * np.abs(slope).mean()
         assert without > 5 * bias
