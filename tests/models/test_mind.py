@@ -293,7 +293,7 @@ class TestStateDict:
             self.load(folder, model)
 
 
-def test_the_folder_needs_paddle_and_numpy_alone(tmp_path: Path) -> None:
+def test_the_folder_needs_paddle_numpy_and_scipy_alone(tmp_path: Path) -> None:
     script = f"""
 import sys
 
@@ -305,6 +305,7 @@ class Refuse:
 
 
 import paddle
+import scipy.sparse
 
 sys.meta_path.insert(0, Refuse())
 before = set(sys.modules)

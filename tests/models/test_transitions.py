@@ -105,7 +105,8 @@ def test_a_score_is_the_best_interest_and_transitions() -> None:
 
 
 def test_the_loss_is_the_sum_of_both() -> None:
-    small, plain = SMALL, SmallModel("mind")
+    small = SmallModel("mind_transitions", dropout=0.0, **{"transitions.dropout": 0.0})
+    plain = SmallModel("mind")
     model, without = small.build(), plain.build()
     history, lengths = some_users()
     batch = [history, np.arange(1, 6)[:, None], lengths]
