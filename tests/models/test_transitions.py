@@ -75,6 +75,12 @@ def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert follows[steps == 1].mean() > follows[steps == 29].mean() + 0.5  # not the way back
 
 
+def test_a_static_graph_starts_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paddle, "in_dynamic_mode", lambda: False)
+    with pytest.raises(ValueError, match="item_start: random"):
+        SMALL.contract.create_optimizer(SMALL.build(), SMALL.config)
+
+
 def test_a_score_is_the_best_interest_and_transitions() -> None:
     small = SmallModel("mind_transitions", **{"transitions.weight": 0.5})
     model = small.build()

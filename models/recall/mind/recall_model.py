@@ -75,6 +75,11 @@ class RecallModel:
         """
         s = self.settings_of(config, training=True)
         if s["item_start"] == "clicks":
+            if not paddle.in_dynamic_mode():
+                raise ValueError(
+                    "hyper_parameters.item_start: clicks (tables are filled in dynamic graphs "
+                    "alone; in a static one they start at random: item_start: random)"
+                )
             counts = transition_counts(*train_clicks(config), s["item_count"])
             self.start_from_clicks(dy_model, counts)
         name = s["optimizer.class"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
@@ -35,9 +36,9 @@ class Transitions(nn.Layer):
             nn.Embedding(item_count, dim, padding_idx=0, sparse=True, weight_attr=attr)
             for _ in range(2)
         )
-        ages = START * paddle.arange(maxlen, dtype="float32")
+        ages = START * np.arange(maxlen, dtype=np.float32)
         self.recency = self.create_parameter(
-            [maxlen], default_initializer=nn.initializer.Assign(ages.numpy())
+            [maxlen], default_initializer=nn.initializer.Assign(ages)
         )
         self.frozen_weights = None  # of a click's age, once the layer is frozen
 
