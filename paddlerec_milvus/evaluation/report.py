@@ -24,7 +24,6 @@ from paddlerec_milvus.evaluation.results import (
     HeldOutSummary,
     MethodResult,
 )
-from paddlerec_milvus.processor import cpu_text
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 from paddlerec_milvus.settings import Settings
 
@@ -33,6 +32,7 @@ PACKAGES = (
     *("paddlerec-milvus", "paddlepaddle", "pymilvus", "milvus-lite", "milvus", "numpy"),
     *("faiss-cpu", "hnswlib", "hdrhistogram"),
 )
+CPU = Path("/proc/cpuinfo")
 
 
 def machine() -> dict[str, Any]:
@@ -48,7 +48,11 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     """The processor's model as Linux has it, else what Python knows."""
-    parts = (line.partition(":") for line in cpu_text().splitlines())
+    try:
+        lines = CPU.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    parts = (line.partition(":") for line in lines)
     model = next((value.strip() for name, _, value in parts if name.strip() == "model name"), "")
     return model or platform.processor() or platform.machine()
 

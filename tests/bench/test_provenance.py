@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from paddlerec_milvus import processor
 from paddlerec_milvus.evaluation import report
 from paddlerec_milvus.evaluation.report import machine, versions
 
@@ -17,7 +16,7 @@ from paddlerec_milvus.evaluation.report import machine, versions
 def test_the_processor_is_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Some CPU @ 2.1 GHz: fast\n")
-    monkeypatch.setattr(processor, "CPU", file)
+    monkeypatch.setattr(report, "CPU", file)
     assert machine()["processor"] == "Some CPU @ 2.1 GHz: fast"
     file.write_text("processor\t: 0\nCPU part\t: 0xd0c\n")  # as on ARM
     assert machine()["processor"] == (platform.processor() or platform.machine())

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quality_table import baselines, expected, fusion, measuring, plan
+from quality_table import baselines, cli, expected, fusion, measuring, plan
 from quality_table.baselines import METHODS, Method
 from quality_table.data import DataSet, open_data
 from quality_table.measuring import Choice, MeasuredMethod
+from quality_table.models import read_models
 from quality_table.pieces import Piece, run_pieces
 from quality_table.results import (
     FIELDS,
@@ -76,7 +77,10 @@ def test_tunes_on_valid_and_measures_the_best_on_test(data, run, monkeypatch, tm
 
 
 @pytest.mark.slow
-def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path):
+def test_mind_is_measured_as_infer_measures_its_best_epoch(data, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        cli, "read_models", lambda: read_models().model_copy(update={"recommended": "mind"})
+    )
     methods = ["--methods", "most_popular", "mind", "--seeds", "2", "--minutes", "0"]
     code, found = run(*methods, "-o", *SMALL)
     assert code == 0

@@ -17,7 +17,7 @@ from running_service import until
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 DEADLINE = 1.0
-SLACK = 5.0  # that an answer may take beyond the deadline
+SLACK = 15.0  # that an answer may take beyond the deadline where a machine stands still
 SEEN = 60.0  # within which /readyz tells of a fault, and of its end
 BODIES = [{"hist_item": [history], "top_k": 10} for history in HISTORIES]
 
