@@ -7,6 +7,7 @@ table.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import paddle
+import small_models
 from support import MIND
 
 from paddlerec_milvus.zoo import ModelFolder
@@ -56,13 +58,7 @@ def build(folder: Path | None = None, **hyper: Any) -> Any:
         return CONTRACT.create_model(settings(folder, **hyper))
 
 
-def some_users(users: int = 5, length: int = L, seed: int = 0) -> tuple[Array, Array]:
-    """Histories [B, L], padded with 0 on the right, and their lengths [B, 1]."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, length + 1, (users, 1))
-    lengths[0] = length
-    history = rng.integers(1, V, (users, length))
-    return np.where(np.arange(length) < lengths, history, 0), lengths
+some_users = functools.partial(small_models.some_users, item_count=V)
 
 
 def interests(model: Any, history: Array, lengths: Array, profiles: Array | None = None) -> Array:

@@ -72,12 +72,14 @@ class SmallModel:
         return self.contract.train_forward(model, [], batch, self.config)[0]
 
 
-def some_users(users: int = 5, length: int = L, seed: int = 0) -> tuple[Array, Array]:
+def some_users(
+    users: int = 5, length: int = L, seed: int = 0, item_count: int = V
+) -> tuple[Array, Array]:
     """Histories [B, L], padded with 0 on the right, and their lengths [B, 1]."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, length + 1, (users, 1))
     lengths[0] = length
-    history = rng.integers(1, V, (users, length))
+    history = rng.integers(1, item_count, (users, length))
     return np.where(np.arange(length) < lengths, history, 0), lengths
 
 
