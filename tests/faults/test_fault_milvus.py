@@ -96,8 +96,8 @@ def test_a_milvus_that_is_killed_and_comes_back(server_folder, folder, tmp_path)
                 until(lambda: searches(milvus.uri, "faults"), RETURN)
                 away = time.monotonic() - noticed
                 back = service.seconds_until("/readyz", 200, SEEN)
-                recovered = time.monotonic()
-                until(lambda: len(asking.since(recovered)) > 50)
+                # its first searches may fail once more and open the breaker again
+                until(lambda: asking.answers[-1].source == "model", RETURN)
             assert not asking.failed(), asking.failed()[:3]
             fallbacks = [each for each in asking.answers if each.source == "fallback"]
             print(
@@ -108,7 +108,6 @@ def test_a_milvus_that_is_killed_and_comes_back(server_folder, folder, tmp_path)
             assert asking.longest() < DEADLINE + SLACK
             assert fallbacks
             assert asking.answers[0].source == "model"
-            assert asking.since(recovered)[-1].source == "model"
             assert service.lists() == folder.lists(0)
             assert "Traceback" not in service.log.read_text()
             assert service.http.get("/count").json()["count"] == 300
