@@ -61,12 +61,18 @@ def held_out(histories: np.ndarray) -> Any:
     return interactions(rows, histories[rows, places])
 
 
-def lists_of(model: Any, histories: np.ndarray, top_n: int) -> np.ndarray:
-    """Lists [U, top_n] int64, -1 where short."""
+def lists_of(
+    model: Any, histories: np.ndarray, top_n: int, *, filter_viewed: bool = False
+) -> np.ndarray:
+    """Lists [U, top_n] int64, -1 where short; without ``histories`` [U, L] if ``filter_viewed``."""
     lists = np.full((len(histories), top_n), -1, dtype=np.int64)
     users = np.flatnonzero(histories.any(axis=1))
     table = model.recommend(
-        users, held_out(histories), top_n, filter_viewed=False, on_unsupported_targets="ignore"
+        users,
+        held_out(histories),
+        top_n,
+        filter_viewed=filter_viewed,
+        on_unsupported_targets="ignore",
     )
     lists[table[Columns.User], table[Columns.Rank] - 1] = table[Columns.Item]
     return lists
@@ -138,6 +144,7 @@ def train(data: Any, settings: dict[str, Any], top_n: int) -> dict[str, Any]:
     return {
         "valid": best["valid"],
         "test": lists_of(model, data["test_histories"], top_n),
+        "unseen": lists_of(model, data["test_histories"], top_n, filter_viewed=True),
         "about": {
             "seconds": time.perf_counter() - began,
             "batches": batches,
@@ -159,7 +166,8 @@ def main() -> int:
     torch.set_num_threads(1)
     seed_everything(settings["seed"], verbose=False)
     trained = train(np.load(source), settings, settings["top_n"])
-    np.savez(out, valid=trained["valid"], test=trained["test"], about=json.dumps(trained["about"]))
+    about = json.dumps(trained.pop("about"))
+    np.savez(out, about=about, **trained)
     return 0
 
 

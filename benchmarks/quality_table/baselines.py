@@ -26,7 +26,7 @@ from quality_table.data import DataSet
 from quality_table.relevance import means, relevance_of
 from quality_table.results import TOP_N, Measurement, ValidTrial
 
-CODE = "2"  # raised when a baseline changes: what was kept in work folders is measured again
+CODE = "3"  # raised when a baseline changes: what was kept in work folders is measured again
 
 Params = dict[str, Any]
 
@@ -168,8 +168,8 @@ def measure(data: DataSet, name: str, params: Params, seed: int, maxlen: int) ->
         log, data.item_count, **params, **({"seed": seed} if method.seeded else {})
     )
     seconds = time.process_time() - began
-    valid, test = (
-        relevance_of(baseline.recommend(users, maxlen, TOP_N), users)
-        for users in (data.users("valid"), data.users("test"))
+    valid, test, unseen = (
+        relevance_of(baseline.recommend(users, maxlen, TOP_N, exclude_history=excluded), users)
+        for users, excluded in data.lists_measured()
     )
-    return Measurement(seconds=seconds, valid=means(valid), test=test)
+    return Measurement(seconds=seconds, valid=means(valid), test=test, unseen=unseen)

@@ -1,7 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Values of single users beside the results, so that rows of any two runs can be compared paired.
 
-An array [M, U] float32 for each row: M metrics (``COMPARED``) of U test users, means over seeds.
+An array [M, U] float32 for each row: M metrics (``COMPARED``) of U test users, means over seeds;
+then, where they were measured, the same with the histories left out of the lists.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ def file_beside(results: Path) -> Path:
 
 def values_of(measurements: Sequence[Measurement]) -> npt.NDArray[np.float32]:
     """Means [M, U] over the trainings of a row."""
-    values = [[getattr(one.test, name) for name in COMPARED] for one in measurements]
+    values = [
+        [
+            getattr(lists, name)
+            for lists in (one.test, one.unseen)
+            if lists is not None
+            for name in COMPARED
+        ]
+        for one in measurements
+    ]
     return np.asarray(np.mean(values, axis=0), dtype=np.float32)
 
 
@@ -55,8 +64,8 @@ def matching(values: UserValues, report: QualityReport) -> UserValues:
     for log in report.data.values():
         for name, row in log.methods.items():
             of_row = values.get((log.fingerprint, name))
-            means = [getattr(row, field) for field in COMPARED]
-            if of_row is None or None in means:
+            means = [getattr(of, field) for of in (row, row.unseen) if of for field in COMPARED]
+            if of_row is None or None in means or len(of_row) != len(means):
                 continue
             if np.allclose(
                 of_row.mean(axis=1, dtype=np.float64), [estimate.mean for estimate in means]

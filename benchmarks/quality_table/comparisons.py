@@ -20,11 +20,15 @@ from quality_table.results import (
     LogQuality,
     MethodQuality,
     QualityReport,
+    UnseenQuality,
 )
 
 RESAMPLES, BOOTSTRAP_SEED, LEVEL = 10_000, 1, 0.95
 NORMAL_95 = 1.959964  # standard errors
+NONE = np.empty((0, 0), dtype=np.float32)  # a row whose users' values are not known
+UNSEEN = "unseen items"  # the items of a user's history are left out of the lists
 Role = Literal["best baseline", "fusion", "peer"]
+Metrics = MethodQuality | UnseenQuality
 
 
 def compared(report: QualityReport, values: UserValues) -> QualityReport:
@@ -43,20 +47,26 @@ def compared(report: QualityReport, values: UserValues) -> QualityReport:
 
 def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Comparison]:
     earlier = {(known.metric, known.model, known.against): known for known in log.comparisons}
+    plain: dict[str, Metrics] = dict(log.methods)
+    unseen: dict[str, Metrics] = {
+        name: row.unseen for name, row in log.methods.items() if row.unseen is not None
+    }
+    measured = [(plain, field, NAMES[field]) for field in COMPARED]
+    measured += [(unseen, field, f"{NAMES[field]} of {UNSEEN}") for field in COMPARED]
     comparisons = []
-    for row, field in enumerate(COMPARED):
-        for against, role in _rivals(log.methods, model, field):
-            pair = [values.get((log.fingerprint, name)) for name in (model, against)]
-            known = earlier.get((NAMES[field], model, against))
-            if pair[0] is not None and pair[1] is not None:
+    for row, (methods, field, metric) in enumerate(measured):
+        for against, role in _rivals(methods, model, field):
+            pair = [values.get((log.fingerprint, name), NONE) for name in (model, against)]
+            known = earlier.get((metric, model, against))
+            if all(row < len(of_row) for of_row in pair):
                 gain, paired = _paired(pair[0][row], pair[1][row]), True
             elif known is not None:
                 gain, paired = known.difference, known.paired
             else:
-                ours, theirs = (_of(log.methods[name], field) for name in (model, against))
+                ours, theirs = (_of(methods[name], field) for name in (model, against))
                 gain, paired = _unpaired(ours, theirs), False
             comparison = Comparison(
-                metric=NAMES[field],
+                metric=metric,
                 model=model,
                 against=against,
                 role=role,
@@ -67,9 +77,7 @@ def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Compar
     return comparisons
 
 
-def _rivals(
-    methods: Mapping[str, MethodQuality], model: str, field: str
-) -> Iterator[tuple[str, Role]]:
+def _rivals(methods: Mapping[str, Metrics], model: str, field: str) -> Iterator[tuple[str, Role]]:
     """Rows that ``model`` is compared with in ``field``; none where a row has no such metric."""
     baselines = [name for name in methods if name in METHODS]
     rows = [*baselines, model]
@@ -83,7 +91,7 @@ def _rivals(
             yield name, role
 
 
-def _of(row: MethodQuality, field: str) -> Estimate:
+def _of(row: Metrics, field: str) -> Estimate:
     estimate: Estimate = getattr(row, field)
     return estimate
 

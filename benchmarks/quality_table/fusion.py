@@ -68,9 +68,16 @@ def z_scores(baseline: Baseline, histories: IntArray) -> FloatArray:
 
 
 def fused_lists(
-    baselines: Mapping[str, Baseline], users: HeldOutUsers, maxlen: int, mixes: Sequence[Mix]
+    baselines: Mapping[str, Baseline],
+    users: HeldOutUsers,
+    maxlen: int,
+    mixes: Sequence[Mix],
+    *,
+    exclude_history: bool = False,
 ) -> list[IntArray]:
-    """The lists [U, TOP_N] of each of ``mixes``, best first."""
+    """The lists [U, TOP_N] of each of ``mixes``, best first; ``exclude_history`` leaves out what a
+    user clicked, be it among the last ``maxlen`` clicks or not.
+    """
     histories, _ = users.histories(maxlen)
     lists: list[list[IntArray]] = [[] for _ in mixes]
     for start in range(0, len(histories), USERS):
@@ -79,6 +86,9 @@ def fused_lists(
         for mix, of_mix in zip(mixes, lists, strict=True):
             first, second = scores[mix.first], scores[mix.second]
             fused = np.float32(mix.weight) * first + np.float32(1 - mix.weight) * second
+            if exclude_history:
+                for row, past in enumerate(users.history_list()[start : start + USERS]):
+                    fused[row, past] = -np.inf
             of_mix.append(top_items(fused, TOP_N))
     return [np.concatenate(of_mix) for of_mix in lists]
 
@@ -114,8 +124,8 @@ def measure(data: DataSet, params: Params, maxlen: int) -> Measurement:
     began = time.process_time()
     built = _built(data, {mix.first: params["first_params"], mix.second: params["second_params"]})
     seconds = time.process_time() - began
-    valid, test = (
-        relevance_of(fused_lists(built, users, maxlen, [mix])[0], users)
-        for users in (data.users("valid"), data.users("test"))
+    valid, test, unseen = (
+        relevance_of(fused_lists(built, users, maxlen, [mix], exclude_history=excluded)[0], users)
+        for users, excluded in data.lists_measured()
     )
-    return Measurement(seconds=seconds, valid=means(valid), test=test)
+    return Measurement(seconds=seconds, valid=means(valid), test=test, unseen=unseen)

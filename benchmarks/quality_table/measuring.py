@@ -25,6 +25,8 @@ from quality_table.results import (
     Measurement,
     MethodQuality,
     PieceResult,
+    RelevanceByUser,
+    UnseenQuality,
     ValidTrial,
 )
 
@@ -192,9 +194,8 @@ def _row(method: MeasuredMethod) -> MethodQuality:
     results = method.measurements
     checkpoints = [result.checkpoint for result in results if result.checkpoint is not None]
     training = [result.training for result in results if result.training is not None]
-    estimates: dict[str, Any] = {
-        name: _estimate([getattr(result.test, name) for result in results]) for name in FIELDS
-    }
+    unseen = [result.unseen for result in results if result.unseen is not None]
+    estimates = _estimates([result.test for result in results])
     return MethodQuality(
         **estimates,
         title=method.title,
@@ -207,7 +208,12 @@ def _row(method: MeasuredMethod) -> MethodQuality:
         checkpoints=checkpoints or None,
         training=training or None,
         cost=results[0].cost,
+        unseen=UnseenQuality(**_estimates(unseen)) if unseen else None,
     )
+
+
+def _estimates(by_seed: Sequence[RelevanceByUser]) -> dict[str, Any]:
+    return {name: _estimate([getattr(values, name) for values in by_seed]) for name in FIELDS}
 
 
 def _estimate(by_seed: Sequence[Sequence[float]]) -> Estimate:

@@ -84,12 +84,14 @@ def measure(
         raise UserError(f"{' '.join(command)}: exit code {done.returncode}\n{said}")
     lists = np.load(folder / "lists.npz")
     valid, test = (relevance_of(lists[split], users[split]) for split in users)
+    unseen = relevance_of(lists["unseen"], users["test"])
     about = json.loads(str(lists["about"]))
     shutil.rmtree(folder)
     return Measurement(
         seconds=about["seconds"],
         valid=means(valid),
         test=test,
+        unseen=unseen,
         checkpoint=about,
         training=TrainingRun(
             epochs=round(about["batches"] / about["whole_epoch"], 2), ended="budget"

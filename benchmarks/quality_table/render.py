@@ -25,15 +25,15 @@ from quality_table.results import (
 
 DEFINITIONS = f"""\
 Over all test users, per cent, lists of {TOP_N} and their first {SHORT}, the mean over users last;
-the items of the history are not excluded. recall: the share of a user's truths (as a set; with a
-split by users 8:1:1 the last 20 % of the clicks) that the list holds. ndcg@N: DCG / IDCG, IDCG over
-min(N, truths). hitrate: the share of users with a hit. ± is the standard error over seeds; "±
-users" that of {RECALL} over users. Every baseline was tuned on the valid users by {RECALL}, then
-measured on the test users. "s" is the training alone on one thread: of baselines its processor
-time, of models the time on the clock, with the start and the look at the valid users after each
-epoch. "weights": of the whole model, the item table included. "tower": milliseconds of the user
-tower for one user on one thread, while another training may run beside. "vectors": of a user, each
-a search, and their width."""
+the items of the history are not excluded (they are in the second table of each log). recall: the
+share of a user's truths (as a set; with a split by users 8:1:1 the last 20 % of the clicks) that
+the list holds. ndcg@N: DCG / IDCG, IDCG over min(N, truths). hitrate: the share of users with a
+hit. ± is the standard error over seeds; "± users" that of {RECALL} over users. Every baseline was
+tuned on the valid users by {RECALL}, then measured on the test users. "s" is the training alone on
+one thread: of baselines its processor time, of models the time on the clock, with the start and
+the look at the valid users after each epoch. "weights": of the whole model, the item table
+included. "tower": milliseconds of the user tower for one user on one thread, while another
+training may run beside. "vectors": of a user, each a search, and their width."""
 COLUMNS = ("± users", f"valid {RECALL}", "seeds", "s", "weights", "tower", "vectors")
 
 
@@ -62,10 +62,26 @@ def _section(name: str, result: LogQuality, recommended: str) -> list[str]:
         title = f"**{row.title}**" if method == recommended else row.title
         lines.append(f"| {' | '.join([title, *_cells(row), params_of(method, row)])} |")
     lines.append("")
+    lines += _unseen(result, recommended)
     for comparison in result.comparisons:
         lines += [_difference(result.methods, comparison), ""]
     lines += [f"Not measured: {why}.\n" for why in result.not_measured.values()]
     return lines
+
+
+def _unseen(result: LogQuality, recommended: str) -> list[str]:
+    """The same lists without the items of the histories, where they were measured."""
+    rows = {name: row for name, row in result.methods.items() if row.unseen is not None}
+    if not rows:
+        return []
+    metrics = list(NAMES.values())
+    lines = ["Unseen items: the items of a user's history are left out of the lists.", ""]
+    lines += [f"| | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
+    for method, row in rows.items():
+        title = f"**{row.title}**" if method == recommended else row.title
+        values = [value_of(getattr(row.unseen, field)) for field in FIELDS]
+        lines.append(f"| {' | '.join([title, *values])} |")
+    return [*lines, ""]
 
 
 def _cells(row: MethodQuality) -> list[str]:

@@ -124,6 +124,8 @@ class Measurement(SparseResult):
     seconds: float
     valid: RelevanceMeans
     test: RelevanceByUser
+    unseen: RelevanceByUser | None = None
+    """Of the test users, the items of their histories left out of the lists."""
     checkpoint: dict[str, Any] | None = None
     """Of a model: what is known of the epoch that was measured."""
     training: TrainingRun | None = None
@@ -152,6 +154,17 @@ class Provenance(QualityResult):
     versions: dict[str, str]
 
 
+class UnseenQuality(QualityResult):
+    """As the metrics of a line, the items of the histories left out of the lists."""
+
+    recall: Estimate
+    ndcg: Estimate
+    hitrate: Estimate
+    recall_short: Estimate
+    ndcg_short: Estimate
+    hitrate_short: Estimate
+
+
 class MethodQuality(SparseResult):
     """A line of the table."""
 
@@ -173,6 +186,7 @@ class MethodQuality(SparseResult):
     training: list[TrainingRun] | None = None
     """Of each seed of a model."""
     cost: TowerCost | None = None
+    unseen: UnseenQuality | None = None
     origin: Provenance | None = None
 
 

@@ -96,19 +96,21 @@ def measure(
     seconds, log = _trained(data, yaml, [*options, f"runner.seed={seed}"], folder)
     settings = settings_of(data, yaml, options)
     checkpoint, about = _best(folder / "model")
-    users = {split: data.users(split) for split in ("valid", "test")}
     encoder = _encoder(settings, checkpoint)
-    lists = lists_of(settings, encoder, users)
-    cost = cost_of(encoder, users["test"])
+    valid, test, unseen = (
+        relevance_of(lists_of(settings, encoder, users, exclude_history=excluded), users)
+        for users, excluded in data.lists_measured()
+    )
+    cost = cost_of(encoder, data.users("test"))
     shutil.rmtree(folder)
     epochs = len(DONE.findall(log))
     ended: Literal["epochs", "budget"] = "budget" if length else "epochs"
-    valid, test = (relevance_of(lists[split], users[split]) for split in users)
     return Measurement(
         seconds=seconds,
         checkpoint=about,
         valid=means(valid),
         test=test,
+        unseen=unseen,
         training=TrainingRun(
             epochs=epochs,
             batches=length.batches if length else None,
@@ -160,16 +162,14 @@ def _encoder(settings: Settings, checkpoint: Path) -> Encoder:
 
 
 def lists_of(
-    settings: Settings, encoder: Encoder, splits: dict[str, HeldOutUsers]
-) -> dict[str, np.ndarray]:
-    """Candidates [U, TOP_N] of each split by exact search with all interests."""
+    settings: Settings, encoder: Encoder, users: HeldOutUsers, *, exclude_history: bool
+) -> np.ndarray:
+    """Candidates [U, TOP_N] of ``users`` by exact search with all interests."""
     from paddlerec_milvus.evaluation.predict import Queries, Search, Stopwatch, candidates_of
 
     search = Search.exactly(encoder.item_vectors(), settings.retrieval.metric, TOP_N)
-    lists = {}
-    for split, users in splits.items():
-        queries = Queries.of(users, encoder.maxlen, exclude_history=False)
-        lists[split], _ = candidates_of(encoder, search, queries, USERS, Stopwatch())
+    queries = Queries.of(users, encoder.maxlen, exclude_history=exclude_history)
+    lists, _ = candidates_of(encoder, search, queries, USERS, Stopwatch())
     return lists
 
 

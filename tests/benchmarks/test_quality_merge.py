@@ -10,7 +10,9 @@ import pytest
 from quality_table.by_user import COMPARED, matching, read_values, write_values
 from quality_table.comparisons import compared
 from quality_table.merge import merged, read_report
+from quality_table.render import markdown
 from quality_table.results import (
+    FIELDS,
     FORMAT,
     Bootstrap,
     Estimate,
@@ -18,6 +20,7 @@ from quality_table.results import (
     MethodQuality,
     QualityReport,
     Recommended,
+    UnseenQuality,
 )
 
 from paddlerec_milvus.errors import DataError
@@ -108,6 +111,29 @@ def test_each_metric_has_its_own_best_baseline_and_the_others_are_no_baselines()
     assert found["ndcg@10", "best baseline"][0] == "als"
     assert found["ndcg@50", "fusion"][0] == "fusion"
     assert found["ndcg@50", "peer"][0] == "sasrec_rectools"
+
+
+def test_lists_without_the_histories_are_compared_too(tmp_path):
+    half = Estimate(mean=0.5, se_seeds=None, se_users=0.0)
+    whole = Estimate(mean=1.0, se_seeds=None, se_users=0.0)
+    rows = {
+        name: row(0.5, short=0.5).model_copy(
+            update={"unseen": UnseenQuality(**dict.fromkeys(FIELDS, of))}
+        )
+        for name, of in (("mind", whole), ("ease", half))
+    }
+    same, better = np.full((3, 2), 0.5), np.full((3, 2), 1.0)
+    values = {("f", "mind"): np.vstack([same, better]), ("f", "ease"): np.vstack([same, same])}
+    report = compared(report_of(**rows), matching(values, report_of(**rows)))
+    gains = {
+        each.metric: (each.difference.mean, each.paired) for each in report.data["log"].comparisons
+    }
+    assert gains["recall@50"] == (0.0, True)
+    assert gains["recall@50 of unseen items"] == (0.5, True)
+    assert len(gains) == 2 * len(COMPARED)
+    assert "| **a row** | 100.00 |" in markdown(report)
+    shorter = {key: of_row[:3] for key, of_row in values.items()}  # of a run that had none of them
+    assert matching(shorter, report) == {}
 
 
 def test_a_paired_comparison_stays_as_long_as_its_rows_do():

@@ -219,7 +219,9 @@ import json, sys
 import numpy as np
 source, out, words = sys.argv[1:]
 settings, data = json.loads(words), np.load(source)
-lists = {s: np.tile(np.arange(1, 51), (len(data[f"{s}_histories"]), 1)) for s in ("valid", "test")}
+users = {split: len(data[f"{split}_histories"]) for split in ("valid", "test")}
+lists = {split: np.tile(np.arange(1, 51), (number, 1)) for split, number in users.items()}
+lists["unseen"] = np.tile(np.arange(2, 52), (users["test"], 1))
 about = {"seconds": 3.0, "batches": 30, "whole_epoch": 20, "minutes": settings["minutes"]}
 np.savez(out, **lists, about=json.dumps(about))
 """
@@ -234,6 +236,7 @@ def test_a_peer_is_measured_by_its_lists(data, tmp_path, monkeypatch):
     users = data.users("test")
     expected = relevance_of(np.tile(np.arange(1, 51), (len(users), 1)), users)
     assert found.test == expected
+    assert found.unseen == relevance_of(np.tile(np.arange(2, 52), (len(users), 1)), users)
     assert found.training == TrainingRun(epochs=1.5, ended="budget")
     assert found.checkpoint is not None
     assert found.checkpoint["minutes"] == 2.0

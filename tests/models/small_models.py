@@ -32,6 +32,7 @@ SMALL = {
     "neg_samples": 16,
     "max_k": K,
     "capsual.max_k": K,
+    "seen.dim": D,
 }
 
 

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""MIND with transitions: tables that start from the log, and scores that are sums of two parts."""
+"""MIND for unseen items: tables start from the log, what was clicked leads no list."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from small_models import Array, D, K, L, SmallModel, V, some_users
+from small_models import Array, D, K, SmallModel, V, larger_items, some_users
 
-SMALL = SmallModel("mind_transitions")
+SMALL = SmallModel("mind_unseen")
 
 
 def module(name: str) -> Any:
@@ -45,13 +45,14 @@ def test_counts_by_a_loop() -> None:
 
 
 @pytest.mark.parametrize("rank", [D, V + 4])
-def test_low_rank_is_the_singular_values(rank: int) -> None:
-    matrix = module("item_start").transition_counts(*some_clicks(), V).astype(np.float64)
-    left, right = module("low_rank").low_rank(matrix, rank)
-    vectors, values, others = np.linalg.svd(matrix.toarray())
-    exact = (vectors[:, :rank] * values[:rank]) @ others[:rank]
-    assert left.shape == right.shape == (V, rank)
-    np.testing.assert_allclose(left @ right.T, exact, atol=1e-3 * values[0])
+def test_leading_vectors_are_the_largest_eigenvalues(rank: int) -> None:
+    counts = module("item_start").transition_counts(*some_clicks(), V).astype(np.float64)
+    matrix = counts + counts.T
+    vectors = module("low_rank").low_rank(matrix, rank)
+    values = np.linalg.svd(matrix.toarray(), compute_uv=False)[:rank]
+    lengths = np.zeros(rank)
+    lengths[: len(values)] = values
+    np.testing.assert_allclose((vectors**2).sum(axis=0), lengths, atol=1e-3 * values[0])
 
 
 def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +68,12 @@ def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     near = unit(table[1:31]) @ unit(table[1:31]).T
     steps = (np.arange(30) - np.arange(30)[:, None]) % 30
     assert near[steps == 1].mean() > near[steps == 15].mean() + 0.5
-    before, after = (
-        each.weight.numpy()[1:31]
-        for each in (model.transitions.before_emb, model.transitions.after_emb)
-    )
-    follows = unit(before) @ unit(after).T
-    assert follows[steps == 1].mean() > follows[steps == 29].mean() + 0.5  # not the way back
+    seen, before = (each.seen.emb.weight.numpy() for each in (model, chance))
+    np.testing.assert_allclose(seen[31:], unit(before[31:]), rtol=1e-5)  # no click says where
+    products, random = (abs(unit(each[1:31]) @ unit(each[1:31]).T) for each in (seen, before))
+    neighbours = (steps <= 2) | (steps >= 28)
+    np.fill_diagonal(neighbours, False)
+    assert products[neighbours].mean() < 0.5 * random[neighbours].mean()
 
 
 def test_a_static_graph_starts_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,54 +82,49 @@ def test_a_static_graph_starts_at_random(monkeypatch: pytest.MonkeyPatch) -> Non
         SMALL.contract.create_optimizer(SMALL.build(), SMALL.config)
 
 
-def test_a_score_is_the_best_interest_and_transitions() -> None:
-    small = SmallModel("mind_transitions", **{"transitions.weight": 0.5})
-    model = small.build()
+def test_a_score_is_the_best_interest_less_what_was_seen() -> None:
+    small = SmallModel("mind_unseen", **{"seen.weight": 0.5, "seen.above": 0.2, "seen.dim": 6})
+    model = larger_items(small.build())
     plain = SmallModel("mind").build()
     plain.set_state_dict(
-        {key: value for key, value in model.state_dict().items() if "transitions" not in key}
+        {key: value for key, value in model.state_dict().items() if "seen" not in key}
     )
-    model.transitions.recency.set_value(np.linspace(0, -1, L).astype("float32"))
     history, lengths = some_users()
     interests = SmallModel("mind").user_vectors(plain, history, lengths)
-    items = plain.item_vectors().numpy()
-    before, after = (
-        unit(each.weight.numpy())
-        for each in (model.transitions.before_emb, model.transitions.after_emb)
-    )
-    scores = np.einsum("ukd,id->uki", interests, items)
+    scores = np.einsum("ukd,id->uki", interests, plain.item_vectors().numpy())
+    seen = unit(model.seen.emb.weight.numpy())
+    shares = []
     for user, (length,) in enumerate(lengths):
-        ages = length - 1 - np.arange(length)
-        weights = np.exp(np.linspace(0, -1, L))[ages]
-        own = unit(weights @ before[history[user, :length]])
-        scores[user] += 0.5 * after @ own
+        clicked = history[user, :length]
+        above = np.maximum(scores[user].max(axis=0)[clicked] - 0.2, 0.0)
+        own = 0.5 * above @ seen[clicked]
+        assert (above > 0).any()
+        scores[user] -= seen @ own
+        shares.append(np.sqrt(2 * (1 + own @ own)))
     joined = small.user_vectors(model, history, lengths)
     searched = np.einsum("ukd,id->uki", joined, small.contract.item_vectors(model).numpy())
-    np.testing.assert_allclose(searched * np.sqrt(2 * 1.25), scores, atol=1e-5)
-    assert joined.shape == (len(history), K, 2 * D)
-    small.contract.freeze(model)
-    assert (small.user_vectors(model, history, lengths) == joined).all()
+    np.testing.assert_allclose(searched * np.array(shares)[:, None, None], scores, atol=1e-5)
+    assert joined.shape == (len(history), K, D + 6)
 
 
-def test_the_loss_is_the_sum_of_both() -> None:
-    small = SmallModel("mind_transitions", dropout=0.0, **{"transitions.dropout": 0.0})
-    plain = SmallModel("mind")
-    model, without = small.build(), plain.build()
+def test_what_was_clicked_does_not_lead_the_list() -> None:
     history, lengths = some_users()
-    batch = [history, np.arange(1, 6)[:, None], lengths]
-    paddle.seed(7)
-    both = float(small.loss(model, batch))
-    without.set_state_dict(
-        {key: value for key, value in model.state_dict().items() if "transitions" not in key}
-    )
-    paddle.seed(7)
-    first = float(plain.loss(without, batch))
-    paddle.seed(7)
-    labels = paddle.to_tensor(batch[1].reshape(-1))
-    ids = model.softmax.draw(labels)
-    tensors = (paddle.to_tensor(part) for part in (history, lengths))
-    second = float(model.transitions.loss(model.softmax, *tensors, labels, ids))
-    assert both == pytest.approx(first + second, rel=1e-6)
+    shares = []
+    for weight in (0.0, 0.8):
+        small = SmallModel("mind_unseen", **{"seen.weight": weight, "seen.dim": 64})
+        model = larger_items(small.build())
+        vectors = small.user_vectors(model, history, lengths)
+        items = small.contract.item_vectors(model).numpy()
+        first = np.einsum("ukd,id->uki", vectors, items[1:]).max(axis=1).argmax(axis=1) + 1
+        shares.append(np.mean([item in past for item, past in zip(first, history, strict=True)]))
+    assert shares[0] > 0.7
+    assert shares[1] < 0.3
+
+
+def test_only_what_learns_has_a_gradient() -> None:
+    model = SMALL.build()
+    assert not [name for name, p in model.named_parameters() if p.trainable and "seen" in name]
+    assert "seen.emb.weight" in model.state_dict()
 
 
 def test_a_new_item_has_a_first_part_alone(tmp_path: Path) -> None:
@@ -136,7 +132,7 @@ def test_a_new_item_has_a_first_part_alone(tmp_path: Path) -> None:
     rows = "\n".join(f"{item},{item % 3 + 1}" for item in range(1, V))
     (tmp_path / "item_features.csv").write_text(f"item,category\n{rows}\n")
     data = f"runner.train_data_dir={tmp_path / 'train'}"
-    small = SmallModel("mind_transitions", data, item_features=True)
+    small = SmallModel("mind_unseen", data, item_features=True)
     model = small.build()
     ids, codes = np.array([2, V + 5]), np.array([[3], [3]])
     known, new = small.contract.vectors_of_features(model, ids, codes).numpy()

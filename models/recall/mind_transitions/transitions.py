@@ -1,1 +1,0 @@
-../mind/transitions.py
