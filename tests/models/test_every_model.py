@@ -22,7 +22,7 @@ from paddlerec_milvus.training.trainer import train
 from paddlerec_milvus.zoo import ModelFolder
 
 SINGLE = {"youtube_dnn", "sasrec", "gru4rec", "gfcf"}  # one vector a user
-WIDER = {"mind_unseen"}  # vectors of two parts, cosines alone
+WIDER = {"mind_unseen"}  # vectors of three parts, cosines alone
 
 
 @pytest.fixture(params=MODELS)
@@ -47,7 +47,7 @@ class TestVectors:
         model = larger_items(small.build())
         vectors = small.user_vectors(model, *some_users())
         items = small.contract.item_vectors(model).numpy()
-        width = 2 * D if name in WIDER else D
+        width = 3 * D if name in WIDER else D
         assert vectors.shape == (5, 1 if name in SINGLE else K, width)
         assert items.shape == (V, width)
         assert (items[0] == 0).all()
@@ -98,7 +98,7 @@ class TestTraining:
 
     def test_dropout_is_of_training_alone(self, name: str, tmp_path: Path) -> None:
         batch = next(SmallModel(name).reader(write_log(tmp_path / "log")).iter_batches(32))
-        drops = ["dropout"]
+        drops = ["dropout", *(["transitions.dropout"] if name in WIDER else [])]
         for dropout, differ in ((0.0, False), (0.5, True)):
             hyper = dict.fromkeys(drops, dropout)
             small = SmallModel(name, sampler="all", **hyper)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 import pytest
 from small_models import Array, D, K, SmallModel, V, larger_items, some_users
 
-SMALL = SmallModel("mind_unseen")
+ALONE = {"transitions.weight": 0.0}
+SMALL = SmallModel("mind_unseen", **ALONE)
 
 
 def module(name: str) -> Any:
@@ -32,42 +32,13 @@ def unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
-def test_counts_by_a_loop() -> None:
-    users, items = some_clicks()
-    counts = np.zeros((V, V))
-    for i in range(len(items)):
-        for j in range(i + 1, min(i + 11, len(items))):
-            if users[i] == users[j] and items[i] != items[j]:
-                counts[items[i], items[j]] += 1 / (j - i)
-    of_log = module("item_start").transition_counts(users, items, V)
-    np.testing.assert_allclose(of_log.toarray(), counts, rtol=1e-5)
-    assert module("item_start").transition_counts(users[:1], items[:1], V).nnz == 0
-
-
-@pytest.mark.parametrize("rank", [D, V + 4])
-def test_leading_vectors_are_the_largest_eigenvalues(rank: int) -> None:
-    counts = module("item_start").transition_counts(*some_clicks(), V).astype(np.float64)
-    matrix = counts + counts.T
-    vectors = module("low_rank").low_rank(matrix, rank)
-    values = np.linalg.svd(matrix.toarray(), compute_uv=False)[:rank]
-    lengths = np.zeros(rank)
-    lengths[: len(values)] = values
-    np.testing.assert_allclose((vectors**2).sum(axis=0), lengths, atol=1e-3 * values[0])
-
-
-def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_turned_away_from_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     users, items = some_clicks()
     model, chance = SMALL.build(), SMALL.build()
     with SMALL.folder.active():
         monkeypatch.setattr(module("recall_model"), "train_clicks", lambda config: (users, items))
         SMALL.contract.create_optimizer(model, SMALL.config)
-    table = model.item_emb.weight.numpy()
-    np.testing.assert_allclose(np.linalg.norm(table[1:31], axis=1), 0.3, rtol=1e-5)
-    assert (table[31:] == chance.item_emb.weight.numpy()[31:]).all()  # no click says where
-    assert (table[0] == 0).all()
-    near = unit(table[1:31]) @ unit(table[1:31]).T
     steps = (np.arange(30) - np.arange(30)[:, None]) % 30
-    assert near[steps == 1].mean() > near[steps == 15].mean() + 0.5
     seen, before = (each.seen.emb.weight.numpy() for each in (model, chance))
     np.testing.assert_allclose(seen[31:], unit(before[31:]), rtol=1e-5)  # no click says where
     products, random = (abs(unit(each[1:31]) @ unit(each[1:31]).T) for each in (seen, before))
@@ -76,14 +47,10 @@ def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products[neighbours].mean() < 0.5 * random[neighbours].mean()
 
 
-def test_a_static_graph_starts_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paddle, "in_dynamic_mode", lambda: False)
-    with pytest.raises(ValueError, match="item_start: random"):
-        SMALL.contract.create_optimizer(SMALL.build(), SMALL.config)
-
-
 def test_a_score_is_the_best_interest_less_what_was_seen() -> None:
-    small = SmallModel("mind_unseen", **{"seen.weight": 0.5, "seen.above": 0.2, "seen.dim": 6})
+    small = SmallModel(
+        "mind_unseen", **{**ALONE, "seen.weight": 0.5, "seen.above": 0.2, "seen.dim": 6}
+    )
     model = larger_items(small.build())
     plain = SmallModel("mind").build()
     plain.set_state_dict(
@@ -107,11 +74,29 @@ def test_a_score_is_the_best_interest_less_what_was_seen() -> None:
     assert joined.shape == (len(history), K, D + 6)
 
 
+def test_what_follows_counts_in_what_was_seen() -> None:
+    small = SmallModel("mind_unseen", **{"seen.above": 0.2})
+    model = larger_items(small.build())
+    with_seen = small.user_vectors(model, *some_users())
+    items = small.contract.item_vectors(model).numpy() * np.sqrt(3)
+    history, lengths = some_users()
+    both = with_seen / np.linalg.norm(with_seen[..., :D], axis=2, keepdims=True)
+    for user, (length,) in enumerate(lengths):
+        clicked = history[user, :length]
+        scores = (both[user, :, : 2 * D] @ items[clicked, : 2 * D].T).max(axis=0)
+        above = np.maximum(scores - 0.2 * 1.5, 0.0)
+        np.testing.assert_allclose(
+            both[user, 0, 2 * D :], -0.6 * above @ items[clicked, 2 * D :], atol=1e-5
+        )
+    np.testing.assert_allclose(np.linalg.norm(with_seen, axis=2), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(items[1:], axis=1), np.sqrt(3), atol=1e-4)
+
+
 def test_what_was_clicked_does_not_lead_the_list() -> None:
     history, lengths = some_users()
     shares = []
     for weight in (0.0, 0.8):
-        small = SmallModel("mind_unseen", **{"seen.weight": weight, "seen.dim": 64})
+        small = SmallModel("mind_unseen", **{**ALONE, "seen.weight": weight, "seen.dim": 64})
         model = larger_items(small.build())
         vectors = small.user_vectors(model, history, lengths)
         items = small.contract.item_vectors(model).numpy()
@@ -132,7 +117,7 @@ def test_a_new_item_has_a_first_part_alone(tmp_path: Path) -> None:
     rows = "\n".join(f"{item},{item % 3 + 1}" for item in range(1, V))
     (tmp_path / "item_features.csv").write_text(f"item,category\n{rows}\n")
     data = f"runner.train_data_dir={tmp_path / 'train'}"
-    small = SmallModel("mind_unseen", data, item_features=True)
+    small = SmallModel("mind_unseen", data, item_features=True, **ALONE)
     model = small.build()
     ids, codes = np.array([2, V + 5]), np.array([[3], [3]])
     known, new = small.contract.vectors_of_features(model, ids, codes).numpy()

@@ -6,11 +6,12 @@ from __future__ import annotations
 import model_settings
 import net
 from capsules import InterestCapsules
-from item_start import nearly_orthogonal
-from model_settings import ABOVE_ZERO, AT_LEAST_ONE, FROM_ZERO
+from item_start import fill, nearly_orthogonal, transition_vectors
+from model_settings import ABOVE_ZERO, AT_LEAST_ONE, BELOW_ONE, FROM_ZERO
 from profiles import Profiles
 from recall_model import RecallModel, as_tensor
 from seen import SeenItems
+from transitions import Transitions
 
 # every setting, in the yaml's words, with the value taken when a yaml of PaddleRec's lacks it
 DEFAULTS = {
@@ -28,6 +29,8 @@ DEFAULTS = {
     "relu_layer": False,
     "attention": "max",
     "routing_penalty": 0.0,
+    "transitions.weight": 0.0,
+    "transitions.dropout": 0.0,
     "seen.weight": 0.0,
     "seen.above": 0.3,
     "seen.dim": 256,
@@ -43,8 +46,10 @@ LIMITS = {
     "capsual.map_init": ("identity", "normal"),
     "attention": ("max", "hard", "soft"),
     "routing_penalty": FROM_ZERO,
+    "transitions.weight": FROM_ZERO,
+    "transitions.dropout": BELOW_ONE,
     "seen.weight": FROM_ZERO,
-    "seen.above": FROM_ZERO,
+    "seen.above": BELOW_ONE,
     "seen.dim": AT_LEAST_ONE,
 }
 
@@ -57,17 +62,18 @@ class DygraphModel(RecallModel):
     _profiles = None
 
     def conflicts(self, read):
-        """Interests are compared with items, so they are as wide; ``seen.weight`` is a cosine's."""
+        """Interests are compared with items, so they are as wide; further parts go with cosines."""
         wrong = []
         if read["hidden_size"] != read["embedding_dim"]:
             wrong.append(
                 f"hidden_size: {read['hidden_size']} (interests are compared with items, so it "
                 f"equals embedding_dim: {read['embedding_dim']})"
             )
-        if read["seen.weight"] and not read["normalize"]:
-            wrong.append(
-                f"seen.weight: {read['seen.weight']} (taken from cosines: it needs normalize: True)"
-            )
+        wrong += [
+            f"{name}: {read[name]} (beside cosines alone: it needs normalize: True)"
+            for name in ("transitions.weight", "seen.weight")
+            if read[name] and not read["normalize"]
+        ]
         return wrong
 
     def create_model(self, config):
@@ -96,18 +102,41 @@ class DygraphModel(RecallModel):
             dropout=s["dropout"],
             routing_penalty=s["routing_penalty"],
             profile_sizes=profiles.sizes if profiles else (),
+            transitions=self._transitions_of(s),
             seen=self._seen_of(s),
         )
 
+    def _transitions_of(self, s):
+        """The part for what follows that settings ``s`` describe; None where its weight is 0."""
+        if not s["transitions.weight"]:
+            return None
+        return Transitions(
+            s["item_count"],
+            s["embedding_dim"],
+            s["maxlen"],
+            s["emb_init_std"],
+            s["transitions.weight"],
+            s["transitions.dropout"],
+        )
+
     def _seen_of(self, s):
-        """The second part of vectors that settings ``s`` describe; None where its weight is 0."""
+        """The part for seen items that settings ``s`` describe; None where its weight is 0."""
         if not s["seen.weight"]:
             return None
-        return SeenItems(s["item_count"], s["seen.dim"], s["seen.weight"], s["seen.above"])
+        highest = 1.0 + s["transitions.weight"]  # score
+        return SeenItems(
+            s["item_count"], s["seen.dim"], s["seen.weight"], highest * s["seen.above"]
+        )
 
     def start_from_clicks(self, dy_model, counts):
-        """Fill the items' table, and that of seen items, from the training log."""
+        """Fill the items' table, and those of further parts, from the training log."""
         super().start_from_clicks(dy_model, counts)
+        if dy_model.transitions is not None:
+            tables = dy_model.transitions.before_emb.weight, dy_model.transitions.after_emb.weight
+            for table, vectors in zip(
+                tables, transition_vectors(counts, tables[0].shape[1]), strict=True
+            ):
+                fill(table, vectors)
         if dy_model.seen is not None:
             table = dy_model.seen.emb.weight
             table.set_value(nearly_orthogonal(counts, table.numpy()))
@@ -124,6 +153,8 @@ class DygraphModel(RecallModel):
     def freeze(self, dy_model):
         """Parameters change no more: what depends on them alone is computed once."""
         dy_model.capsual_layer.freeze()
+        if dy_model.transitions is not None:
+            dy_model.transitions.freeze()
 
     def user_profiles(self, users, config):
         """Codes [B, F] int64 of the profiles of ``users`` [B]; None where the setting is off."""

@@ -32,7 +32,15 @@ def transition_counts(users, items, item_count):
 
 def neighbour_vectors(counts, dim):
     """[V, D]: items that come near each other, in either order, point the same way."""
-    return low_rank(_normalised(counts + counts.T), dim)
+    vectors, _ = low_rank(_normalised(counts + counts.T), dim)
+    return vectors
+
+
+def transition_vectors(counts, dim):
+    """Two tables [V, D]: of items as what comes before, and as what comes after. The products of
+    the first with the second are near ``counts``, normalised.
+    """
+    return low_rank(_normalised(counts), dim)
 
 
 def nearly_orthogonal(counts, start, seed=0):

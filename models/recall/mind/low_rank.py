@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The leading directions of a sparse symmetric matrix."""
+"""The largest singular vectors of a sparse matrix."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ SPARE = 16  # directions beyond those asked for, which makes these exact sooner
 
 
 def low_rank(matrix, rank, rounds=6, seed=0):
-    """[n, rank]: the eigenvectors of ``matrix`` [n, n], sparse and symmetric, whose eigenvalues are
-    the largest in size, times the roots of these sizes; columns beyond the matrix' rank are 0.
+    """Two factors [n, rank] and [m, rank] whose product is near ``matrix`` [n, m], sparse.
 
-    By subspace iteration from a random start (Halko, Martinsson and Tropp, 2011).
+    Each is its singular vectors times the roots of the singular values, the largest first; columns
+    beyond the matrix' own rank are 0. By subspace iteration from a random start (Halko, Martinsson
+    and Tropp, 2011).
     """
-    width = min(rank + SPARE, matrix.shape[0])
-    start = np.random.default_rng(seed).normal(size=(matrix.shape[0], width))
+    width = min(rank + SPARE, *matrix.shape)
+    start = np.random.default_rng(seed).normal(size=(matrix.shape[1], width))
     basis, _ = np.linalg.qr(matrix @ start.astype(matrix.dtype))
-    for _ in range(2 * rounds):
+    for _ in range(rounds):
+        basis, _ = np.linalg.qr(matrix.T @ basis)
         basis, _ = np.linalg.qr(matrix @ basis)
-    left, values, _ = np.linalg.svd((matrix @ basis).T, full_matrices=False)
+    left, values, right = np.linalg.svd((matrix.T @ basis).T, full_matrices=False)
     roots = np.sqrt(values * (values > 1e-6 * values[0]))[:rank]
-    vectors = np.zeros((matrix.shape[0], rank), matrix.dtype)
-    vectors[:, : len(roots)] = (basis @ left)[:, :rank] * roots
-    return vectors
+    factors = []
+    for vectors in (basis @ left, right.T):
+        factor = np.zeros((len(vectors), rank), matrix.dtype)
+        factor[:, : len(roots)] = vectors[:, :rank] * roots
+        factors.append(factor)
+    return factors

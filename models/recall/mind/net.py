@@ -23,8 +23,11 @@ Where this network departs from the paper, each behind a setting:
   for the last click), 1 at the start. The paper takes a history as a set.
 - the bilinear map starts at the identity when ``capsual.map_init`` is ``identity``.
 - K is the same for every user unless ``capsual.dynamic_k``: the paper's max(1, min(K, log2 L)).
-- ``seen.weight``: what was clicked already is a second part of each vector, which lowers the scores
-  of the history's items: interests are made of their vectors, so they would lead the list.
+- ``transitions.weight``: what follows the clicks of the history, by a factorised table of
+  transitions, is a part of each vector. It learns by a loss of its own; scores are the weighted sum
+  of both parts.
+- ``seen.weight``: what was clicked already is a part of each vector, which lowers the scores of the
+  history's items: interests are made of their vectors, so they would lead the list.
 - ``hard_negatives`` and ``routing_penalty`` are REMI's (Xie et al., RecSys 2023).
 
 Where it is right and PaddleRec's is not: routing weights are a softmax over interests at *every*
@@ -34,6 +37,8 @@ alone, which tends to the exact softmax as N grows.
 
 from __future__ import annotations
 
+import math
+
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
@@ -41,6 +46,7 @@ from capsules import InterestCapsules
 from features import FeatureEmbeddings
 from item_table import ItemTable, squash, to_unit
 from seen import SeenItems
+from transitions import Transitions
 
 
 class MIND(ItemTable):
@@ -59,6 +65,7 @@ class MIND(ItemTable):
         dropout=0.0,
         routing_penalty=0.0,
         profile_sizes=(),
+        transitions=None,
         seen=None,
     ):
         super().__init__(**items)
@@ -68,6 +75,7 @@ class MIND(ItemTable):
         self.dropout = dropout
         self.routing_penalty = routing_penalty
         self.capsual_layer: InterestCapsules = capsules
+        self.transitions: Transitions | None = transitions
         self.seen: SeenItems | None = seen
         self.profile = self.profile_layer = None
         if profile_sizes:
@@ -89,21 +97,26 @@ class MIND(ItemTable):
         return self.unit(vectors)
 
     def item_vectors(self):
-        """What is searched: [V, D] float32, D + S wide with ``seen``; row 0 is padding."""
+        """What is searched: [V, D] float32, wider with further parts; row 0 is padding."""
         vectors = super().item_vectors()
-        if self.seen is None:
-            return vectors
-        return self.seen.joined_items(vectors, paddle.arange(len(vectors)))
+        return self.joined_items(vectors, paddle.arange(len(vectors)))
+
+    def joined_items(self, vectors, ids):
+        """``vectors`` [n, D] of the items ``ids`` [n] with the further parts beside them, if any;
+        of length 1 where all parts are known.
+        """
+        parts = [part for part in (self.transitions, self.seen) if part is not None]
+        for part in parts:
+            vectors = part.joined_items(vectors, ids)
+        return vectors / math.sqrt(1 + len(parts)) if parts else vectors
 
     def vectors_of_features(self, ids, codes):
-        """As ``ItemTable``'s; an item that is not of the table cannot be told as seen."""
+        """As ``ItemTable``'s; of an item that is not of the table the further parts are zeros."""
         vectors = super().vectors_of_features(ids, codes)
-        if self.seen is None or vectors is None:
-            return vectors
-        return self.seen.joined_items(vectors, paddle.to_tensor(ids))
+        return None if vectors is None else self.joined_items(vectors, paddle.to_tensor(ids))
 
     def interests(self, history, lengths, profiles=None):
-        """User vectors [B, K, D], D + S wide with ``seen``, and routing weights [B, K, L].
+        """User vectors [B, K, D], as wide as the items are searched, and routing weights [B, K, L].
 
         ``history`` [B, L] int64 item ids, padding 0 on the right; ``lengths`` [B, 1] int64;
         ``profiles`` [B, F] int64 codes of the user's features, where the model has them.
@@ -112,8 +125,13 @@ class MIND(ItemTable):
         weights = self.capsual_layer.route(embedded, lengths)
         context = self.capsual_layer.context(embedded, lengths)
         vectors = self.finish(self.capsual_layer.gather(embedded, weights, context), profiles)
+        if self.transitions is not None:
+            vectors = self.transitions.joined_users(vectors, history, lengths)
+            embedded = self.transitions.joined_items(embedded, history)
         if self.seen is not None:
             vectors = self.seen.joined_users(vectors, embedded, history, lengths)
+        if self.transitions is not None or self.seen is not None:
+            vectors = to_unit(vectors)
         return vectors, paddle.transpose(weights, [0, 2, 1])
 
     def suited(self, history, weights, context, target, profiles):
@@ -150,4 +168,6 @@ class MIND(ItemTable):
         if self.routing_penalty:
             spread = paddle.var(weights, axis=1, unbiased=False)  # [B, K]
             loss = loss + self.routing_penalty * paddle.mean(paddle.sum(spread**2, axis=-1))
+        if self.transitions is not None:
+            loss = loss + self.transitions.loss(self.softmax, history, lengths, labels, ids)
         return loss

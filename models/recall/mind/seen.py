@@ -6,8 +6,6 @@ Letters: B users, L history, K interests, D dimensions, S dimensions of this par
 
 from __future__ import annotations
 
-import math
-
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
@@ -17,11 +15,10 @@ from item_table import to_unit
 class SeenItems(nn.Layer):
     """Fixed vectors [S] of items, of length 1 and nearly orthogonal to one another.
 
-    An item of the history whose cosine with the best interest is above ``above`` would lead the
-    list. A user's part is minus the sum of the vectors of such items, each times ``weight`` x what
-    the cosine is above: the inner product takes that much from the item's score, and next to
-    nothing from any other. (S directions can be nearly orthogonal for many more than S items:
-    Johnson and Lindenstrauss, 1984.)
+    An item of the history whose score is above ``above`` would lead the list. A user's part is
+    minus the sum of the vectors of such items, each times ``weight`` x what its score is above: the
+    inner product takes that much from the item's score, and next to nothing from any other. (S
+    directions can be nearly orthogonal for many more than S items: Johnson and Lindenstrauss, 1984.)
     """
 
     def __init__(self, item_count, dim, weight, above):
@@ -36,18 +33,18 @@ class SeenItems(nn.Layer):
         rows = paddle.where(ids < self.emb.weight.shape[0], ids, paddle.zeros_like(ids))
         return to_unit(self.emb(rows))
 
-    def joined_users(self, interests, clicks, history, lengths):
-        """[B, K, D + S], of length 1: ``interests`` [B, K, D], and what was seen beside each.
+    def joined_users(self, vectors, clicks, history, lengths):
+        """[B, K, D + S]: a user's ``vectors`` [B, K, D], and what was seen beside each.
 
-        ``clicks`` [B, L, D] are the vectors of the items ``history`` [B, L], of which ``lengths``
-        [B, 1] are real.
+        ``clicks`` [B, L, D] are the vectors that items ``history`` [B, L] are scored by, of which
+        ``lengths`` [B, 1] are real.
         """
         real = (paddle.arange(history.shape[1]).unsqueeze(0) < lengths).astype("float32")
-        scores = paddle.max(paddle.matmul(interests, clicks, transpose_y=True), axis=1)  # [B, L]
+        scores = paddle.max(paddle.matmul(vectors, clicks, transpose_y=True), axis=1)  # [B, L]
         taken = F.relu(scores - self.above) * real * -self.weight
         own = paddle.matmul(taken.unsqueeze(1), self.items(history))  # [B, 1, S]
-        return to_unit(paddle.concat([interests, own.expand([-1, interests.shape[1], -1])], -1))
+        return paddle.concat([vectors, own.expand([-1, vectors.shape[1], -1])], -1)
 
     def joined_items(self, vectors, ids):
         """[n, D + S] of ``vectors`` [n, D] of the items ``ids`` [n]."""
-        return paddle.concat([vectors, self.items(ids)], -1) / math.sqrt(2.0)
+        return paddle.concat([vectors, self.items(ids)], -1)
