@@ -40,6 +40,7 @@ STEADY, WRITTEN = 50, 10  # answers by the model one after the other, and acknow
 SETTLED = 1.0  # seconds after a fault, in which an answer says nothing yet
 INSERT_SECONDS, READY_SECONDS = 60.0, 60.0
 AWAY = 180.0  # seconds after a fault, within which the model must answer
+BACK = 10.0  # seconds for which popular items are asked again
 EPOCHS = (0, 1)
 
 
@@ -91,9 +92,15 @@ class FaultBench:
         return ServiceProcess(environment, self.place / f"{collection}.log", **how)
 
     def epoch_of(self, service: ServiceProcess) -> int | None:
-        """Whose lists the service gives to all histories; None: a mixture, or popular items."""
+        """Whose lists the service gives to all histories; None: a mixture, or popular items for
+        ``BACK`` seconds.
+        """
+        until = time.monotonic() + BACK
         with Client(service.url) as client:
             answer = client.candidates(self.histories, TOP_K)
+            while set(answer.source) != {"model"} and time.monotonic() < until:
+                time.sleep(0.2)
+                answer = client.candidates(self.histories, TOP_K)
         known = [epoch for epoch in EPOCHS if answer.candidates == self.lists[epoch]]
         return known[0] if known and set(answer.source) == {"model"} else None
 

@@ -17,8 +17,8 @@ class SeenItems(nn.Layer):
 
     An item of the history whose score is above ``above`` would lead the list. A user's part is
     minus the sum of the vectors of such items, each times ``weight`` x what its score is above: the
-    inner product takes that much from the item's score, and next to nothing from any other. (S
-    directions can be nearly orthogonal for many more than S items: Johnson and Lindenstrauss, 1984.)
+    inner product takes that much from the item's score, and next to nothing from any other. (For
+    many more than S items S directions can be nearly orthogonal: Johnson and Lindenstrauss, 1984.)
     """
 
     def __init__(self, item_count, dim, weight, above):
