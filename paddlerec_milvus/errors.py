@@ -49,6 +49,30 @@ class BuildConflictError(RefusedError):
     """Another build of the same collection is under way, or has won."""
 
 
+# the top-level modules that extras of setup.cfg bring, where a missing one is met by its import
+EXTRAS = {
+    "train": ("paddle", "visualdl"),
+    "serve": (
+        *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
+        *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),
+    ),
+    "bench": ("hdrh", "jinja2", "plotly"),
+}
+
+
+class MissingPackageError(UserError):
+    """A package that one of our extras brings is not installed."""
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> MissingPackageError:
+        """What to install for ``error``; it is raised again where no extra brings its module."""
+        name = (error.name or "").partition(".")[0]
+        for extra, modules in EXTRAS.items():
+            if name in modules:
+                return cls(f"this needs {name}: pip install 'paddlerec-milvus[{extra}]'")
+        raise error
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``name``, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
