@@ -61,16 +61,21 @@ EXTRAS = {
 
 
 class MissingPackageError(UserError):
-    """A package that one of our extras brings is not installed."""
+    """A package that this project needs is not installed."""
 
     @classmethod
     def of(cls, error: ModuleNotFoundError) -> MissingPackageError:
-        """What to install for ``error``; it is raised again where no extra brings its module."""
+        """What to install for ``error``; a missing module of our own is raised again."""
         name = (error.name or "").partition(".")[0]
-        for extra, modules in EXTRAS.items():
-            if name in modules:
-                return cls(f"this needs {name}: pip install 'paddlerec-milvus[{extra}]'")
-        raise error
+        if name in ("", "paddlerec_milvus"):
+            raise error
+        extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+        remedy = (
+            "`paddlerec-milvus doctor` and `pip check` say what is missing"
+            if extra is None
+            else f"pip install 'paddlerec-milvus[{extra}]'"
+        )
+        return cls(f"this needs {name}, which is not installed: {remedy}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -34,7 +34,9 @@ SUBCOMMANDS = {
     "doctor": Subcommand("doctor.cli", "", "what of this machine, its packages and Milvus is fine"),
     "prepare": Subcommand("data.cli", _PREPARE, "a click log becomes train, valid and test data"),
     "train": Subcommand("training.cli", _TRAIN, "train a model on prepared data"),
-    "infer": Subcommand("evaluation.cli", "tools/infer.py", "index its items and measure its lists"),
+    "infer": Subcommand(
+        "evaluation.cli", "tools/infer.py", "index its items and measure its lists"
+    ),
     "serve": Subcommand(
         "serving.__main__", "-m paddlerec_milvus.serving", "answer over HTTP, with a page to try it"
     ),

@@ -65,7 +65,7 @@ def test_an_own_model_wins_over_the_bundled_one(user: Path) -> None:
     assert find_yaml("mine/config.yaml").parent == own.with_name("mine")
     assert load_settings("mine/config.yaml").base == own.with_name("mine")
     assert find_yaml("mind/config.yaml").is_relative_to(bundle.BUNDLED)
-    with pytest.raises(SettingsError, match="models/recall/mind/config.yaml.*mine/config.yaml"):
+    with pytest.raises(SettingsError, match=r"models/recall/mind/config\.yaml.*mine/config\.yaml"):
         find_yaml("other/config.yaml")
 
 

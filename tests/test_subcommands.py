@@ -46,7 +46,9 @@ def test_what_the_table_names_is_there(name: str) -> None:
     module, script, _ = SUBCOMMANDS[name]
     found = importlib.util.find_spec(f"paddlerec_milvus.{module}")
     assert found is not None
-    assert "\ndef main(argv: Sequence[str] | None = None) -> int:\n" in Path(found.origin).read_text()
+    assert (
+        "\ndef main(argv: Sequence[str] | None = None) -> int:\n" in Path(found.origin).read_text()
+    )
     assert not script.endswith(".py") or (ROOT / script).is_file()
 
 
@@ -84,7 +86,10 @@ def test_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = "python datasets/amazonbook/prepare.py --sample; python -m paddlerec_milvus.serving.app"
     assert as_typed(text) == text  # in a checkout its scripts are there
     monkeypatch.setattr(subcommands, "BUNDLED", tmp_path)
-    assert as_typed(text) == "paddlerec-milvus prepare --sample; python -m paddlerec_milvus.serving.app"
+    assert (
+        as_typed(text)
+        == "paddlerec-milvus prepare --sample; python -m paddlerec_milvus.serving.app"
+    )
     assert as_typed("as tools/infer.py takes it") == "as paddlerec-milvus infer takes it"
     theirs = "python -u ../../../tools/trainer.py -m config.yaml"
     assert as_typed(theirs) == theirs
@@ -101,10 +106,12 @@ def test_a_missing_package_is_named_with_what_to_type(
         return command.run(needs)
 
     assert work("paddle.nn") == 2
-    line = "error: this needs paddle: pip install 'paddlerec-milvus[train]'\n"
-    assert capsys.readouterr().err.endswith(line)
-    with pytest.raises(ModuleNotFoundError):  # ours to mend, or the model folder's
-        work("somebodys")
+    line = "error: this needs paddle, which is not installed: pip install 'paddlerec-milvus[train]'"
+    assert capsys.readouterr().err.endswith(f"{line}\n")
+    assert work("scipy.sparse") == 2
+    assert "needs scipy, which is not installed: `paddlerec-milvus doc" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):  # ours to mend
+        work("paddlerec_milvus.no")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "paddlerec_milvus.serving.__main__", raising=False)
     assert main_command.main(["serve"]) == 2

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paddlerec_milvus.bundle import zoos
-from paddlerec_milvus.doctor import machine_checks, milvus_checks, package_checks
+from paddlerec_milvus.doctor import package_checks
 from paddlerec_milvus.doctor.finding import Finding
 from paddlerec_milvus.subcommands import CommandParser
 
@@ -28,15 +28,23 @@ WIDTH = 18  # of the subjects
 
 
 def findings() -> Iterator[Finding]:
-    """All that is looked at, each when it is known; the last ones take seconds."""
+    """All that is looked at, each when it is known: packages first, which the rest needs."""
+    whole = True
+    for finding in package_checks.packages():
+        whole = whole and finding.state != "wrong"
+        yield finding
+    yield zoo()
+    if not whole:
+        yield Finding("note", "the rest", "is looked at once these packages are there")
+        return
+    from paddlerec_milvus.doctor import machine_checks, milvus_checks
+
     here = Path.cwd()
     yield machine_checks.processor()
     yield machine_checks.memory()
     yield machine_checks.disk(here)
     yield machine_checks.working_directory(here)
     yield machine_checks.python()
-    yield from package_checks.packages()
-    yield zoo()
     yield from filter(None, [package_checks.paddle()])
     yield milvus_checks.lite()
     yield from filter(None, [milvus_checks.server(os.environ)])

@@ -9,7 +9,7 @@ State = Literal["ok", "note", "wrong"]
 
 
 class Finding(NamedTuple):
-    """``wrong`` keeps the program from working; ``note`` is good to know, or limits a part of it."""
+    """``wrong`` keeps the program from working, ``note`` a part of it, or is good to know."""
 
     state: State
     subject: str

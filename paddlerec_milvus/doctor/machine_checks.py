@@ -39,8 +39,10 @@ def processor() -> Finding:
         )
     level = next((name for name in ("avx512f", "avx2") if name in flags), "avx")
     names = {"avx512f": "AVX-512", "avx2": "AVX2, no AVX-512", "avx": "AVX, no AVX2"}
-    remedy = "" if level == "avx512f" else (
-        "nothing to do: training ends at other last digits than on a machine with AVX-512"
+    remedy = (
+        ""
+        if level == "avx512f"
+        else ("nothing to do: training ends at other last digits than on a machine with AVX-512")
     )
     return Finding("note" if remedy else "ok", "processor", f"{words}, {names[level]}", remedy)
 
@@ -89,9 +91,7 @@ def disk(folder: Path) -> Finding:
     return _by_size("disk", free, LEAST_DISK, PLENTY_OF_DISK, words, remedy)
 
 
-def _by_size(
-    subject: str, size: int, least: int, plenty: int, words: str, remedy: str
-) -> Finding:
+def _by_size(subject: str, size: int, least: int, plenty: int, words: str, remedy: str) -> Finding:
     if size >= plenty:
         return Finding("ok", subject, words)
     return Finding("wrong" if size < least else "note", subject, words, remedy)

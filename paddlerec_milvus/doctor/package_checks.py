@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Checks of the packages: their versions against what setup.cfg asks for, and whether paddle runs."""
+"""Checks of packages: versions against what setup.cfg asks for, and whether paddle computes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from paddlerec_milvus.doctor.finding import Finding
 from paddlerec_milvus.subcommands import PROGRAM
 
 EXTRAS = {
-    "train": "train, and use what was trained",
-    "serve": "serve",
-    "server": "a Milvus server by the subcommand milvus",
-    "bench": "bench, tune, and the baseline ALS",
-    "redis": "histories in Redis",
+    "train": "to train, and to use what was trained",
+    "serve": "to serve",
+    "server": "for a Milvus server by the subcommand milvus",
+    "bench": "for bench, tune and the baseline ALS",
+    "redis": "for histories in Redis",
 }
-# either brings the module
-IN_PLACE_OF = {"paddlepaddle": "paddlepaddle-gpu"}
+IN_PLACE_OF = {"paddlepaddle": "paddlepaddle-gpu"}  # either brings the module
 PADDLE = "import paddle; print(float(paddle.ones([2]).sum()), paddle.device.get_device())"
 PADDLE_SECONDS = 120
 
@@ -30,31 +29,30 @@ PADDLE_SECONDS = 120
 def packages() -> Iterator[Finding]:
     """A finding for each package that is always needed, then one for each extra."""
     try:
-        asked = [Requirement(line) for line in requires(PROGRAM) or ()]
+        requirements = [Requirement(line) for line in requires(PROGRAM) or ()]
+        yield Finding("ok", PROGRAM, version(PROGRAM))
     except PackageNotFoundError:
         yield Finding(
             *("wrong", PROGRAM, "runs from its files and is not installed"),
             "pip install -e '.[train]' in its checkout, or pip install the wheel",
         )
         return
-    yield Finding("ok", PROGRAM, version(PROGRAM))
-    for requirement in asked:
-        if _wanted(requirement, "") and (finding := _package(requirement)):
-            yield finding
+    core = [one for one in requirements if _belongs(one, "")]
+    yield from map(_package, core)
     for extra, use in EXTRAS.items():
-        own = [one for one in asked if _wanted(one, extra) and not _wanted(one, "")]
+        own = [one for one in requirements if _belongs(one, extra) and one not in core]
         yield from _extra(extra, use, own)
 
 
-def _wanted(requirement: Requirement, extra: str) -> bool:
+def _belongs(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _installed(requirement: Requirement) -> str:
+def _installed(name: str) -> str:
     """The version of a package, or of what may stand in its place; empty: neither is there."""
-    for name in (requirement.name, IN_PLACE_OF.get(requirement.name, "")):
+    for one in (name, IN_PLACE_OF.get(name, name)):
         try:
-            return version(name) if name else ""
+            return version(one)
         except PackageNotFoundError:
             continue
     return ""
@@ -62,50 +60,45 @@ def _installed(requirement: Requirement) -> str:
 
 def _package(requirement: Requirement) -> Finding:
     """Whether one package is there in a version that is asked for."""
-    own = _installed(requirement)
-    wanted = f"{requirement.name}{requirement.specifier}"
-    if own and requirement.specifier.contains(own, prereleases=True):
-        return Finding("ok", requirement.name, f"{own} ({requirement.specifier})")
-    words = f"{own or 'not installed'} ({requirement.specifier})"
-    return Finding("wrong", requirement.name, words, f"pip install '{wanted}'")
+    name, own, range_ = requirement.name, _installed(requirement.name), requirement.specifier
+    words = f"{own or 'not installed'} ({range_ or 'any'})"
+    if own and range_.contains(own, prereleases=True):
+        return Finding("ok", name, words)
+    return Finding("wrong", name, words, f"pip install '{name}{range_}'")
 
 
-def _extra(extra: str, use: str, asked: list[Requirement]) -> Iterator[Finding]:
+def _extra(extra: str, use: str, requirements: list[Requirement]) -> Iterator[Finding]:
     """One line for an extra, and one for each of its packages in a version that does not do."""
-    missing = [one.name for one in asked if not _installed(one)]
-    wrong = [finding for finding in map(_package, asked) if finding.state == "wrong"]
-    yield from (finding for finding in wrong if finding.subject not in missing)
+    versions = {one.name: _installed(one.name) for one in requirements}
+    missing = [name for name, own in versions.items() if not own]
     if missing:
-        yield Finding(
-            *("note", f"[{extra}]", f"not installed: {', '.join(missing)}"),
-            f"to {use}: pip install '{PROGRAM}[{extra}]'" if extra in ("train", "serve")
-            else f"for {use}: pip install '{PROGRAM}[{extra}]'",
-        )
+        remedy = f"{use}: pip install '{PROGRAM}[{extra}]'"
+        yield Finding("note", f"[{extra}]", f"not installed: {', '.join(missing)}", remedy)
     else:
-        yield Finding("ok", f"[{extra}]", ", ".join(f"{a.name} {_installed(a)}" for a in asked))
+        yield Finding("ok", f"[{extra}]", ", ".join(f"{n} {own}" for n, own in versions.items()))
+    for finding in map(_package, requirements):
+        if finding.state == "wrong" and finding.subject not in missing:
+            yield finding
 
 
 def paddle() -> Finding | None:
     """Whether paddle computes, in a process of its own, which it may end; None: not installed."""
-    if not _installed(Requirement("paddlepaddle")):
+    if not _installed("paddlepaddle"):
         return None
     remedy = (
-        f"install it again: pip install --force-reinstall '{PROGRAM}[train]'; on an old processor "
-        "or system see the table of paddlepaddle.org.cn/install"
+        f"install it again: pip install --force-reinstall '{PROGRAM}[train]'; it needs an x86 "
+        "processor with AVX, or ARM"
     )
+    subject, command = "paddle runs", [sys.executable, "-c", PADDLE]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PADDLE],
-            capture_output=True,
-            text=True,
-            timeout=PADDLE_SECONDS,
-            check=False,
+            command, capture_output=True, text=True, timeout=PADDLE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding("wrong", "paddle runs", f"no answer within {PADDLE_SECONDS} s", remedy)
+        return Finding("wrong", subject, f"no answer within {PADDLE_SECONDS} s", remedy)
     if done.returncode == 0 and done.stdout.startswith("2.0 "):
-        return Finding("ok", "paddle runs", f"it computes on {done.stdout.split()[-1]}")
+        return Finding("ok", subject, f"it computes on {done.stdout.split()[-1]}")
     reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
     if done.returncode < 0:
         reason = f"ended by {signal.Signals(-done.returncode).name}"
-    return Finding("wrong", "paddle runs", reason, remedy)
+    return Finding("wrong", subject, reason, remedy)

@@ -41,7 +41,8 @@ examples:
 
 settings: the model's yaml and the environment variables MILVUS_URI, MILVUS_TOKEN and
   {", ".join(VARIABLES)}
-the same service without an insert at its start: uvicorn --app-dir serving main:app"""
+the same service without an insert at its start:
+  uvicorn paddlerec_milvus.serving.main:app"""
 
 logger = logging.getLogger("paddlerec_milvus.serving")
 
