@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "README_CN.md")
 SOURCES += ("CHANGELOG.md", "LICENSE", "NOTICE", "requirements.lock")
