@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench faults fuzz milvus openapi lock clean
+.PHONY: help demo serve test test-slow coverage lint bench faults fuzz milvus openapi dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,7 +13,7 @@ help:  ## this list
 .venv/installed: setup.cfg pyproject.toml requirements.lock
 	@echo "installing into .venv (first time: one to three minutes) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) -e .
+	@$(PIP) -e '.[train]'
 	@touch $@
 
 .venv/installed-serve: .venv/installed
@@ -96,10 +96,15 @@ milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 openapi: .venv/installed-dev  ## keep the calls as they are described now: make test fails on what breaks them
 	@$(BIN)/python tests/serving/openapi_changes.py
 
+dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked at by twine
+	@rm -rf build dist
+	@$(BIN)/python -m build
+	@$(BIN)/twine check --strict dist/*
+
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
+	  --extra train --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

@@ -42,10 +42,11 @@ from fault_table.served_folder import PARAMETERS, YAML, ServedFolder
 from fault_table.service_kills import insert_switch_killed, inserts_killed, rollback_switch_killed
 from serving_bench import PACKAGES, say
 
-from paddlerec_milvus.command import CommandParser, run, settings_for
+from paddlerec_milvus.command import run, settings_for
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import CheckpointError, UserError, redacted
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
+from paddlerec_milvus.subcommands import CommandParser
 
 FAULTS: dict[str, tuple[str, Callable[[FaultBench, FaultRow], None]]] = {
     "milvus-killed": ("kill -9 of Milvus", milvus_killed),

@@ -9,20 +9,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from paddlerec_milvus.config import load_settings, source_strings
 from paddlerec_milvus.data.prepared import open_prepared
-from paddlerec_milvus.errors import SettingsError, UserError, redacted
+from paddlerec_milvus.errors import MissingPackageError, SettingsError, UserError
 from paddlerec_milvus.settings import Settings
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors repeat no password and no token of the words that it refuses."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments and exit with code 2."""
-        super().error(redacted(message))
+from paddlerec_milvus.subcommands import CommandParser, as_typed
 
 
 def model_parser(description: str, examples: str) -> CommandParser:
@@ -106,16 +98,25 @@ def warn(*lines: str) -> None:
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run ``main``: a user's mistake becomes one line and exit code 2, Ctrl-C exit code 130."""
+    """Run ``main``: a user's mistake becomes one line and exit code 2, Ctrl-C exit code 130.
+
+    A package that is missing, such as paddle, is a user's mistake.
+    """
     logging.basicConfig(format="%(asctime)s - %(levelname)s - %(message)s", stream=sys.stderr)
     logging.getLogger("paddlerec_milvus").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
     try:
         main()
+    except ModuleNotFoundError as error:
+        return _refused(MissingPackageError.of(error))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(error)
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _refused(error: UserError) -> int:
+    print(f"error: {as_typed(str(error))}", file=sys.stderr)
+    return 2

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr, ValidationError
 
+from paddlerec_milvus.bundle import base_of, zoos
 from paddlerec_milvus.errors import SettingsError, nearest, redacted
 from paddlerec_milvus.settings import (
     PATH_KEYS,
@@ -48,20 +49,29 @@ _Loader.add_implicit_resolver(
 
 
 def find_yaml(name: str, zoo: Path | None = None) -> Path:
-    """The yaml for ``-m``: a path, or one inside the zoo without its task folder."""
+    """The yaml for ``-m``: a path, or one inside the zoo without its task folder.
+
+    An installed package looks into ``models/`` of the working directory before its own zoo.
+    """
     direct = Path(name)
     if direct.is_file():
         return direct.resolve()
-    zoo = zoo or Path(__file__).resolve().parent.parent / "models"
-    tasks = sorted(zoo.glob("*")) if not direct.is_absolute() else []
-    matches = [task / name for task in tasks if (task / name).is_file()]
-    if len(matches) == 1:
-        return matches[0].resolve()
-    if matches:
-        raise SettingsError(f"-m {name}: several models match: {', '.join(map(str, matches))}")
-    known = [str(path.relative_to(zoo.parent)) for path in sorted(zoo.glob("*/*/config*.yaml"))]
+    places = zoos() if zoo is None else [zoo]
+    for place in places if not direct.is_absolute() else ():
+        matches = [task / name for task in sorted(place.glob("*")) if (task / name).is_file()]
+        if len(matches) == 1:
+            return matches[0].resolve()
+        if matches:
+            raise SettingsError(f"-m {name}: several models match: {', '.join(map(str, matches))}")
+    known = sorted(
+        {
+            str(path.relative_to(place.parent))
+            for place in places
+            for path in place.glob("*/*/config*.yaml")
+        }
+    )
     raise SettingsError(
-        f"-m {name}: no such file, and none of that name in {zoo}"
+        f"-m {name}: no such file, and none of that name in {' or '.join(map(str, places))}"
         f"{nearest(name, [k.split('/', 2)[-1] for k in known])}; there are: {', '.join(known)}"
     )
 
@@ -248,6 +258,7 @@ def load_settings(model: str | Path, overrides: Sequence[str] = ()) -> Settings:
 
     return Settings(
         file=file,
+        base=base_of(file),
         runner=_section(RunnerSettings, "runner", flat, file),
         hyper_parameters=free("hyper_parameters"),
         workspace=free("workspace"),

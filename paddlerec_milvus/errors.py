@@ -49,6 +49,35 @@ class BuildConflictError(RefusedError):
     """Another build of the same collection is under way, or has won."""
 
 
+# the top-level modules that extras of setup.cfg bring, where a missing one is met by its import
+EXTRAS = {
+    "train": ("paddle", "visualdl"),
+    "serve": (
+        *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
+        *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),
+    ),
+    "bench": ("hdrh", "jinja2", "plotly"),
+}
+
+
+class MissingPackageError(UserError):
+    """A package that this project needs is not installed."""
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> MissingPackageError:
+        """What to install for ``error``; a missing module of our own is raised again."""
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "paddlerec_milvus"):
+            raise error
+        extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+        remedy = (
+            "`paddlerec-milvus doctor` and `pip check` say what is missing"
+            if extra is None
+            else f"pip install 'paddlerec-milvus[{extra}]'"
+        )
+        return cls(f"this needs {name}, which is not installed: {remedy}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``name``, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)

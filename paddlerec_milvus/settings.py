@@ -140,6 +140,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     file: Path
+    base: Path = Field(exclude=True)
+    """The folder that relative paths of the yaml start from: see :mod:`paddlerec_milvus.bundle`."""
     runner: RunnerSettings
     hyper_parameters: Mapping[str, Any]  # dotted keys
     workspace: Mapping[str, Any]
@@ -157,17 +159,29 @@ class Settings(BaseModel):
         value: str | None = getattr(self.runner, key)
         if value is None:
             raise SettingsError(f"{self.file}: runner.{key} is missing and has no default")
-        return Path(os.path.normpath(self.model_dir / value))
+        return Path(os.path.normpath(self.base / value))
 
     @property
     def milvus_uri(self) -> str:
-        """The uri, with a file's path made absolute."""
+        """The uri, with a file's path made absolute, and the folder of it made for a bundled yaml.
+
+        SettingsError: that folder cannot be made.
+        """
         uri = self.milvus.uri
-        return uri if "://" in uri else str(self.model_dir / uri)
+        if "://" in uri or Path(uri).is_absolute():
+            return uri
+        try:
+            self.base.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"milvus.uri: {uri}: {self.base} cannot be made: {error.strerror}; work in a "
+                "folder that you may write to, or set milvus.uri"
+            ) from error
+        return str(self.base / uri)
 
     def dotted(self) -> dict[str, Any]:
         """The flat mapping that PaddleRec's model folders and readers expect."""
-        flat: dict[str, Any] = {"config_abs_dir": str(self.model_dir), "yaml_path": str(self.file)}
+        flat: dict[str, Any] = {"config_abs_dir": str(self.base), "yaml_path": str(self.file)}
         flat |= {f"workspace.{key}": value for key, value in self.workspace.items()}
         runner = self.runner.model_dump(exclude_unset=True) | {"seed": self.runner.seed}
         flat |= {f"runner.{key}": value for key, value in runner.items()}

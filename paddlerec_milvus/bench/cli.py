@@ -18,16 +18,18 @@ from paddlerec_milvus.bench.sweep_config import (
     SweepConfig,
     builds_of,
     check_fits,
+    find_sweep,
     load_workload,
     read_sweep,
 )
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import WorkloadInfo
-from paddlerec_milvus.command import CommandParser, run
+from paddlerec_milvus.command import run
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.indexes import setting_name
 from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
+from paddlerec_milvus.subcommands import CommandParser
 
 EXAMPLES = """\
 examples:
@@ -51,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-s", "--sweep", type=Path, metavar="YAML", help="what to measure: see benchmarks/sweeps/")
+    add(
+        "-s", "--sweep", metavar="YAML",
+        help="what to measure: a path, or a name in benchmarks/sweeps/ (demo.yaml)",
+    )  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="rows and report go here (output_bench/NAME)")
     add("--server", metavar="WHERE", help="instead of the yaml's: local, lite, or a uri")
     add("--k", type=int, metavar="N", help="instead of the yaml's: length of a list")
@@ -88,6 +93,7 @@ def _main(arguments: argparse.Namespace) -> None:
     else:
         changed = {name: getattr(arguments, name) for name in ("server", "k", "seed")}
         changed = {name: value for name, value in changed.items() if value is not None}
+        arguments.sweep = find_sweep(arguments.sweep)
         sweep = read_sweep(arguments.sweep, rates=arguments.rate, **changed)
         _sweep(arguments, sweep, arguments.out or Path("output_bench") / sweep.name)
 

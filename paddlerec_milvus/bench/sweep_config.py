@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from paddlerec_milvus.bench.workload import Workload, synthetic_workload, trained_workload
+from paddlerec_milvus.bundle import base_of, roots
 from paddlerec_milvus.config import read_mapping
 from paddlerec_milvus.errors import SettingsError, nearest, redacted
 from paddlerec_milvus.retrieval.base import LARGEST_K
@@ -126,6 +127,19 @@ class BuildPlan:
     floor: bool
 
 
+def find_sweep(name: str) -> Path:
+    """The yaml of ``-s``: a path, or a name in ``benchmarks/sweeps/``; SettingsError: neither."""
+    folders = [root / "benchmarks" / "sweeps" for root in roots()]
+    for file in (Path(name), *(folder / name for folder in folders)):
+        if file.is_file():
+            return file
+    known = sorted({file.name for folder in folders for file in folder.glob("*.yaml")})
+    raise SettingsError(
+        f"-s {name}: no such file, and none of that name in {' or '.join(map(str, folders))}"
+        f"{nearest(name, known)}; there are: {', '.join(known)}"
+    )
+
+
 def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any) -> SweepConfig:
     """The sweep of a yaml; ``changed`` top-level keys win, and ``rates`` over ``measure.rates``.
 
@@ -145,7 +159,7 @@ def read_sweep(file: Path, *, rates: Sequence[int] | None = None, **changed: Any
         sweep = SweepConfig(**{"name": file.stem, **content, **changed})
     except (ValidationError, TypeError) as error:
         raise SettingsError(f"{file}: {_explained(error)}") from error
-    return _with_places(sweep, file.parent)
+    return _with_places(sweep, base_of(file))
 
 
 def _explained(error: ValidationError | TypeError) -> str:

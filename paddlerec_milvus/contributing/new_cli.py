@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from paddlerec_milvus.command import CommandParser, run
-from paddlerec_milvus.contributing.new_model import new_model, zoo_of_checkout
+from paddlerec_milvus.command import run
+from paddlerec_milvus.contributing.new_model import new_model, zoo_to_extend
+from paddlerec_milvus.subcommands import CommandParser, as_typed
 
 EXAMPLES = """\
 examples:
@@ -37,12 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> None:
-        folder = new_model(arguments.name, zoo_of_checkout(), arguments.task)
+        folder = new_model(arguments.name, *zoo_to_extend(), arguments.task)
         name = folder.name
-        print(f"made {folder}")
-        print("next, each from the root of the checkout:")
-        print(f"  python -u tools/trainer.py -m {name}/config.yaml   # trains on datasets/sample")
-        print(f"  change {folder.relative_to(folder.parents[2])}/net.py, fill in README.md")
-        print(f"  python tools/check_model.py -m {name}/config.yaml")
+        lines = [
+            f"made {folder}",
+            f"next, each from {folder.parents[2]}:",
+            f"  python -u tools/trainer.py -m {name}/config.yaml   # trains on datasets/sample",
+            f"  change {folder.relative_to(folder.parents[2])}/net.py, fill in README.md",
+            f"  python tools/check_model.py -m {name}/config.yaml",
+        ]
+        print(as_typed("\n".join(lines)))
 
     return run(work)

@@ -1,7 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """A new model folder: a copy of the plain two-tower model under another name, ready to be changed.
 
-What the folder shares with the rest of the zoo are links, as in the folder that it starts from.
+What the folder shares with the rest of its zoo are links, as in the folder that it starts from; an
+installed package carries files in their place, and copies them into ``models/`` of the working
+directory.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import keyword
+import shutil
 import sys
 from pathlib import Path
 
+from paddlerec_milvus.bundle import zoos
 from paddlerec_milvus.contributing.templates import template
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import SettingsError
@@ -20,25 +24,21 @@ START, START_TITLE = "youtube_dnn", "YouTubeDNN"
 OWN_FILES = ("dygraph_model.py", "config.yaml", "config_bigdata.yaml")
 
 
-def zoo_of_checkout() -> Path:
-    """``models/`` beside this package; SettingsError where it was installed without it."""
-    zoo = Path(__file__).resolve().parent.parent.parent / "models"
-    if not (zoo / "recall" / START / "net.py").is_file():
-        raise SettingsError(
-            f"{zoo}: there is no zoo with recall/{START} to start from; run this in a checkout of "
-            "the project"
-        )
-    return zoo
+def zoo_to_extend() -> tuple[Path, Path]:
+    """The ``models/`` that gets a new folder, and the one that has the folder to start from."""
+    places = zoos()
+    start = (place for place in places if (place / "recall" / START / "net.py").is_file())
+    return places[0], next(start)
 
 
-def new_model(name: str, zoo: Path, task: str = "recall") -> Path:
-    """Make the folder ``zoo/<task>/<name>``; nothing is left of one that cannot be made.
+def new_model(name: str, zoo: Path, origin: Path, task: str = "recall") -> Path:
+    """Make the folder ``zoo/<task>/<name>`` from one of ``origin``, whole or not at all.
 
     SettingsError: the name is no lower_snake_case identifier, shadows a package or a module of a
     model folder, or there is such a folder, in whatever task.
     """
-    start, folder = zoo / task / START, zoo / task / name
-    _require_free(name, zoo)
+    start, folder = origin / task / START, zoo / task / name
+    _require_free(name, {zoo, origin})
     title = "".join(part.capitalize() for part in name.split("_"))
 
     def renamed(text: str) -> str:
@@ -46,9 +46,13 @@ def new_model(name: str, zoo: Path, task: str = "recall") -> Path:
 
     with staged(folder) as place:
         for file in sorted(start.glob("*.py")):
-            if file.is_symlink():
+            if file.name in ("net.py", *OWN_FILES):
+                continue
+            if zoo != origin:
+                shutil.copyfile(file, place / file.name)
+            elif file.is_symlink():
                 (place / file.name).symlink_to(file.readlink())
-            elif file.name not in ("net.py", *OWN_FILES):
+            else:
                 (place / file.name).symlink_to(f"../{START}/{file.name}")
         for own in OWN_FILES:
             (place / own).write_text(renamed((start / own).read_text("utf-8")), "utf-8")
@@ -63,17 +67,18 @@ def new_model(name: str, zoo: Path, task: str = "recall") -> Path:
     return folder
 
 
-def _require_free(name: str, zoo: Path) -> None:
+def _require_free(name: str, places: set[Path]) -> None:
     plain = name.isidentifier() and name.isascii() and name == name.lower()
     if not plain or keyword.iskeyword(name) or name.startswith("_"):
         raise SettingsError(
             f"{name!r}: cannot be a model's name; expected lower-case letters, digits and _, such "
             "as my_model"
         )
-    taken = sorted(path.name for path in zoo.glob("*/*") if path.is_dir())
+    folders = [path for place in places for path in place.glob("*/*") if path.is_dir()]
+    taken = sorted({path.name for path in folders})
     if name in taken:
         raise SettingsError(f"{name}: there is a model of that name; there are: {', '.join(taken)}")
-    inside = {file.stem for file in zoo.glob("*/*/*.py")}
+    inside = {file.stem for folder in folders for file in folder.glob("*.py")}
     if name in sys.stdlib_module_names or name in inside or importlib.util.find_spec(name):
         raise SettingsError(
             f"{name}: is the name of a package or of a module of model folders, which it would "

@@ -33,6 +33,7 @@ from paddlerec_milvus.data.split_choice import (
     split_lines,
 )
 from paddlerec_milvus.errors import SettingsError, UserError
+from paddlerec_milvus.subcommands import CommandParser, as_typed
 
 _ABOUT = """\
 Prepare a click log for training and evaluation: drop rare items and users, number items from 1 by
@@ -70,7 +71,7 @@ it unpack to N GiB."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="prepare.py",
         description=_ABOUT,
         epilog=_EXAMPLES,
@@ -280,12 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ),
                 split_choice(options),
             )
-        print(report(outcome))
+        print(as_typed(report(outcome)))
         if outcome.already:  # a run that reads the log says them then
             for warning in outcome.meta.get("log", {}).get("warnings", ()):
                 print(f"warning: {warning}", file=sys.stderr)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_typed(str(error))}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, _Terminated) as signalled:
         print("interrupted: nothing was written", file=sys.stderr)

@@ -35,6 +35,16 @@ from paddlerec_milvus.retrieval.server_files import (
     server_settings,
     unpacked_binaries,
 )
+from paddlerec_milvus.subcommands import CommandParser, as_typed
+
+EXAMPLES = """\
+examples:
+  python -m paddlerec_milvus.retrieval.server
+  python -m paddlerec_milvus.retrieval.server --data milvus_data --port 0
+
+then, in another terminal: export MILVUS_URI=http://127.0.0.1:PORT and run tools/infer.py as usual.
+Needs: pip install 'paddlerec-milvus[server]'
+"""
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -229,12 +239,12 @@ class LocalMilvus:
 
 def arguments() -> argparse.ArgumentParser:
     """The parser of ``python -m paddlerec_milvus.retrieval.server``."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m paddlerec_milvus.retrieval.server",
         description="Run a Milvus 2.3.5 server on this machine, reachable from it alone, until "
         "Ctrl-C. For tests and measurements; a deployment uses a current Milvus by its address.",
-        epilog="then, in another terminal: export MILVUS_URI=http://127.0.0.1:PORT and run "
-        "tools/infer.py as usual. Needs: pip install 'paddlerec-milvus[server]'",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--data",
@@ -277,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Milvus has ended.", file=sys.stderr)
     except RetrievalError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {as_typed(str(problem))}", file=sys.stderr)
         return 2
     return 0
 

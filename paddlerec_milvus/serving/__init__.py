@@ -8,8 +8,9 @@ from importlib.util import find_spec
 _NEEDED = ("cachetools", "fastapi", "httpx", "limits", "prometheus_client", "pythonjsonlogger")
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
-    raise ImportError(
-        f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'"
+    raise ModuleNotFoundError(
+        f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'",
+        name=_missing[0],
     )
 
 from paddlerec_milvus.serving.client import Client  # noqa: E402

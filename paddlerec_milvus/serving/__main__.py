@@ -14,6 +14,7 @@ import sys
 import threading
 import types
 import warnings
+from collections.abc import Mapping, Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -31,11 +32,17 @@ from paddlerec_milvus.serving.settings import (  # noqa: E402
     VARIABLES,
     settings_from_environment,
 )
+from paddlerec_milvus.subcommands import CommandParser  # noqa: E402
 
 EPILOG = f"""\
+examples:
+  python -m paddlerec_milvus.serving
+  python -m paddlerec_milvus.serving -m mind/config.yaml --data datasets/mine --port 8080
+
 settings: the model's yaml and the environment variables MILVUS_URI, MILVUS_TOKEN and
   {", ".join(VARIABLES)}
-the same service without an insert at its start: uvicorn --app-dir serving main:app"""
+the same service without an insert at its start:
+  uvicorn paddlerec_milvus.serving.main:app"""
 
 logger = logging.getLogger("paddlerec_milvus.serving")
 
@@ -43,9 +50,9 @@ GRACE_SECONDS = 5  # for the answers under way, at the end; each has a shorter d
 MORE_SECONDS = 3.0  # until a thread that goes on, a build's, is not waited for any more
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 2 for a user's mistake, 130 for Ctrl-C before it answers, 0 for Ctrl-C after."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m paddlerec_milvus.serving",
         description="Serve candidates. Where Milvus holds no vectors of a model that is here, "
         "those of the checkpoint are inserted first.",
@@ -56,8 +63,12 @@ def main() -> int:
         "--host", default="127.0.0.1", help="(127.0.0.1: this machine alone); others need keys"
     )
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (8000)")
-    arguments = parser.parse_args()
-    return run(lambda: _serve(arguments.host, arguments.port))
+    parser.add_argument("-m", dest="yaml", metavar="YAML", help="in place of SERVING_YAML")
+    parser.add_argument("--data", metavar="DIR", help="in place of SERVING_DATA")
+    arguments = parser.parse_args(argv)
+    own = {"SERVING_YAML": arguments.yaml, "SERVING_DATA": arguments.data}
+    environment = {**os.environ, **{name: value for name, value in own.items() if value}}
+    return run(lambda: _serve(arguments.host, arguments.port, environment))
 
 
 def _port(text: str) -> int:
@@ -66,10 +77,10 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _serve(host: str, port: int) -> None:
+def _serve(host: str, port: int, environment: Mapping[str, str]) -> None:
     log_json_lines()
     with _listening(host, port) as listening:
-        settings = settings_from_environment(os.environ)
+        settings = settings_from_environment(environment)
         require_keys(settings, host)
         app = create_app(settings.model_copy(update={"insert_missing": True}))
         name = f"[{host}]" if ":" in host else host

@@ -41,6 +41,14 @@ from paddlerec_milvus.serving.history_archive import Change, HistoryArchive, Pla
 from paddlerec_milvus.serving.item_index import ItemIndex
 from paddlerec_milvus.serving.model_identity import identity_of_model
 from paddlerec_milvus.serving.settings import ServiceSettings, settings_from_environment
+from paddlerec_milvus.subcommands import CommandParser
+
+EXAMPLES = """\
+examples:
+  python -m paddlerec_milvus.serving.load_histories --data datasets/mine
+  SERVING_HISTORIES=redis://127.0.0.1:6379/0 \\
+    python -m paddlerec_milvus.serving.load_histories --data datasets/mine
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -202,10 +210,12 @@ def _other_log(folder: Path, own: str, served: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m paddlerec_milvus.serving.load_histories",
         description="Load the histories of a prepared log into the user store of the service that "
         "the SERVING_… variables and MILVUS_URI describe. May be run again: it goes on.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared folder")
     parser.add_argument("--force", action="store_true", help="though the service serves other data")

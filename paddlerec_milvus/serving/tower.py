@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.errors import CheckpointError, MissingPackageError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.serving.model_registry import TrainedModel
@@ -105,8 +105,14 @@ class CheckpointTower:
 
 
 def import_paddle() -> None:
-    """Before a server starts: paddle takes the signals over when it is imported."""
-    importlib.import_module("paddlerec_milvus.encoder")
+    """Before a server starts: paddle takes the signals over when it is imported.
+
+    MissingPackageError: it is not installed.
+    """
+    try:
+        importlib.import_module("paddlerec_milvus.encoder")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError.of(error) from None
 
 
 def _load(trained: TrainedModel) -> Encoder:

@@ -144,7 +144,7 @@ class Trainer:
         epochs = range(first, self.settings.runner.epochs)
         if not epochs:
             logger.info("%d epochs are done; raise runner.epochs: %d to go on", first, epochs.stop)
-        visual = self.settings.model_dir / "visualDL_log" / "train"
+        visual = self.settings.base / "visualDL_log" / "train"
         draws = self.settings.runner.use_visual and self.processes.leads
         with (
             self.folder.active(),

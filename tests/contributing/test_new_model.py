@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 from small_folders import SMALL, checked, real_zoo, write_test_users
-from support import write_log
+from support import ROOT, write_log
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.contributing import new_cli
 from paddlerec_milvus.contributing.checks import CHECKS
-from paddlerec_milvus.contributing.new_model import new_model, zoo_of_checkout
+from paddlerec_milvus.contributing.new_model import new_model, zoo_to_extend
 from paddlerec_milvus.errors import SettingsError
 
 
 def test_it_is_green_at_once(tmp_path: Path) -> None:
     zoo = real_zoo(tmp_path)
-    folder = new_model("my_model", zoo)
+    folder = new_model("my_model", zoo, zoo)
     settings = load_settings(folder / "config.yaml")
     assert settings.milvus.collection == "my_model_items"
     assert settings.runner.model_save_path == "output_model_my_model"
@@ -56,7 +56,7 @@ def test_names_that_cannot_be(name: str, message: str, tmp_path: Path) -> None:
     zoo = real_zoo(tmp_path)
     before = sorted(zoo.rglob("*"))
     with pytest.raises(SettingsError, match=message):
-        new_model(name, zoo)
+        new_model(name, zoo, zoo)
     assert sorted(zoo.rglob("*")) == before
 
 
@@ -64,9 +64,23 @@ def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     zoo = real_zoo(tmp_path)
-    monkeypatch.setattr(new_cli, "zoo_of_checkout", lambda: zoo)
+    monkeypatch.setattr(new_cli, "zoo_to_extend", lambda: (zoo, zoo))
     assert new_cli.main(["my_model"]) == 0
     assert "tools/trainer.py -m my_model/config.yaml" in capsys.readouterr().out
     assert new_cli.main(["my_model"]) == 2
     assert "there is a model of that name" in capsys.readouterr().err
-    assert zoo_of_checkout().name == "models"
+
+
+def test_a_checkout_extends_its_own_zoo() -> None:
+    assert zoo_to_extend() == (ROOT / "models", ROOT / "models")
+
+
+def test_from_another_zoo_files_are_copied(tmp_path: Path) -> None:
+    origin = real_zoo(tmp_path / "wheel")
+    folder = new_model("my_model", tmp_path / "models", origin)
+    start = origin / "recall" / "youtube_dnn"
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    assert {path.name for path in folder.iterdir()} == {path.name for path in start.iterdir()}
+    assert (folder / "recall_model.py").read_bytes() == (start / "recall_model.py").read_bytes()
+    with pytest.raises(SettingsError, match="there is a model of that name"):
+        new_model("mind", tmp_path / "models", origin)

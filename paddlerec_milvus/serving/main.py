@@ -1,0 +1,31 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""``uvicorn paddlerec_milvus.serving.main:app``: the service of the SERVING_… variables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+
+from paddlerec_milvus.errors import UserError
+
+warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern to a user
+
+from paddlerec_milvus.serving.app import create_app  # noqa: E402
+from paddlerec_milvus.serving.gate import require_keys  # noqa: E402
+from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
+from paddlerec_milvus.serving.settings import settings_from_environment  # noqa: E402
+from paddlerec_milvus.subcommands import as_typed  # noqa: E402
+
+# uvicorn's; where another server keeps its address elsewhere, the first request is refused
+options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+options.add_argument("--host", default=os.environ.get("UVICORN_HOST", "127.0.0.1"))
+
+log_json_lines()
+try:
+    settings = settings_from_environment()
+    require_keys(settings, options.parse_known_args()[0].host)
+    app = create_app(settings)
+except UserError as error:
+    sys.exit(f"error: {as_typed(str(error))}")
