@@ -156,7 +156,7 @@ def _named(folder: Path, column: str) -> dict[int, str]:
 
 
 def read_items(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """``items.csv``: item as int64 and these columns, or all that there are, as strings ("": empty).
+    """``items.csv``: item as int64, and these columns or all that there are as strings.
 
     DataError: there is no such file, or a column is not there or damaged.
     """
