@@ -94,7 +94,7 @@ def _main(arguments: argparse.Namespace, rows: list[FaultRow]) -> None:
     checkpoints = settings_for(YAML, arguments.opt, arguments.data).path("infer_load_path")
     for epoch in EPOCHS:
         if not (file := checkpoints / str(epoch) / PARAMETERS).is_file():
-            raise CheckpointError(f"{file}: there is no such checkpoint; two are needed: train them")
+            raise CheckpointError(f"{file}: no such checkpoint; two are needed: train first")
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-faults-")))
         served = ServedFolder(place / "served", checkpoints, arguments.data, arguments.opt)

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The log that comes with the package: what it holds, where it is from, and that it can be remade."""
+"""The log that comes with the package: what it holds, its terms, and that it can be remade."""
 
 from __future__ import annotations
 

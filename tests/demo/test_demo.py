@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The demo from nothing to its last line, in a moment instead of minutes: fewer steps of training."""
+"""The demo from nothing to its last line, with fewer steps of training."""
 
 from __future__ import annotations
 
