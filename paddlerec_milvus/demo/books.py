@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The log that comes with the package: whom goodbooks' readers are, and what they read, in order.
+"""The log that comes with the package: what readers on goodreads.com read, in order.
 
 A cut of goodbooks-10k, which ``datasets/goodbooks/make_cut.py`` makes; CC BY-SA 4.0, see NOTICE.
 """

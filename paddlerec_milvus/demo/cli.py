@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,9 +153,11 @@ def _evaluate(settings: Settings, file: Path) -> Evaluation:
 def _next(data: Path, report: Path, seconds: float) -> str:
     """The last words: how long it took, and commands to go on with."""
     minutes, rest = divmod(round(seconds), 60)
+    programs = Path(sys.executable).parent
+    on_path = Path(shutil.which("python") or "").parent == programs
     served = f"-m {YAML} --data {shlex.quote(str(data))}"
     return f"""
-done in {minutes} min {rest} s. Next:
+done in {minutes} min {rest} s. Next{"" if on_path else f", with the programs in {_near(programs)}"}:
   look at {report.with_suffix(".png")}, and at {report} for every number and setting
   candidates over HTTP, and a page with these books:
     python -m paddlerec_milvus.serving {served}

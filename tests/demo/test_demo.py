@@ -33,7 +33,7 @@ def arguments(out, *options):
 def test_a_first_run_and_a_second_one(tmp_path, capsys, caplog):
     assert demo(arguments(tmp_path)) == 0
     shown = capsys.readouterr().out
-    for words in ("1 of 4", "MostPopular", "item-kNN", "transitions", "interest 4", "Next:"):
+    for words in ("1 of 4", "MostPopular", "item-kNN", "transitions", "interest 4", "Next"):
         assert words in shown
     assert shown.count("Reader ") == 2
     report = json.loads((tmp_path / "report.json").read_text())
