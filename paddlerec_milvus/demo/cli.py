@@ -155,12 +155,13 @@ def _next(data: Path, report: Path, seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     programs = Path(sys.executable).parent
     on_path = Path(shutil.which("python") or "").parent == programs
-    served = f"-m {YAML} --data {shlex.quote(str(data))}"
+    where = "" if on_path else f", with the programs in {_near(programs)}"
+    served = f"SERVING_YAML={YAML} SERVING_DATA={shlex.quote(str(data))}"
     return f"""
-done in {minutes} min {rest} s. Next{"" if on_path else f", with the programs in {_near(programs)}"}:
+done in {minutes} min {rest} s. Next{where}:
   look at {report.with_suffix(".png")}, and at {report} for every number and setting
-  candidates over HTTP, and a page with these books:
-    python -m paddlerec_milvus.serving {served}
+  candidates over HTTP, and a page with these books (in a checkout: make serve):
+    {served} python -m paddlerec_milvus.serving
   your own clicks:
     python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine
     python -u tools/trainer.py -m {YAML} --data datasets/mine
