@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it needs paddle
     from paddlerec_milvus.evaluation.evaluator import Evaluation
 
 YAML = "mind_transitions/config.yaml"
-OPTIONS = ("runner.epochs=3",)  # chosen on the valid users
+OPTIONS = ("runner.epochs=3",)  # one fewer than the yaml, for the time that it takes
 BASELINES = ("most_popular", "item_knn", "transitions")
 TOP_N = 50
 STEPS = (
@@ -38,7 +38,7 @@ STEPS = (
 ABOUT = """\
 Real books from their click log to recommendations: prepare the log that comes with the package,
 train, put the item vectors into Milvus Lite, measure the lists of test users beside baselines, and
-show what two of these users read and what they would be shown. A few minutes on two cores."""
+show what two of these users read and what they would be shown. All on this machine."""
 
 EXAMPLES = """\
 examples:
