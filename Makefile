@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench faults fuzz milvus openapi dist lock clean
+.PHONY: help demo demo-model sample-model serve test test-slow coverage lint bench faults fuzz milvus openapi dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,23 +25,28 @@ help:  ## this list
 	@$(PIP) -e '.[server,serve,redis,bench,dev]'
 	@touch $@
 
-demo: .venv/installed  ## click log -> trained MIND -> Milvus Lite -> a table and a picture (a minute)
-	@$(BIN)/python datasets/amazonbook/prepare.py --sample --out datasets/sample
-	@$(BIN)/python -u tools/trainer.py -m mind/config.yaml
-	@$(BIN)/python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report demo/report.json
-	@echo
-	@echo "Next:"
-	@echo "  look at demo/report.png, and at demo/report.json for every number and setting"
-	@echo "  candidates over HTTP, and a page:  make serve"
-	@echo "  your own clicks:    $(BIN)/python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine"
-	@echo "                      $(BIN)/python -u tools/trainer.py -m mind/config.yaml --data datasets/mine"
-	@echo "                      $(BIN)/python -u tools/infer.py -m mind/config.yaml --data datasets/mine --baselines"
-	@echo "  a real Milvus:      make milvus     (then export MILVUS_URI as it says)"
+demo: .venv/installed  ## real books: click log -> trained model -> Milvus Lite -> a table, two readers, a picture
+	@$(BIN)/python -u -m paddlerec_milvus.demo
 
-# takes the demo's model, or trains it first
-serve: .venv/installed-serve  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
-	@test -e models/recall/mind/output_model_mind/best/rec.pdparams || $(MAKE) --no-print-directory demo
+# the demo's model, trained first if need be; SERVING_YAML and SERVING_DATA name another
+ifeq ($(SERVING_YAML)$(SERVING_DATA),)
+serve: export SERVING_YAML := mind_transitions/config.yaml
+serve: export SERVING_DATA := demo/books
+serve: .venv/installed-serve demo-model
+else
+serve: .venv/installed-serve
+endif
+serve:  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
 	@$(BIN)/python -m paddlerec_milvus.serving
+
+demo-model: .venv/installed
+	@test -e models/recall/mind_transitions/output_model_mind_transitions_books/best/rec.pdparams \
+	  || $(MAKE) --no-print-directory demo
+
+sample-model: .venv/installed
+	@$(BIN)/python datasets/amazonbook/prepare.py --sample --out datasets/sample
+	@test -e models/recall/mind/output_model_mind/3/rec.pdparams \
+	  || $(BIN)/python -u tools/trainer.py -m mind/config.yaml
 
 # two processes, a file's tests in one of them
 PYTEST := $(BIN)/python -m pytest -rs -n 3 --dist loadfile
@@ -79,8 +84,8 @@ else
 	@echo "Training and evaluation beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec"
 endif
 
-# both need the demo's model
-faults: .venv/installed-dev  ## kills, stops, full disks, a cut network: is a write lost, a list mixed? (40 minutes)
+# on the sample's MIND, which is trained first if need be
+faults: .venv/installed-dev sample-model  ## kills, stops, full disks, a cut network: is a write lost, a list mixed? (40 minutes)
 	@$(BIN)/python benchmarks/history_faults.py -m mind/config.yaml --out output_bench/history_faults
 	@$(BIN)/python benchmarks/service_faults.py --out output_bench/service_faults
 

@@ -8,7 +8,8 @@ at each call of the switch, two services write at once, disks are full. Meanwhil
 asked for candidates 50 times a second, and clicks and items are written; afterwards what was
 acknowledged is compared with what is stored, and every list with those of the two models. Writes
 service_faults.json and service_faults.md. Exit code 1 if a promise was broken. Needs two epochs of
-a checkpoint (make demo), the extras [server] and [serve], and Linux with unshare and nsenter.
+a checkpoint of the sample (make sample-model), the extras [server] and [serve], and Linux with
+unshare and nsenter.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _main(arguments: argparse.Namespace, rows: list[FaultRow]) -> None:
     checkpoints = settings_for(YAML, arguments.opt, arguments.data).path("infer_load_path")
     for epoch in EPOCHS:
         if not (file := checkpoints / str(epoch) / PARAMETERS).is_file():
-            raise CheckpointError(f"{file}: there is no such checkpoint; two are needed: make demo")
+            raise CheckpointError(f"{file}: no such checkpoint; two are needed: train first")
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory(prefix="paddlerec-milvus-faults-")))
         served = ServedFolder(place / "served", checkpoints, arguments.data, arguments.opt)

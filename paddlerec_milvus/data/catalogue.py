@@ -9,11 +9,13 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlerec_milvus.data.prepared import ITEMS, read_categories, read_titles
+from paddlerec_milvus.data.item_titles import DETAILS
+from paddlerec_milvus.data.prepared import ITEMS, read_categories, read_items, read_titles
 from paddlerec_milvus.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,30 @@ def read_catalogue(folder: Path | None, total: int) -> Catalogue:
     except DataError as error:
         logger.warning("no titles and no categories: %s", error)
         return Catalogue(total)
+
+
+class ItemDetails(NamedTuple):
+    """What can be shown of an item; "" where it is not known."""
+
+    title: str
+    authors: str
+    """Names, parted by commas, the main one first."""
+    year: str
+    """Of the first edition; negative before Christ."""
+
+
+def read_item_details(folder: Path) -> dict[int, ItemDetails]:
+    """Title, authors and year of all items of a prepared folder; without an ``items.csv`` of none.
+
+    A folder whose table of items had no such columns knows titles alone. DataError: damaged.
+    """
+    if not (folder / ITEMS).is_file():
+        return {}
+    table = read_items(folder)
+    names = ["title", *DETAILS]
+    known = [table[name] if name in table.columns else [""] * table.height for name in names]
+    rows = zip(*known, strict=True)
+    return dict(zip(table["item"].to_list(), map(ItemDetails._make, rows), strict=True))
 
 
 def _numbered(categories: Mapping[int, str], total: int) -> tuple[dict[str, int], IntArray]:

@@ -64,8 +64,8 @@ a log has the columns uid,item,time: by position without a header, by name with 
 integers or strings, time a number or an ISO date. Recognised by content as well: MovieLens
 (ratings.dat, u.data), RecBole's .inter, RetailRocket's events, Amazon's reviews and ratings,
 Gowalla's check-ins, folders of parquet. Any other: --columns, --sep, --encoding.
-A table of titles has a header with item,title and, if you like, category. A table of features has
-a header with item (or user) and a column for each feature; its values are taken as text.
+A table of titles has a header with item,title and, if you like, category, authors, year. A table of
+features has a header with item (or user) and a column for each feature; its values are text.
 A gz or zip may unpack to 256 MiB, or to 100 times its size; PADDLEREC_MILVUS_UNPACKED_GIB=N lets
 it unpack to N GiB."""
 

@@ -20,7 +20,7 @@ class Dataset:
     train: ClickLog
     valid: HeldOutUsers
     test: HeldOutUsers
-    items: pl.DataFrame  # item, source_id, title, category
+    items: pl.DataFrame  # item, source_id, title, category, perhaps authors, year
     users: pl.DataFrame | None  # uid, source_id; None when the source's ids were kept
     split: Mapping[str, str]  # its kind, and by time its moments
     notes: Mapping[str, Any]  # further counts, and how the log was read

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""A table of titles and categories beside a log."""
+"""A table of titles and categories beside a log, and of what else a list can show of an item."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.log_columns import known_columns
 from paddlerec_milvus.errors import DataError
 
+DETAILS = ("authors", "year")
+"""Columns that are kept beside title and category where a table has them."""
+
 
 def read_titles_file(path: Path) -> pl.DataFrame:
-    """A csv with a header, columns item and title, and optionally category.
+    """A csv with a header, columns item and title, and optionally category, authors and year.
 
     Returns:
-        string columns source_id, title and category.
+        string columns source_id, title and category, and those of authors and year that it has.
 
     Raises:
         DataError: no such file, no such columns, or a damaged line.
@@ -31,11 +34,12 @@ def read_titles_file(path: Path) -> pl.DataFrame:
     if "item" not in at or "title" not in frame.columns:
         raise DataError(
             f"{path}: columns {', '.join(frame.columns)[:100]}; expected a header with item and "
-            "title, and optionally category"
+            "title, and optionally category, authors and year"
         )
     category = frame["category"] if "category" in frame.columns else pl.lit("")
     return frame.select(
         frame.to_series(at["item"]).alias("source_id"),
         pl.col("title").fill_null(""),
         category.fill_null("").alias("category"),
+        *(pl.col(name).fill_null("") for name in DETAILS if name in frame.columns),
     ).drop_nulls("source_id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,16 +148,24 @@ def read_source_ids(folder: Path) -> dict[int, str]:
 
 
 def _named(folder: Path, column: str) -> dict[int, str]:
-    path = folder / ITEMS
-    if not path.exists():
+    if not (folder / ITEMS).exists():
         return {}
+    frame = read_items(folder, [column])
+    frame = frame.filter(pl.col(column) != "")
+    return dict(zip(frame["item"].to_list(), frame[column].to_list(), strict=True))
+
+
+def read_items(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """``items.csv``: item as int64, and these columns or all that there are as strings.
+
+    DataError: there is no such file, or a column is not there or damaged.
+    """
+    path, names = folder / ITEMS, None if columns is None else ["item", *columns]
     try:
-        frame = pl.read_csv(read_bytes(path), columns=["item", column], infer_schema=False)
-        frame = frame.with_columns(pl.col("item").cast(pl.Int64))
+        frame = pl.read_csv(read_bytes(path), columns=names, infer_schema=False).fill_null("")
+        return frame.with_columns(pl.col("item").cast(pl.Int64))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path}: cannot be read ({str(error).splitlines()[0]}); expected the columns item, "
             "source_id, title, category"
         ) from None
-    frame = frame.filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
-    return dict(zip(frame["item"].to_list(), frame[column].to_list(), strict=True))

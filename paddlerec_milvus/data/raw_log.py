@@ -23,8 +23,8 @@ class RawLog:
 
     ``users`` and ``items`` [n] int64 are rows of ``user_ids`` [U] and ``item_ids`` [I], which are
     sorted and either integers or strings. ``titles`` has the string columns source_id, title and
-    category, for any number of items. ``times`` [n] are the clicks' times, None where there is only
-    an order. ``notes`` say how the log was read, for meta.json.
+    category, and perhaps authors and year, for any number of items. ``times`` [n] are the clicks'
+    times, None where there is only an order. ``notes`` say how the log was read, for meta.json.
     """
 
     users: Ints

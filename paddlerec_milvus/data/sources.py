@@ -43,7 +43,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """The synthetic log; its defaults are the demo's."""
+    """The synthetic log; its defaults are those of the yamls in models/."""
 
     users: int = 6000
     items: int = 2000

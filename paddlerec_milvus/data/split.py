@@ -24,6 +24,7 @@ from paddlerec_milvus.data.cuts import (
     indptr_of,
 )
 from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.item_titles import DETAILS
 from paddlerec_milvus.data.log import ClickLog, Ints
 from paddlerec_milvus.data.raw_log import RawLog
 from paddlerec_milvus.data.split_choice import BY_USERS, LEAVE_ONE_OUT, TIME, USERS, SplitChoice
@@ -155,7 +156,7 @@ def popularity_numbers(items: Ints, size: int, counted: Ints) -> tuple[Ints, Int
 
 
 def item_table(source_ids: pl.Series, titles: pl.DataFrame | None) -> pl.DataFrame:
-    """Items 1 … I with their source's id, title and category; empty where unknown."""
+    """Items 1 … I with their source's id and what ``titles`` holds of them; empty where unknown."""
     table = pl.DataFrame(
         {
             "item": np.arange(1, len(source_ids) + 1),
@@ -164,6 +165,7 @@ def item_table(source_ids: pl.Series, titles: pl.DataFrame | None) -> pl.DataFra
     )
     if titles is None:
         return table.with_columns(title=pl.lit(""), category=pl.lit(""))
-    known = titles.select("source_id", "title", "category").unique("source_id", keep="first")
+    columns = ["title", "category", *(name for name in DETAILS if name in titles.columns)]
+    known = titles.select("source_id", *columns).unique("source_id", keep="first")
     joined = table.join(known, on="source_id", how="left", maintain_order="left")
-    return joined.with_columns(pl.col("title", "category").fill_null(""))
+    return joined.with_columns(pl.col(columns).fill_null(""))

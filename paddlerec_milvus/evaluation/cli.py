@@ -13,6 +13,7 @@ from paddlerec_milvus.config import OWN_SECTIONS
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.plots_png import draw
 from paddlerec_milvus.evaluation.report import (
+    TITLES,
     OwnIds,
     check_place,
     make_report,
@@ -70,8 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--baselines",
-        action="store_true",
-        help="also measure MostPopular and item-kNN, from the clicks of runner.train_data_dir",
+        nargs="*",
+        choices=tuple(TITLES),
+        metavar="NAME",
+        help="also measure these, from the clicks of runner.train_data_dir: "
+        f"{', '.join(TITLES)}; without names all but transitions, which know order",
     )
     parser.add_argument(
         "--report",
@@ -94,7 +98,7 @@ def _refuse_list_options(arguments: argparse.Namespace, model_dir: Path) -> None
     """UserError where an option of lists, or a setting of their search, is set by hand."""
     options = [] if arguments.top_n is None else ["-top_n"]
     names = ("exact", "best", "baselines", "lists")
-    options += [f"--{name}" for name in names if getattr(arguments, name)]
+    options += [f"--{name}" for name in names if getattr(arguments, name) not in (None, False)]
     keys = [text.strip().partition("=")[0] for text in arguments.opt]
     options += [key for key in keys if key.partition(".")[0] in OWN_SECTIONS]
     if options:
@@ -136,14 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.lists is not None:
             check_place(arguments.lists, "--lists", ".jsonl")
             ids = OwnIds.beside(settings.path("test_data_dir"))
-        from paddlerec_milvus.evaluation.evaluator import Evaluation  # paddle: not for --help
+        # paddle: not for --help
+        from paddlerec_milvus.evaluation.evaluator import ORDER_BLIND, Evaluation
 
         top_n = 50 if arguments.top_n is None else arguments.top_n
         evaluation = Evaluation(settings, top_n, arguments.exact, arguments.best)
         if evaluation.held_out.chose_epoch:
             print(_CHOSE_EPOCH, file=sys.stderr)
         epochs = evaluation.epochs()
-        baselines = evaluation.baselines() if arguments.baselines else {}
+        names = arguments.baselines
+        baselines = {} if names is None else evaluation.baselines(names or ORDER_BLIND)
         report = make_report(
             *(settings, top_n, epochs, baselines, evaluation.held_out),
             exact=arguments.exact,

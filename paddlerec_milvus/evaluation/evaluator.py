@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular
+from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular, Transitions
 from paddlerec_milvus.evaluation.beyond_accuracy import (
     ItemStatistics,
     list_report,
@@ -60,6 +61,9 @@ IntArray = npt.NDArray[np.int64]
 # exact search over a large catalogue costs more than the evaluation: beyond these, fewer users
 EXACT_PAIRS = 400_000_000  # of a user and an item
 EXACT_USERS = 1_000  # at least
+
+BASELINES = {"most_popular": MostPopular, "item_knn": ItemKNN, "transitions": Transitions}
+ORDER_BLIND = ("most_popular", "item_knn")
 
 
 @dataclass
@@ -214,13 +218,12 @@ class Evaluation:
         size = len(self.encoder.item_vectors()) - 1
         return item_statistics_of(size, self.known_log, self.settings.path("test_data_dir"))
 
-    def baselines(self) -> dict[str, MethodResult]:
-        """MostPopular and item-kNN on the same users, by the same rule on their histories, from
-        the clicks of ``train_data_dir``."""
+    def baselines(self, names: Sequence[str] = ORDER_BLIND) -> dict[str, MethodResult]:
+        """Those of BASELINES with these names on the same users, by the same rule on their
+        histories, from the clicks of ``train_data_dir``."""
         log = self.train_log
         items = 1 + max(int(log.items.max()), int(self.users.history.max(initial=0)))
-        models = {"most_popular": MostPopular(log, items), "item_knn": ItemKNN(log, items)}
-        return {name: self._baseline(model) for name, model in models.items()}
+        return {name: self._baseline(BASELINES[name](log, items)) for name in names}
 
     def _baseline(self, model: Baseline) -> MethodResult:
         exclude = self.settings.retrieval.exclude_history

@@ -27,7 +27,7 @@ from paddlerec_milvus.evaluation.results import (
 from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray
 from paddlerec_milvus.settings import Settings
 
-TITLES = {"most_popular": "MostPopular", "item_knn": "item-kNN"}
+TITLES = {"most_popular": "MostPopular", "item_knn": "item-kNN", "transitions": "transitions"}
 PACKAGES = (
     *("paddlerec-milvus", "paddlepaddle", "pymilvus", "milvus-lite", "milvus", "numpy"),
     *("faiss-cpu", "hnswlib", "hdrhistogram"),

@@ -36,10 +36,12 @@ def fails(trained, capsys, *options, change=lambda arguments: arguments):
 
 def test_report_holds_every_number_with_what_made_it(trained, tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
-    report = report_of(trained, tmp_path, "index.type=FLAT", flags=["--baselines"])
+    names = ("most_popular", "item_knn", "transitions")
+    report = report_of(trained, tmp_path, "index.type=FLAT", flags=["--baselines", *names])
+    assert tuple(report["baselines"]) == names
     for name in RELEVANCE:
         assert 0 <= report[name] <= 1
-        for baseline in ("most_popular", "item_knn"):
+        for baseline in names:
             assert 0 <= report["baselines"][baseline][name] <= 1
     assert report["users"] == 60  # 10 % of 600
     assert report["index_recall@20"] == 1.0
