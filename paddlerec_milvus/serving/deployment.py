@@ -90,6 +90,10 @@ class Deployment(Protocol):
         """Serve the version before again."""
         ...
 
+    def before(self) -> ServedVersion | None:
+        """The version that :meth:`roll_back` goes back to, to be compared; None: there is none."""
+        ...
+
     def delete(self) -> int | None:
         """Delete all stored item vectors; returns how many there were, if that is known."""
         ...
@@ -149,6 +153,9 @@ class FixedDeployment:
     def roll_back(self) -> NoReturn:
         """RefusedError: there is no Milvus."""
         raise self._without_milvus("there is no version before")
+
+    def before(self) -> None:
+        """None: there is one version alone."""
 
     def delete(self) -> NoReturn:
         """RefusedError: there is no Milvus."""

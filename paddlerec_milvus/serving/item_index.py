@@ -17,6 +17,7 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import index_of_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import Description
 from paddlerec_milvus.serving.model_identity import ModelIdentity
@@ -72,6 +73,19 @@ class ItemIndex:
         except BaseException:
             retriever.close()
             raise
+
+    def before(self) -> tuple[MilvusRetriever, IndexVersion] | None:
+        """The version that a rollback goes back to, by the common connection; None: there is none.
+
+        RefusedError: it does not say what its index is, or has another metric than the settings.
+        """
+        link = self._linked()
+        if (version := _version(link.versions.previous())) is None:
+            return None
+        if not (name := version.identity.index):
+            raise RefusedError(f"{version.name!r} does not say what its index is: POST /insert")
+        params = {key: value for key, value in self._settings.index.items() if key != "type"}
+        return link.at(version.name, index_of_name(name, params)), version
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""

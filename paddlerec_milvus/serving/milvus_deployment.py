@@ -216,6 +216,15 @@ class MilvusDeployment:
             self.refresh()
         return version
 
+    def before(self) -> ServedVersion | None:
+        """The version that :meth:`roll_back` goes back to, to be compared; None: there is none."""
+        before = self.index.before()
+        if before is None or not self._is_known(before[1]):
+            return None
+        retriever, version = before
+        model = self._models.get(version.checkpoint)
+        return model and ServedVersion(model, retriever, version)
+
     def _is_known(self, version: IndexVersion) -> bool:
         """Whether its model is here; RefusedError: it is of other data."""
         if version.checkpoint and _is_foreign(version.identity, self.own):

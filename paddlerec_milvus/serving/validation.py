@@ -27,6 +27,7 @@ SHOWN = 60  # characters of a wrong value
 AS_TEXT = "X-Ids-As-Text"  # a header: the caller's language has no integers of 64 bits
 
 Model = TypeVar("Model", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=CandidatesRequest[Any])
 
 
 class InvalidRequestError(Exception):
@@ -68,9 +69,14 @@ def _validated(body: bytes, model: type[Model]) -> Model:
         raise InvalidRequestError(_problems(error, model)) from None
 
 
-def parse(body: bytes, settings: ServiceSettings, kind: Kind) -> CandidatesRequest[Any]:
+def parse(
+    body: bytes,
+    settings: ServiceSettings,
+    kind: Kind,
+    model: type[Parsed] = CandidatesRequest,
+) -> Parsed:
     """The checked request with ids of ``kind``; InvalidRequestError: field, value and limit."""
-    request: CandidatesRequest[Any] = _validated(body, of_kind(CandidatesRequest, kind))
+    request = _validated(body, of_kind(model, kind))
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request
@@ -89,7 +95,7 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[dict[str, 
 def _words(error: ErrorDetails) -> str:
     """Of an id of the other kind, what to send; else pydantic's own words."""
     place, wrong = error["loc"], error["input"]
-    is_id = place[:1] in (("hist_item",), ("exclude",)) or (
+    is_id = place[:1] in (("hist_item",), ("exclude",), ("item",)) or (
         place[:1] == ("items",) and (len(place) == 2 or place[2:] == ("id",))
     )
     if is_id and error["type"] == "int_type" and isinstance(wrong, str):

@@ -28,7 +28,9 @@ def prepared(log, table):
 
 
 def test_what_a_table_says_of_an_item_is_read_back(log):
-    table = 'year,item,authors,title\n1871,p,"Carroll, L., J. Tenniel",Alice\n-700,q,,Ilias\n,r,B,\n'
+    table = (
+        'year,item,authors,title\n1871,p,"Carroll, L., J. Tenniel",Alice\n-700,q,,Ilias\n,r,B,\n'
+    )
     folder = prepared(log, table)
     columns = pl.read_csv(folder / "items.csv").columns
     assert columns == ["item", "source_id", "title", "category", "authors", "year"]
