@@ -22,6 +22,7 @@ from paddlerec_milvus.serving.candidates import (
     answer_by_model,
     answer_by_popularity,
     search_candidates,
+    searched_hits,
 )
 from paddlerec_milvus.serving.comparison_schemas import (
     AlternativeAnswer,
@@ -83,7 +84,8 @@ def alternative(
         answer = _by_model(served.retriever, model, batch)
     else:
         retriever = _searched_with(served.retriever, request.by)
-        name = setting_name(retriever.index.label, request.by)
+        params = retriever.index.search_params(searched_hits(request))  # some have to reach that
+        name = setting_name(retriever.index.label, params)
         whose = whose.model_copy(update={"index": name})
         answer = _by_model(retriever, model, batch)
     return AlternativeAnswer.model_construct(**dict(answer), whose=whose)

@@ -69,14 +69,14 @@ def _validated(body: bytes, model: type[Model]) -> Model:
         raise InvalidRequestError(_problems(error, model)) from None
 
 
-def parse(
-    body: bytes,
-    settings: ServiceSettings,
-    kind: Kind,
-    model: type[Parsed] = CandidatesRequest,
-) -> Parsed:
+def parse(body: bytes, settings: ServiceSettings, kind: Kind) -> CandidatesRequest[Any]:
     """The checked request with ids of ``kind``; InvalidRequestError: field, value and limit."""
-    request = _validated(body, of_kind(model, kind))
+    return parse_as(CandidatesRequest, body, settings, kind)
+
+
+def parse_as(model: type[Parsed], body: bytes, settings: ServiceSettings, kind: Kind) -> Parsed:
+    """:func:`parse` for a ``model`` with more fields than a request for candidates."""
+    request: Parsed = _validated(body, of_kind(model, kind))
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request

@@ -23,7 +23,7 @@ from paddlerec_milvus.serving.schemas import request_body
 from paddlerec_milvus.serving.validation import (
     InvalidRequestError,
     body_of,
-    parse,
+    parse_as,
     problem,
     read,
     wants_text,
@@ -77,7 +77,7 @@ async def other_list(request: Request) -> Response:
     arguments = (
         service.deployment,
         served,
-        parse(body, settings, kind, AlternativeRequest),
+        parse_as(AlternativeRequest, body, settings, kind),
         settings.model.retrieval.metric,
         settings.least_history,
     )

@@ -51,7 +51,10 @@ router = APIRouter(lifespan=_described)
 OWN = "paddlerec_milvus.serving"
 SWAGGER = "fastapi_offline"  # Swagger UI; FastAPI's own page has browsers fetch it elsewhere
 FOLDERS = {OWN: "page", SWAGGER: "static"}
-SCRIPTS = ("page", "calls", "cover", "element", "search", "show", "words", "docs")
+SCRIPTS = (
+    *("page", "calls", "compare", "cover", "details", "element", "filters", "language", "naming"),
+    *("search", "show", "state", "texts", "words", "docs"),
+)
 FILES = {
     **{f"{name}.js": OWN for name in SCRIPTS},
     **{"page.css": OWN, "icon.svg": OWN},
