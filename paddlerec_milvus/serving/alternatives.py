@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.errors import RefusedError, UserError
+from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_of_name, setting_name
@@ -30,23 +30,23 @@ from paddlerec_milvus.serving.comparison_schemas import (
     AlternativesAnswer,
 )
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
+from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.model_identity import ModelIdentity
+from paddlerec_milvus.serving.schemas import CandidatesAnswer
 from paddlerec_milvus.serving.validation import UserBatch, user_batch
 
 MOST_EXACT = 2_000_000  # items whose vectors are copied and compared for one list
-_scanning = threading.Lock()  # one such copy at a time
+LONGEST_WAIT = 0.5  # seconds, for another such copy to be done with
+_scanning = threading.Lock()  # one at a time
 
 
 def alternatives(deployment: Deployment, served: ServedVersion) -> AlternativesAnswer:
-    """What the list of ``served`` can be compared with; a version that cannot be used is none."""
-    try:
-        before = deployment.before()
-    except UserError:
-        before = None
+    """What the list of ``served`` can be compared with; no model is loaded for it."""
+    before = deployment.previous()
     index = served.retriever.index if isinstance(served.retriever, MilvusRetriever) else None
     return AlternativesAnswer(
-        before=before and before.version.identity,
+        before=before and before.identity,
         is_exact=served.retriever.is_exact,
         search=index.search_params(1) if index else {},
     )
@@ -78,8 +78,7 @@ def alternative(
         answer = answer_by_popularity(batch, model.catalogue)
     elif request.by == "exact":
         whose = whose.model_copy(update={"index": "exact"})
-        with _scanning:
-            answer = _by_model(_exact(served, metric), model, batch)
+        answer = _exactly(served, metric, batch)
     elif request.by == "before":
         answer = _by_model(served.retriever, model, batch)
     else:
@@ -104,7 +103,7 @@ def _batch(
     return batch._replace(categories=model.categories.stored(request.filter.category))
 
 
-def _by_model(retriever: Retriever, model: ServingModel, batch: UserBatch) -> Any:
+def _by_model(retriever: Retriever, model: ServingModel, batch: UserBatch) -> CandidatesAnswer:
     results = search_candidates(
         retriever,
         batch.request,
@@ -117,18 +116,27 @@ def _by_model(retriever: Retriever, model: ServingModel, batch: UserBatch) -> An
     return answer_by_model(batch, model.catalogue, results)
 
 
-def _exact(served: ServedVersion, metric: str) -> ExactRetriever:
-    """All of the model's own items, whatever was put or deleted since; RefusedError: too many."""
-    model = served.model
-    if model.tower.items > MOST_EXACT:
+def _exactly(served: ServedVersion, metric: str, batch: UserBatch) -> CandidatesAnswer:
+    """By all of the model's own items, whatever was put or deleted since.
+
+    RefusedError: they are too many. BusyError: somebody else compares just now.
+    """
+    model, total = served.model, served.model.tower.items
+    if total > MOST_EXACT:
         raise RefusedError(
-            f"exact search here is for at most {MOST_EXACT:,} items, and the model has "
-            f"{model.tower.items:,}: tools/infer.py measures an index of any size"
+            f"exact search here is for at most {MOST_EXACT:,} items, and the model has {total:,}: "
+            "tools/infer.py measures an index of any size"
         )
-    named = model.catalogue.categories
-    categories = [named.get(item, "") for item in range(1, model.tower.items + 1)]
-    vectors = model.tower.item_vectors()[1:]
-    return ExactRetriever(vectors, np.arange(1, len(vectors) + 1), metric, categories)
+    if not _scanning.acquire(timeout=LONGEST_WAIT):
+        raise BusyError("other lists are made by exact search just now: try again")
+    try:
+        ids = np.arange(1, total + 1)
+        named = model.catalogue.categories
+        categories = [named.get(item, "") for item in ids.tolist()]
+        retriever = ExactRetriever(model.tower.item_vectors()[1:], ids, metric, categories)
+        return _by_model(retriever, model, batch)
+    finally:
+        _scanning.release()
 
 
 def _searched_with(retriever: Retriever, params: Mapping[str, int]) -> MilvusRetriever:

@@ -66,7 +66,7 @@ class AlternativesAnswer(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     before: ModelIdentity | None
-    """The version that a rollback would go back to; null: there is none that can answer."""
+    """The version that a rollback would go back to; null: there is none."""
     is_exact: bool
     """Whether the search that serves finds the true neighbours."""
     search: dict[str, int]

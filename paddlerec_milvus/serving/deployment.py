@@ -90,8 +90,12 @@ class Deployment(Protocol):
         """Serve the version before again."""
         ...
 
+    def previous(self) -> IndexVersion | None:
+        """The version that :meth:`roll_back` goes back to; None: there is none."""
+        ...
+
     def before(self) -> ServedVersion | None:
-        """The version that :meth:`roll_back` goes back to, to be compared; None: there is none."""
+        """That version with its model, loaded now if need be, to be compared; None: it has none."""
         ...
 
     def delete(self) -> int | None:
@@ -154,8 +158,11 @@ class FixedDeployment:
         """RefusedError: there is no Milvus."""
         raise self._without_milvus("there is no version before")
 
-    def before(self) -> None:
+    def previous(self) -> None:
         """None: there is one version alone."""
+
+    def before(self) -> None:
+        """None, as :meth:`previous`."""
 
     def delete(self) -> NoReturn:
         """RefusedError: there is no Milvus."""

@@ -74,18 +74,19 @@ class ItemIndex:
             retriever.close()
             raise
 
-    def before(self) -> tuple[MilvusRetriever, IndexVersion] | None:
-        """The version that a rollback goes back to, by the common connection; None: there is none.
+    def previous(self) -> IndexVersion | None:
+        """The version that a rollback goes back to, None: there is none."""
+        return _version(self._linked().versions.previous())
+
+    def at(self, version: IndexVersion) -> MilvusRetriever:
+        """A retriever on ``version``, whatever its index is, by the common connection.
 
         RefusedError: it does not say what its index is, or has another metric than the settings.
         """
-        link = self._linked()
-        if (version := _version(link.versions.previous())) is None:
-            return None
         if not (name := version.identity.index):
             raise RefusedError(f"{version.name!r} does not say what its index is: POST /insert")
         params = {key: value for key, value in self._settings.index.items() if key != "type"}
-        return link.at(version.name, index_of_name(name, params)), version
+        return self._linked().at(version.name, index_of_name(name, params))
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""
