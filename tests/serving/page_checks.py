@@ -23,14 +23,12 @@ def fits(view: View) -> None:
 
 def tab_stops(view: View) -> list[str]:
     """What Tab comes to, from the first to the last, in words."""
-    view.page.evaluate("document.activeElement.blur()")
+    view["#skip"].focus()
     stops: list[str] = []
-    while True:
-        view.page.keyboard.press("Tab")
-        stop: str = view.page.evaluate(TAB_STOP)
-        if not stop or len(stops) > 500:
-            return stops
+    while (stop := view.page.evaluate(TAB_STOP)) and len(stops) < 500:
         stops.append(stop)
+        view.page.keyboard.press("Tab")
+    return stops
 
 
 TAB_STOP = """
@@ -57,10 +55,10 @@ NAMELESS = """
 [...document.querySelectorAll("a[href], button, input, select, summary, dialog[open]")]
   .filter((node) => node.checkVisibility())
   .filter((node) => {
-    const by = node.getAttribute("aria-labelledby");
-    const labels = [...(node.labels ?? []), by && document.getElementById(by)].filter(Boolean);
-    const text = node.matches("input, select") ? "" : node.innerText;
-    return ![node.getAttribute("aria-label"), text, ...labels.map((label) => label.textContent)].some((one) => one?.trim());
+    const by = document.getElementById(node.getAttribute("aria-labelledby"));
+    const labels = [...(node.labels ?? []), by].map((label) => label?.textContent);
+    const own = node.matches("input, select") ? "" : node.innerText;
+    return ![node.getAttribute("aria-label"), own, ...labels].some((text) => text?.trim());
   })
   .map((node) => node.outerHTML)
 """

@@ -5,6 +5,7 @@ import { t } from "./language.js";
 
 const PATIENCE = 15_000; // milliseconds
 const MOST_TITLES = 100; // in one call
+const LONGEST = 16_000; // characters of a query
 const KEY = "api-key"; // kept in this tab's sessionStorage, nowhere else
 
 /** kind: "key" (401, 403), "request" (another 4xx), "failed" (5xx) or "away" (no answer). */
@@ -89,11 +90,15 @@ export async function titlesWith(text, limit, signal) {
 
 /** The items of these ids that the service knows. */
 export async function titlesOf(ids, signal) {
-  const parts = [];
-  for (let at = 0; at < ids.length; at += MOST_TITLES) parts.push(ids.slice(at, at + MOST_TITLES));
+  const parts = [[]];
+  for (const id of ids) {
+    const longer = [...parts.at(-1), ["id", id]];
+    const fits = longer.length <= MOST_TITLES && `${new URLSearchParams(longer)}`.length < LONGEST;
+    if (fits) parts[parts.length - 1] = longer;
+    else parts.push([["id", id]]);
+  }
   const found = parts.map(async (part) => {
-    const query = new URLSearchParams(part.map((id) => ["id", id]));
-    return (await (await call(`titles?${query}`, signal)).json()).items;
+    return (await (await call(`titles?${new URLSearchParams(part)}`, signal)).json()).items;
   });
   return (await Promise.all(found)).flat();
 }
