@@ -55,7 +55,7 @@ class ExplainAnswer(BaseModel):
     scores: list[float]
     """What each interest gives it."""
     clicks: list[NearClick]
-    """The clicks of the history that lie nearest to it, at most five, nearest first."""
+    """At most five of the clicks that the model looks at, those nearest to the item first."""
     unknown: list[ItemId]
     """Ids of the history that the model does not know, as they were sent."""
 

@@ -31,37 +31,39 @@ def explanation(
     ``metric`` is that of the index, in which the scores are; ``as_text``: ids are strings.
     Errors are the retriever's.
     """
-    model = served.model
+    model, maxlen = served.model, served.model.tower.maxlen
     ids = model.ids.written(as_text=as_text)
     numbers = ids.numbers(history)
     model.ids.resolve(model.ids.unresolved(numbers))
-    rows = model.ids.known(numbers)
+    clicks = list(zip(numbers, history, model.ids.known(numbers), strict=True))
+    unknown = [own for _, own, row in clicks if not row]
+    known = [click for click in clicks if click[2]][-maxlen:]
+    own_ids = {click: own for click, own, _ in known}
     (number,) = ids.numbers([item])
-    clicks = {number: own for number, row, own in zip(numbers, rows, history, strict=True) if row}
-    vectors = stored_vectors(served, [number, *list(clicks)])
+    vectors = stored_vectors(served, [number, *own_ids])
     if number not in vectors:
         return None
-    unknown = [own for own, row in zip(history, rows, strict=True) if not row]
-    known = [row for row in rows if row]
     if not known:
         return ExplainAnswer(item=item, interest=None, scores=[], clicks=[], unknown=unknown)
-    interests = model.tower.interests(*pad_histories([known], model.tower.maxlen))[0]
-    near = _nearest(vectors[number], {one: vectors[one] for one in clicks if one in vectors})
+    interests = model.tower.interests(*pad_histories([[row for *_, row in known]], maxlen))[0]
+    near = _nearest(vectors[number], {one: vectors[one] for one in own_ids if one in vectors})
     by_interest = ExactRetriever(interests, metric=metric)
     queries = np.stack([vectors[number], *(vectors[click] for click, _ in near)])
-    found = by_interest.search(queries, len(interests))
+    by_score = by_interest.search(queries, len(interests))
     return ExplainAnswer(
         item=item,
-        interest=int(found.ids[0, 0]),
-        scores=found.scores[0, np.argsort(found.ids[0])].tolist(),
+        interest=int(by_score.ids[0, 0]),
+        scores=by_score.scores[0, np.argsort(by_score.ids[0])].tolist(),
         clicks=[
             NearClick(
-                id=clicks[click],
+                id=own_ids[click],
                 title=model.catalogue.titles.get(click),
                 similarity=similarity,
                 interest=interest,
             )
-            for (click, similarity), interest in zip(near, found.ids[1:, 0].tolist(), strict=True)
+            for (click, similarity), interest in zip(
+                near, by_score.ids[1:, 0].tolist(), strict=True
+            )
         ],
         unknown=unknown,
     )
@@ -83,6 +85,6 @@ def _nearest(item: FloatArray, clicks: Mapping[int, FloatArray]) -> list[tuple[i
     if not clicks:
         return []
     retriever = ExactRetriever(np.stack(list(clicks.values())), metric="COSINE")
-    found, numbers = retriever.search(item[None], min(NEAR, len(clicks))), list(clicks)
-    pairs = zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)
+    hits, numbers = retriever.search(item[None], min(NEAR, len(clicks))), list(clicks)
+    pairs = zip(hits.ids[0].tolist(), hits.scores[0].tolist(), strict=True)
     return [(numbers[place], similarity) for place, similarity in pairs]

@@ -251,7 +251,8 @@ ENGLISH_LEFT = """
     const node = walker.currentNode;
     const parent = node.parentElement;
     if (!/[a-z]{3}/.test(node.data) || !parent.checkVisibility()) continue;
-    if (parent.closest("noscript, #language, #model, .title, .by, .names, .category, svg, dd")) continue;
+    const data = ".title, .by, .names, .category, svg, dd, #model";
+    if (parent.closest(`noscript, #language, ${data}`)) continue;
     left.push(node.data.trim());
   }
   return left;
