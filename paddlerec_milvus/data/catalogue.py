@@ -30,6 +30,7 @@ _END = b"\n"
 class Catalogue:
     """Items 1 … ``total``, 1 the most popular; ``titles`` and ``categories`` of those with one.
 
+    ``details``: authors and year of those that have them.
     Nothing changes after it is made: any thread may use it.
     """
 
@@ -38,12 +39,24 @@ class Catalogue:
         total: int,
         titles: Mapping[int, str] | None = None,
         categories: Mapping[int, str] | None = None,
+        details: Mapping[int, ItemDetails] | None = None,
     ) -> None:
         self.total = total
         self.titles: Mapping[int, str] = titles or {}
         self.categories: Mapping[int, str] = categories or {}
+        self.details: Mapping[int, ItemDetails] = details or {}
         self._category_numbers, self._by_item = _numbered(self.categories, total)
-        self._titled, self._text, self._starts = _searchable(self.titles, total)
+        words = dict(self.titles)
+        for item in words.keys() & self.details.keys():
+            words[item] += f" {self.details[item].authors}"
+        self._titled, self._text, self._starts = _searchable(words, total)
+
+    def category_sizes(self) -> list[tuple[str, int]]:
+        """Each category and the number of its items, the largest first."""
+        numbers, known = self._by_item, len(self._category_numbers)
+        sizes: list[int] = np.bincount(numbers[numbers >= 0], minlength=known).tolist()
+        pairs = zip(self._category_numbers, sizes, strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
     def category_numbers(self, items: IntArray) -> IntArray:
         """A number for the category of each of ``items`` (any shape), -1 for those without one."""
@@ -57,7 +70,7 @@ class Catalogue:
         return np.flatnonzero(np.isin(self._by_item, known))
 
     def search_titles(self, q: str, limit: int = 20) -> list[int]:
-        """At most ``limit`` items with all words of ``q`` in their titles, the most popular first.
+        """At most ``limit`` items with all words of ``q`` in title or authors, popular ones first.
 
         Case and accents do not count, and a word may be a part of one. Without a word: the most
         popular items, titled or not.
@@ -71,11 +84,14 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path | None, total: int) -> Catalogue:
-    """Titles and categories of ``items.csv`` in a prepared folder; without one there are none."""
+    """What ``items.csv`` of a prepared folder says; without one nothing is known."""
     if folder is None or not (folder / ITEMS).is_file():
         return Catalogue(total)
     try:
-        return Catalogue(total, read_titles(folder), read_categories(folder))
+        details = {
+            item: one for item, one in read_item_details(folder).items() if one.authors or one.year
+        }
+        return Catalogue(total, read_titles(folder), read_categories(folder), details)
     except DataError as error:
         logger.warning("no titles and no categories: %s", error)
         return Catalogue(total)

@@ -279,6 +279,17 @@ def setting_name(index: Mapping[str, Any], search: Mapping[str, Any] | None = No
     return f"{kind} {', '.join(f'{key} {value}' for key, value in words.items())}".strip()
 
 
+def index_of_name(name: str, params: Mapping[str, Any]) -> Index:
+    """The index that :func:`setting_name` called so; ``params`` say how it is searched.
+
+    Raises SettingsError as :func:`index_from_settings`.
+    """
+    kind, _, words = name.partition(" ")
+    pairs = (word.partition(" ") for word in words.split(", ") if word)
+    built = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
+    return index_from_settings(kind, {**params, **built})
+
+
 def setting_options(index: Mapping[str, Any], search: Mapping[str, Any]) -> str:
     """``index.type=HNSW index.M=16 …``: what ``-o`` of tools/infer.py takes."""
     return " ".join(f"index.{key}={value}" for key, value in {**index, **search}.items())

@@ -125,9 +125,10 @@ class MilvusRetriever:
             self.open()
         return self.versions.dimension or 0
 
-    def at(self, version: str) -> MilvusRetriever:
-        """This retriever on one version of the collection, by the same connection."""
+    def at(self, version: str, index: Index | None = None) -> MilvusRetriever:
+        """This retriever on one version (by default of the same index), by the same connection."""
         other = copy(self)
+        other._index = index or self._index
         other.versions = copy(self.versions)
         other._version, other.versions.dimension = version, None
         other.open()

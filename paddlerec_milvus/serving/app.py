@@ -34,7 +34,7 @@ from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import REQUEST_ID, Metrics, RequestRecorder
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.redis_histories import RedisHistories
-from paddlerec_milvus.serving.routers import candidates, health, items, page, users
+from paddlerec_milvus.serving.routers import candidates, comparisons, health, items, page, users
 from paddlerec_milvus.serving.server_limits import RequestLimits, ServedApp
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 from paddlerec_milvus.serving.tower import UserTower, import_paddle
@@ -94,7 +94,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    for room in (candidates, items, users, health, page):
+    for room in (candidates, comparisons, items, users, health, page):
         app.include_router(room.router)
     _add_middleware(app, settings, metrics)
     app.add_exception_handler(InvalidRequestError, _invalid)

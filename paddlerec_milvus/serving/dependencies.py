@@ -8,7 +8,9 @@ import math
 from fastapi import Request
 
 from paddlerec_milvus.data.id_map import Kind, OwnId
+from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
+from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.item_ids import int_of
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.validation import InvalidRequestError, problem
@@ -35,6 +37,13 @@ def service_of(request: Request) -> CandidateService:
     """The service of the application that a request came to."""
     service: CandidateService = request.app.state.service
     return service
+
+
+def serving_of(service: CandidateService) -> ServedVersion:
+    """What serves; RetrievalError: nothing does."""
+    if (served := service.current) is None:
+        raise RetrievalError(service.health.state.reason)
+    return served
 
 
 def retry_after(request: Request) -> dict[str, str]:

@@ -90,6 +90,14 @@ class Deployment(Protocol):
         """Serve the version before again."""
         ...
 
+    def previous(self) -> IndexVersion | None:
+        """The version that :meth:`roll_back` goes back to; None: there is none."""
+        ...
+
+    def before(self) -> ServedVersion | None:
+        """That version with its model, loaded now if need be, to be compared; None: it has none."""
+        ...
+
     def delete(self) -> int | None:
         """Delete all stored item vectors; returns how many there were, if that is known."""
         ...
@@ -149,6 +157,12 @@ class FixedDeployment:
     def roll_back(self) -> NoReturn:
         """RefusedError: there is no Milvus."""
         raise self._without_milvus("there is no version before")
+
+    def previous(self) -> None:
+        """None: there is one version alone."""
+
+    def before(self) -> None:
+        """None, as :meth:`previous`."""
 
     def delete(self) -> NoReturn:
         """RefusedError: there is no Milvus."""

@@ -17,6 +17,7 @@ from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import index_of_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import Description
 from paddlerec_milvus.serving.model_identity import ModelIdentity
@@ -72,6 +73,20 @@ class ItemIndex:
         except BaseException:
             retriever.close()
             raise
+
+    def previous(self) -> IndexVersion | None:
+        """The version that a rollback goes back to, None: there is none."""
+        return _version(self._linked().versions.previous())
+
+    def at(self, version: IndexVersion) -> MilvusRetriever:
+        """A retriever on ``version``, whatever its index is, by the common connection.
+
+        RefusedError: it does not say what its index is, or has another metric than the settings.
+        """
+        if not (name := version.identity.index):
+            raise RefusedError(f"{version.name!r} does not say what its index is: POST /insert")
+        params = {key: value for key, value in self._settings.index.items() if key != "type"}
+        return self._linked().at(version.name, index_of_name(name, params))
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""

@@ -216,6 +216,18 @@ class MilvusDeployment:
             self.refresh()
         return version
 
+    def previous(self) -> IndexVersion | None:
+        """The version that :meth:`roll_back` goes back to; None: there is none."""
+        return self.index.previous()
+
+    def before(self) -> ServedVersion | None:
+        """That version with its model, loaded now if need be, to be compared; None: it has none."""
+        version = self.index.previous()
+        if version is None or not self._is_known(version):
+            return None
+        model = self._models.get(version.checkpoint)
+        return model and ServedVersion(model, self.index.at(version), version)
+
     def _is_known(self, version: IndexVersion) -> bool:
         """Whether its model is here; RefusedError: it is of other data."""
         if version.checkpoint and _is_foreign(version.identity, self.own):

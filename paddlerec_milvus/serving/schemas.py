@@ -63,7 +63,7 @@ Features = Annotated[dict[str, str], Field(min_length=1)]
 StoredCategory = Annotated[str, AfterValidator(_short)]
 
 
-class _Request(BaseModel, Generic[Id]):
+class IdRequest(BaseModel, Generic[Id]):
     """A body with ids of items: ``of_kind`` gives the class for a service's kind."""
 
     @classmethod
@@ -83,7 +83,7 @@ class Filter(BaseModel):
     """One of these."""
 
 
-class CandidatesRequest(_Request[Id], Generic[Id]):
+class CandidatesRequest(IdRequest[Id], Generic[Id]):
     """Histories of item ids, a row for each user, oldest click first."""
 
     model_config = ConfigDict(
@@ -120,7 +120,7 @@ class CandidatesRequest(_Request[Id], Generic[Id]):
     service is set, Bounded as a rule."""
 
 
-class Item(_Request[Id], Generic[Id]):
+class Item(IdRequest[Id], Generic[Id]):
     """An item by its vector, or by its features."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -143,7 +143,7 @@ class Item(_Request[Id], Generic[Id]):
         return self
 
 
-class ItemsRequest(_Request[Id], Generic[Id]):
+class ItemsRequest(IdRequest[Id], Generic[Id]):
     """Items that are new, or whose vectors have changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -155,7 +155,7 @@ class ItemsRequest(_Request[Id], Generic[Id]):
     ] = None
 
 
-class EventsRequest(_Request[Id], Generic[Id]):
+class EventsRequest(IdRequest[Id], Generic[Id]):
     """Items that the user has clicked, oldest first."""
 
     model_config = ConfigDict(
@@ -263,6 +263,8 @@ class TitledItem(BaseModel):
     id: ItemId
     title: str | None
     category: str | None
+    authors: str | None = None
+    year: str | None = None
 
 
 class TitlesAnswer(BaseModel):

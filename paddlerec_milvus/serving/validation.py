@@ -27,6 +27,7 @@ SHOWN = 60  # characters of a wrong value
 AS_TEXT = "X-Ids-As-Text"  # a header: the caller's language has no integers of 64 bits
 
 Model = TypeVar("Model", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=CandidatesRequest[Any])
 
 
 class InvalidRequestError(Exception):
@@ -70,7 +71,12 @@ def _validated(body: bytes, model: type[Model]) -> Model:
 
 def parse(body: bytes, settings: ServiceSettings, kind: Kind) -> CandidatesRequest[Any]:
     """The checked request with ids of ``kind``; InvalidRequestError: field, value and limit."""
-    request: CandidatesRequest[Any] = _validated(body, of_kind(CandidatesRequest, kind))
+    return parse_as(CandidatesRequest, body, settings, kind)
+
+
+def parse_as(model: type[Parsed], body: bytes, settings: ServiceSettings, kind: Kind) -> Parsed:
+    """:func:`parse` for a ``model`` with more fields than a request for candidates."""
+    request: Parsed = _validated(body, of_kind(model, kind))
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request
@@ -89,7 +95,7 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[dict[str, 
 def _words(error: ErrorDetails) -> str:
     """Of an id of the other kind, what to send; else pydantic's own words."""
     place, wrong = error["loc"], error["input"]
-    is_id = place[:1] in (("hist_item",), ("exclude",)) or (
+    is_id = place[:1] in (("hist_item",), ("exclude",), ("item",)) or (
         place[:1] == ("items",) and (len(place) == 2 or place[2:] == ("id",))
     )
     if is_id and error["type"] == "int_type" and isinstance(wrong, str):

@@ -75,9 +75,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(settings: ServiceSettings) -> Iterator[Running]:
-    """Start, wait until it answers, end in order."""
-    app = create_app(settings)
+def running(settings: ServiceSettings, **parts: Any) -> Iterator[Running]:
+    """Start, wait until it answers, end in order; ``parts`` are others of create_app's."""
+    app = create_app(settings, **parts)
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

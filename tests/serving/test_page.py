@@ -161,9 +161,10 @@ def test_the_time_of_each_stage_is_shown(view: View):
 def test_by_keyboard_alone(view: View):
     keyboard = view.page.keyboard
     keyboard.press("Tab")
-    expect(view["#skip"]).to_be_focused()
-    keyboard.press("Tab")
-    expect(view["#search"]).to_be_focused()
+    for place in ("#skip", "#model", "#language", "#search"):
+        expect(view[place]).to_be_focused()
+        keyboard.press("Tab")
+    keyboard.press("Shift+Tab")
     keyboard.press("ArrowDown")
     options = view["#found [role=option]"]
     expect(options.first).to_have_attribute("aria-selected", "true")

@@ -1,7 +1,11 @@
 // Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 // The service's calls, and what can go wrong with them, in words.
 
+import { t } from "./language.js";
+
 const PATIENCE = 15_000; // milliseconds
+const MOST_TITLES = 100; // in one call
+const LONGEST = 16_000; // characters of a query
 const KEY = "api-key"; // kept in this tab's sessionStorage, nowhere else
 
 /** kind: "key" (401, 403), "request" (another 4xx), "failed" (5xx) or "away" (no answer). */
@@ -19,16 +23,51 @@ export const forgetKey = () => sessionStorage.removeItem(KEY);
 /** Candidates for one history, with the milliseconds of each stage and of the round trip. */
 export async function candidatesFor(settings, signal) {
   const began = performance.now();
-  const body = {
-    hist_item: [settings.picked],
-    top_k: settings.topK,
-    diversity: settings.diversity,
-    exclude_history: settings.exclude,
+  const answer = await post("candidates", signal, requestOf(settings));
+  return {
+    ...listOf(await answer.json()),
+    stages: stagesOf(answer.headers.get("Server-Timing") ?? ""),
+    roundTrip: performance.now() - began,
+  };
+}
+
+/** {before, is_exact, search}: what the list can be compared with. */
+export async function alternatives(signal) {
+  return (await call("alternatives", signal)).json();
+}
+
+/** The list of another model or index, as `settings.compare` says; `whose` it is. */
+export async function alternativeFor(settings, signal) {
+  const [name, value] = settings.compare.split(":");
+  const by = value ? { [name]: Number(value) } : name;
+  const found = await (await post("alternatives", signal, { ...requestOf(settings), by })).json();
+  return { ...listOf(found), whose: found.whose };
+}
+
+/** {interest, scores, clicks}: why the model would give `item` to who picked `picked`. */
+export async function explain(picked, item, signal) {
+  return (await post("explain", signal, { hist_item: picked, item })).json();
+}
+
+/** {total, categories: [{name, items}]}, the largest first. */
+export async function categories(signal) {
+  return (await call("categories", signal)).json();
+}
+
+function requestOf({ picked, topK, diversity, quota, categories, exclude }) {
+  return {
+    hist_item: [picked],
+    top_k: topK,
+    diversity,
+    exclude_history: exclude,
     titles: true,
     nearest: true,
+    ...(quota ? { quota } : {}),
+    ...(categories.length ? { filter: { category: categories } } : {}),
   };
-  const answer = await call("candidates", signal, { method: "POST", body: JSON.stringify(body) });
-  const found = await answer.json();
+}
+
+function listOf(found) {
   return {
     items: found.candidates[0].map((id, at) => ({
       id,
@@ -40,12 +79,10 @@ export async function candidatesFor(settings, signal) {
     source: found.source[0],
     unknown: found.unknown[0].length,
     nearest: found.nearest?.[0] ?? [],
-    stages: stagesOf(answer.headers.get("Server-Timing") ?? ""),
-    roundTrip: performance.now() - began,
   };
 }
 
-/** Items whose title has `text` in it, popular ones first; all of them for an empty text. */
+/** Items whose title or authors have `text` in them, popular ones first; all for an empty text. */
 export async function titlesWith(text, limit, signal) {
   const query = new URLSearchParams({ q: text, limit });
   return (await (await call(`titles?${query}`, signal)).json()).items;
@@ -53,13 +90,26 @@ export async function titlesWith(text, limit, signal) {
 
 /** The items of these ids that the service knows. */
 export async function titlesOf(ids, signal) {
-  const query = new URLSearchParams(ids.map((id) => ["id", id]));
-  return (await (await call(`titles?${query}`, signal)).json()).items;
+  const parts = [[]];
+  for (const id of ids) {
+    const longer = [...parts.at(-1), ["id", id]];
+    const fits = longer.length <= MOST_TITLES && `${new URLSearchParams(longer)}`.length < LONGEST;
+    if (fits) parts[parts.length - 1] = longer;
+    else parts.push([["id", id]]);
+  }
+  const found = parts.map(async (part) => {
+    return (await (await call(`titles?${new URLSearchParams(part)}`, signal)).json()).items;
+  });
+  return (await Promise.all(found)).flat();
 }
 
 /** {ready, reason, model, data, epoch, index, digest, items, started_with}: also where the service is not ready. */
 export async function readiness() {
   return (await fetch("readyz", { signal: AbortSignal.timeout(PATIENCE) })).json();
+}
+
+function post(path, signal, body) {
+  return call(path, signal, { method: "POST", body: JSON.stringify(body) });
 }
 
 async function call(path, signal, options = {}) {
@@ -73,7 +123,7 @@ async function call(path, signal, options = {}) {
   } catch (error) {
     if (signal.aborted) throw error;
     const late = error.name === "TimeoutError";
-    throw new CallError("away", late ? `It did not answer within ${PATIENCE / 1000} s.` : "");
+    throw new CallError("away", late ? t("late", { seconds: PATIENCE / 1000 }) : "");
   }
   if (!answer.ok) throw await refusal(answer);
   return answer;
@@ -81,7 +131,7 @@ async function call(path, signal, options = {}) {
 
 async function refusal(answer) {
   const body = await answer.json().catch(() => ({}));
-  const text = wordsOf(body.detail) || `The service answered ${answer.status}.`;
+  const text = wordsOf(body.detail) || t("status", { status: answer.status });
   if (answer.status === 401 || answer.status === 403) return new CallError("key", text);
   return new CallError(answer.status < 500 ? "request" : "failed", text);
 }

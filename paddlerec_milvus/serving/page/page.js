@@ -2,86 +2,58 @@
 // The page: its state, which lies in the address after #, and what changes it.
 
 import * as calls from "./calls.js";
+import { choiceOf, drawBeside, drawChoices } from "./compare.js";
+import { prepareDetails, showDetails } from "./details.js";
 import { byId, element } from "./element.js";
+import { chosenCategories, drawFilters } from "./filters.js";
+import { switchLanguage, t, translatePage } from "./language.js";
 import { searchBox } from "./search.js";
-import { drawCards, drawLegend, drawPicked, drawTiming, nameOf, showOnly } from "./show.js";
-import { exampleOf, headline, modelText, sourceText, troubleText } from "./words.js";
+import { drawCards, drawLegend, drawPicked, drawTiming, redrawCards, showOnly } from "./show.js";
+import { DIVERSITIES, hashOf, MOST_PICKED, stateOf } from "./state.js";
+import { exampleOf, facts, headline, modelText, nameOf, sourceText, troubleText } from "./words.js";
 
-const DEFAULTS = { picked: [], topK: 50, diversity: 0, exclude: true };
-const MOST_PICKED = 100;
-const DIVERSITIES = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]; // λ; its scale is the scores'
 const PAUSE = 120; // milliseconds after a slider's last move
 
 let state = stateOf(location.hash);
 let asked = new AbortController();
 let only = null; // the interest that alone is shown
 let examples = 0; // given so far
-let ready = true; // what the service said of itself last
+let told = { ready: true }; // what the service said of itself last; null: nothing
+let found = null; // the last answer, and what was set beside it
+let beside = null;
+let choices = null; // what the list can be compared with
+let filters = { total: 0, categories: [] };
 const known = new Map(); // items by id, of all answers
-
-function stateOf(hash) {
-  const given = new URLSearchParams(hash.slice(1));
-  const number = (name, least, most, otherwise) => {
-    const value = given.has(name) ? Number(given.get(name)) : NaN;
-    return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise;
-  };
-  const ids = given.getAll("picked").flatMap(idsOf);
-  return {
-    picked: [...new Set(ids)].slice(-MOST_PICKED),
-    topK: Math.round(number("top_k", 10, 100, DEFAULTS.topK) / 10) * 10,
-    diversity: nearest(DIVERSITIES, number("diversity", 0, Infinity, DEFAULTS.diversity)),
-    exclude: given.get("exclude_history") !== "false",
-  };
-}
-
-/** Ids with their commas and percent signs written as %2C and %25, joined by commas. */
-function idsOf(text) {
-  return text
-    .split(",")
-    .filter(Boolean)
-    .map((id) => id.replace(/%2C/g, ",").replace(/%25/g, "%"));
-}
-
-function encodedId(id) {
-  return encodeURIComponent(id.replace(/%/g, "%25").replace(/,/g, "%2C"));
-}
-
-function nearest(values, wanted) {
-  const closer = (best, each) => (Math.abs(each - wanted) < Math.abs(best - wanted) ? each : best);
-  return values.reduce(closer);
-}
-
-function hashOf({ picked, topK, diversity, exclude }) {
-  const parts = [];
-  if (picked.length) parts.push(`picked=${picked.map(encodedId).join(",")}`);
-  if (topK !== DEFAULTS.topK) parts.push(`top_k=${topK}`);
-  if (diversity !== DEFAULTS.diversity) parts.push(`diversity=${diversity}`);
-  if (!exclude) parts.push("exclude_history=false");
-  return parts.length ? `#${parts.join("&")}` : location.pathname;
-}
 
 /** Take a change; a pick makes an entry in the browser's history, a setting does not. */
 function change(part) {
   state = { ...state, ...part };
-  if ("picked" in part) {
+  if (part.picked) {
     only = null; // other picks, other interests
-    window.history.pushState(null, "", hashOf(state));
-  } else window.history.replaceState(null, "", hashOf(state));
+    history.pushState(null, "", hashOf(state));
+  } else history.replaceState(null, "", hashOf(state));
   draw();
   refresh();
 }
 
 function draw() {
-  drawPicked(state.picked.map((id) => known.get(id) ?? nameless(id)));
+  drawPicked(state.picked.map(itemOf));
   byId("top-k").value = state.topK;
   byId("top-k-value").textContent = state.topK;
-  byId("diversity").value = DIVERSITIES.indexOf(state.diversity);
-  byId("diversity-value").textContent = state.diversity || "off";
-  byId("diversity").setAttribute("aria-valuetext", state.diversity || "off");
+  drawSlider("quota", state.quota, state.quota);
+  drawSlider("diversity", DIVERSITIES.indexOf(state.diversity), state.diversity);
   byId("exclude").checked = state.exclude;
   byId("welcome").hidden = state.picked.length > 0;
   byId("another").hidden = !(examples && state.picked.length);
   byId("key-used").hidden = !calls.hasKey();
+  drawFilters(filters, state.categories);
+  drawChoices(choices, state.compare);
+}
+
+function drawSlider(id, place, value) {
+  byId(id).value = place;
+  byId(`${id}-value`).textContent = value || t("off");
+  byId(id).setAttribute("aria-valuetext", value || t("off"));
 }
 
 /** Ask for candidates; an answer that comes after a newer question is dropped. */
@@ -91,9 +63,13 @@ async function refresh() {
   asked = mine;
   byId("results").setAttribute("aria-busy", "true");
   try {
-    const found = await calls.candidatesFor(state, mine.signal);
-    if (asked === mine) showFound(found);
-    await nameUnknown(mine.signal);
+    const other = state.compare ? calls.alternativeFor(state, mine.signal) : null;
+    other?.catch(() => {}); // told below, after what the first call has to say
+    const answer = await calls.candidatesFor(state, mine.signal);
+    if (asked === mine) showFound(answer);
+    const second = await other;
+    if (asked === mine) showBeside(second);
+    await learn(mine);
   } catch (error) {
     if (asked === mine) showTrouble(error);
   } finally {
@@ -101,49 +77,83 @@ async function refresh() {
   }
 }
 
-/** Titles of picks that came with the address alone. */
-async function nameUnknown(signal) {
-  const missing = state.picked.filter((id) => !known.has(id));
+/** Titles, authors and years that the answers did not hold. */
+async function learn(mine) {
+  const lists = [found.items, beside?.items ?? [], found.nearest.flat()];
+  const ids = [...state.picked, ...lists.flat().map(({ id }) => id)];
+  const missing = [...new Set(ids)].filter((id) => known.get(id)?.authors === undefined);
   if (!missing.length) return;
-  remember(await calls.titlesOf(missing, signal));
-  for (const id of missing) known.set(id, known.get(id) ?? nameless(id));
+  const items = await calls.titlesOf(missing, mine.signal);
+  remember(items);
+  for (const id of missing) known.set(id, { authors: null, year: null, ...itemOf(id) });
+  if (asked !== mine) return;
+  if (items.some((item) => item.authors || item.year)) redraw();
 }
 
-const nameless = (id) => ({ id, title: null, category: null });
+const itemOf = (id) => known.get(id) ?? { id, title: null, category: null };
+
+/** The item of a list with all that is known of it. */
+const detailed = (item) => ({ ...known.get(item.id), ...item });
 
 function remember(items) {
   const named = items.some(({ id }) => state.picked.includes(id) && !known.has(id));
-  for (const item of items) known.set(item.id, item);
+  for (const { score, interest, ...item } of items) known.set(item.id, { ...itemOf(item.id), ...item });
   if (named) draw();
 }
 
-function showFound(found) {
+function showFound(answer) {
+  found = answer;
   remember(found.items);
   if (found.items.length) askForCategories(found.items.some((item) => item.category));
   byId("trouble").hidden = true;
   if (!found.items.some((item) => item.interest === only)) only = null;
-  drawCards(found.items);
-  drawLegend(found.nearest, found.items, only);
+  drawCards(found.items.map(detailed));
+  drawAround();
+  if (found.source === "fallback" || !told?.ready) tellModel();
+  byId("said").textContent = `${headline(found)}: ${found.items.length}. ${byId("source").textContent}`;
+}
+
+/** What stands about the cards. */
+function drawAround() {
+  drawLegend(found.nearest.map((near) => near.map(detailed)), found.items.map(detailed), only);
   showOnly(only);
   drawTiming(found.stages, found.roundTrip);
-  if (found.source === "fallback" || !ready) tellModel();
   byId("headline").textContent = headline(found);
   byId("source").textContent = sourceText(found, state.picked.length);
-  byId("said").textContent = `${headline(found)}: ${found.items.length}. ${byId("source").textContent}`;
+}
+
+function showBeside(answer) {
+  beside = answer;
+  byId("beside").hidden = !beside;
+  byId("cards").hidden = Boolean(beside);
+  if (!beside) return;
+  byId("legend").hidden = true;
+  remember(beside.items);
+  const name = state.compare.split(":")[0];
+  const set = choices?.search[name]; // its own value, where another is compared
+  const serving = set ? { ...told, index: `${told.index}, ${name} ${set}` } : told;
+  drawBeside(serving ?? {}, found.items, beside, state.compare, detailed);
+}
+
+/** Draw all anew that is there: more is known of the items, or the language is another. */
+function redraw() {
+  draw();
+  if (!found) return;
+  redrawCards(found.items.map(detailed));
+  drawAround();
+  showBeside(beside);
 }
 
 /** Without categories there is nothing to be diverse in. */
 function askForCategories(there) {
   byId("diversity").disabled = !there;
-  byId("diversity-hint").textContent = there
-    ? "Higher: more categories near the top."
-    : "It works by categories, and these items have none.";
+  byId("diversity-hint").textContent = t(there ? "diversity_hint" : "no_categories");
 }
 
 function showTrouble(error) {
   if (!(error instanceof calls.CallError)) throw error;
   const [title, text] = troubleText(error, calls.hasKey());
-  const earlier = byId("cards").children.length ? "What is below is of an earlier answer." : "";
+  const earlier = byId("cards").children.length ? t("earlier") : "";
   byId("trouble-title").textContent = title;
   byId("trouble-text").textContent = `${text} ${earlier}`;
   byId("retry").hidden = error.kind === "key";
@@ -157,7 +167,7 @@ function pick(item) {
   remember([item]);
   const others = state.picked.filter((id) => id !== item.id);
   change({ picked: [...others, item.id].slice(-MOST_PICKED) });
-  byId("said").textContent = `Picked ${nameOf(item)}`;
+  byId("said").textContent = t("was_picked", { name: nameOf(item) });
 }
 
 function unpick(id) {
@@ -165,6 +175,11 @@ function unpick(id) {
   change({ picked: state.picked.filter((other) => other !== id) });
   const left = byId("picked").children;
   (left[Math.min(at, left.length - 1)]?.querySelector("button") ?? byId("search")).focus();
+}
+
+function toggle(item) {
+  if (state.picked.includes(item.id)) unpick(item.id);
+  else pick(item);
 }
 
 async function example() {
@@ -180,21 +195,41 @@ async function example() {
 }
 
 async function tellModel() {
-  const line = byId("model");
   try {
-    const told = await calls.readiness();
-    ready = told.ready;
-    line.replaceChildren(element("span", { class: `light ${ready ? "on" : "off"}` }));
-    line.append(modelText(told));
+    told = await calls.readiness();
   } catch {
-    ready = false;
-    line.replaceChildren(element("span", { class: "light off" }), "No answer");
+    told = null;
   }
+  drawModel();
 }
 
-function retry() {
-  tellModel();
+function drawModel() {
+  const light = element("span", { class: `light ${told?.ready ? "on" : "off"}` });
+  byId("model").replaceChildren(light, told ? modelText(told) : t("no_answer"));
+  const rows = told ? facts(told) : [];
+  const cells = rows.flatMap(([, name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+  byId("whose-facts").replaceChildren(...cells);
+  if (beside) showBeside(beside);
+}
+
+/** What the settings offer; where that cannot be had, the candidates' own call says why. */
+async function learnChoices() {
+  const { signal } = new AbortController();
+  const none = () => null;
+  const [categories, alternatives] = await Promise.all([
+    calls.categories(signal).catch(none),
+    told?.ready ? calls.alternatives(signal).catch(none) : null,
+  ]);
+  filters = categories ?? filters;
+  choices = alternatives ?? choices;
+  draw();
+  if (beside) showBeside(beside);
+}
+
+async function retry() {
   refresh();
+  await tellModel();
+  await learnChoices();
 }
 
 function onSlider(name, slider, valueOf) {
@@ -209,7 +244,18 @@ function onSlider(name, slider, valueOf) {
 
 function onCards(event) {
   const card = event.target.closest("li");
-  if (card) pick(known.get(card.dataset.id));
+  if (!card) return;
+  const item = detailed(found.items.find(({ id }) => id === card.dataset.id));
+  if (event.target.closest(".about")) showDetails(item, state.picked, toggle);
+  else pick(item);
+}
+
+function onBeside(event) {
+  const row = event.target.closest("button") && event.target.closest("li");
+  if (!row) return;
+  const { id } = row.dataset;
+  const item = found.items.find((one) => one.id === id) ?? beside.items.find((one) => one.id === id);
+  showDetails(detailed(item), state.picked, toggle);
 }
 
 function onLegend(event) {
@@ -220,6 +266,12 @@ function onLegend(event) {
   showOnly(only);
 }
 
+function onCompareValue(event) {
+  const value = Number(event.target.value);
+  const name = state.compare.split(":")[0];
+  if (Number.isInteger(value) && value > 0) change({ compare: `${name}:${value}` });
+}
+
 function onKey(event) {
   event.preventDefault();
   calls.useKey(byId("key").value);
@@ -228,16 +280,39 @@ function onKey(event) {
   retry();
 }
 
+function inOtherLanguage() {
+  switchLanguage();
+  translatePage();
+  askForCategories(!byId("diversity").disabled);
+  drawModel();
+  redraw();
+}
+
+function prepareSettings() {
+  onSlider("topK", byId("top-k"), (value) => value);
+  onSlider("quota", byId("quota"), (value) => value);
+  onSlider("diversity", byId("diversity"), (value) => DIVERSITIES[value]);
+  byId("exclude").addEventListener("change", (event) => change({ exclude: event.target.checked }));
+  byId("categories").addEventListener("change", () => change({ categories: chosenCategories() }));
+  byId("filters-clear").addEventListener("click", () => change({ categories: [] }));
+  byId("compare").addEventListener("change", (event) => {
+    change({ compare: choiceOf(event.target.value, choices) });
+  });
+  byId("compare-value").addEventListener("change", onCompareValue);
+  byId("settings").open = window.matchMedia("(min-width: 52rem)").matches;
+}
+
 function start() {
+  translatePage();
   searchBox(byId("search"), byId("found"), {
     find: calls.titlesWith,
     pick,
     fail: showTrouble,
   });
-  onSlider("topK", byId("top-k"), (value) => value);
-  onSlider("diversity", byId("diversity"), (value) => DIVERSITIES[value]);
-  byId("exclude").addEventListener("change", (event) => change({ exclude: event.target.checked }));
+  prepareSettings();
+  prepareDetails();
   byId("cards").addEventListener("click", onCards);
+  byId("beside").addEventListener("click", onBeside);
   byId("legend").addEventListener("click", onLegend);
   byId("picked").addEventListener("click", (event) => {
     if (event.target.closest("button")) unpick(event.target.closest("li").dataset.id);
@@ -256,6 +331,7 @@ function start() {
     draw();
     retry();
   });
+  byId("language").addEventListener("click", inOtherLanguage);
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault(); // the address after # is the state
     byId("results").focus();
@@ -265,7 +341,6 @@ function start() {
     draw();
     refresh();
   });
-  byId("settings").open = window.matchMedia("(min-width: 52rem)").matches;
   draw();
   retry();
 }

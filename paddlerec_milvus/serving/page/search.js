@@ -2,6 +2,8 @@
 // The search box: an ARIA combobox over GET /titles.
 
 import { element } from "./element.js";
+import { t } from "./language.js";
+import { nameOf } from "./words.js";
 
 const PAUSE = 120; // milliseconds without a key before the service is asked
 const SHOWN = 12;
@@ -36,7 +38,7 @@ export function searchBox(input, list, { find, pick, fail }) {
   function show(found, text) {
     items = found;
     list.replaceChildren(...found.map((item, at) => optionOf(item, at, text)));
-    if (!found.length) list.append(element("li", { class: "none" }, `No title has “${text}” in it`));
+    if (!found.length) list.append(element("li", { class: "none" }, t("none_found", { text })));
     list.hidden = false;
     input.setAttribute("aria-expanded", String(found.length > 0));
     activate(found.length ? 0 : -1);
@@ -101,8 +103,8 @@ function optionOf(item, at, text) {
   return element(
     "li",
     { role: "option", id: `found-${at}`, "aria-selected": "false" },
-    element("span", { class: "title" }, ...marked(item.title ?? `Item ${item.id}`, text)),
-    item.category ? element("span", { class: "category" }, item.category) : null,
+    element("span", { class: "title" }, ...marked(nameOf(item), text)),
+    element("span", { class: "category" }, [item.authors, item.category].filter(Boolean).join(" · ")),
   );
 }
 

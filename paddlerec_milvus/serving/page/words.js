@@ -1,54 +1,79 @@
 // Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-// What the page says: where candidates come from, what went wrong, an example to start with.
+// What the page says of answers: where candidates come from, what went wrong, how items are called.
+
+import { locale, t } from "./language.js";
+
+export const nameOf = (item) => item.title ?? t("item", { id: item.id });
+export const letterOf = (interest) => String.fromCharCode(65 + interest);
+export const scoreText = (score) => score.toFixed(Math.abs(score) < 100 ? 3 : 1);
+
+export function yearText(year) {
+  return year.startsWith("-") ? t("before_christ", { year: year.slice(1) }) : year;
+}
 
 export function headline({ source, items }) {
-  if (!items.length) return "No candidates";
-  return source === "model" ? "Candidates" : "Popular items";
+  if (!items.length) return t("no_candidates");
+  return t(source === "model" ? "candidates" : "popular");
 }
 
 /** Where a list comes from. */
-export function sourceText({ source, items, unknown, nearest }, picks) {
-  const left = unknown ? ` ${counted(unknown, "pick")} unknown to the model.` : "";
-  if (source === "model") return `${found(items, nearest)}, out of ${counted(picks, "pick")}.${left}`;
-  if (source === "fallback") {
-    return "The model could not be asked just now, so these are what most people take.";
+export function sourceText({ source, items, unknown, nearest }, count) {
+  const picks = t("picks", { count });
+  const left = unknown ? ` ${t("unknown", { picks: t("picks", { count: unknown }) })}` : "";
+  if (source === "model") {
+    const values = { count: items.length, interests: interestsText(items, nearest), picks };
+    return t("found_by", values) + left;
   }
-  if (source === "short") {
-    return `Too few picks for the model yet, so these are what most people take.${left}`;
-  }
-  if (picks) return `No pick is known to the model, so these are what most people take.${left}`;
-  return "What most people take. Click one to start with it.";
+  if (source === "fallback") return t("from_fallback");
+  if (source === "short") return t("from_short") + left;
+  return count ? t("from_unknown") + left : t("from_popular");
 }
 
-function found(items, nearest) {
-  const interests = new Set(items.map((item) => item.interest)).size;
-  const of = nearest.length > interests ? `${interests} of ${nearest.length}` : `${interests}`;
-  return `${items.length} found by ${of} ${interests === 1 && of === "1" ? "interest" : "interests"}`;
+function interestsText(items, nearest) {
+  const count = new Set(items.map((item) => item.interest)).size;
+  const all = nearest.length;
+  return all > count ? t("interests_of", { count, all }) : t("interests", { count });
 }
-
-const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
 /** Whose model answers, or why none does; loud where the service was started with another one. */
 export function modelText(told) {
-  const whose = ({ model, epoch, data, index, digest }) => [
-    model, epoch === null ? "" : `epoch ${epoch}`, data && `data ${data}`, index, digest,
-  ].filter(Boolean).join(", ");
-  const count = told.items.toLocaleString("en");
+  const whose = whoseText(told);
+  const items = told.items.toLocaleString(locale());
   const other = told.started_with;
-  const loud = other ? `. The service was started with another model: ${whose(other)}` : "";
-  if (told.ready) return `Ready: ${count} items of ${whose(told)}${loud}`;
-  return `Not ready: ${told.reason} (${whose(told)})`;
+  const loud = other ? t("other_model", { whose: whoseText(other) }) : "";
+  if (told.ready) return t("ready", { items, whose }) + loud;
+  return t("not_ready", { reason: told.reason, whose });
+}
+
+export function whoseText({ model, epoch, data, index, digest }) {
+  const parts = [model, epoch === null ? "" : t("epoch", { epoch })];
+  return [...parts, data && t("data", { data }), index, digest].filter(Boolean).join(", ");
+}
+
+/** Model, epoch, data and index as rows [key, name, value] of a table. */
+export function facts({ model, epoch, data, data_fingerprint, index, digest, items }) {
+  const rows = {
+    model,
+    epoch: epoch === null || epoch === undefined ? "" : `${epoch}`,
+    data,
+    fingerprint: data_fingerprint,
+    index: index === "exact" ? t("fact_exact") : index,
+    digest,
+    ...(items === undefined ? {} : { items: items.toLocaleString(locale()) }),
+  };
+  return Object.entries(rows).map(([key, value]) => {
+    return [key, t(`fact_${key}`), value || t("fact_unknown")];
+  });
 }
 
 /** Title and text for a CallError. */
 export function troubleText({ kind, message }, hasKey) {
   if (kind === "key") {
-    if (hasKey) return ["This key does not fit.", `The service says: ${message}.`];
-    return ["A key is needed.", "This service answers only those who have one of its API keys."];
+    if (hasKey) return [t("key_wrong"), t("says", { message })];
+    return [t("key_needed"), t("key_needed_text")];
   }
-  if (kind === "away") return ["The service is away.", message || "Is it still running?"];
-  if (kind === "request") return ["The service refused this request.", message];
-  return ["The service failed.", message];
+  if (kind === "away") return [t("away"), message || t("away_text")];
+  return [t(kind === "request" ? "refused" : "failed"), message];
 }
 
 /** Ids of an example: popular items of three categories, other ones each time. */

@@ -21,7 +21,7 @@ from paddlerec_milvus.errors import DataError, ModelError, RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.connection import OWN_ID_BYTES
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.dependencies import id_of, retry_after, service_of
+from paddlerec_milvus.serving.dependencies import id_of, retry_after, service_of, serving_of
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.recommender import CandidateService
@@ -100,7 +100,7 @@ async def put_items(request: Request) -> ItemsAnswer:
     be given by these instead. They stay until the next insert.
     """
     service = service_of(request)
-    served = _serving(service)
+    served = serving_of(service)
     ids = served.model.ids
     body = await read(request, service.settings, ItemsRequest, ids.kind)
     fingerprint = served.model.tower.fingerprint
@@ -135,7 +135,7 @@ async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
     Popular items, which need no vector, are not changed.
     """
     service = service_of(request)
-    served = _serving(service)
+    served = serving_of(service)
     ids = served.model.ids
     own = id_of(item, ids.kind, ("path", "item"))
     (number,) = ids.numbers([own])
@@ -145,13 +145,6 @@ async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
     ids.changed({number: own})
     _check_serves_still(service, served)
     return ItemDeleteAnswer(deleted=own)
-
-
-def _serving(service: CandidateService) -> ServedVersion:
-    """What serves; RetrievalError: nothing does."""
-    if (served := service.current) is None:
-        raise RetrievalError(service.health.state.reason)
-    return served
 
 
 def _check_serves_still(service: CandidateService, served: ServedVersion) -> None:

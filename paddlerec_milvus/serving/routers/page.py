@@ -16,7 +16,9 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 
 from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.comparison_schemas import CategoriesAnswer, CategorySize
 from paddlerec_milvus.serving.dependencies import id_of
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.schemas import (
@@ -49,7 +51,10 @@ router = APIRouter(lifespan=_described)
 OWN = "paddlerec_milvus.serving"
 SWAGGER = "fastapi_offline"  # Swagger UI; FastAPI's own page has browsers fetch it elsewhere
 FOLDERS = {OWN: "page", SWAGGER: "static"}
-SCRIPTS = ("page", "calls", "cover", "element", "search", "show", "words", "docs")
+SCRIPTS = (
+    *("page", "calls", "compare", "cover", "details", "element", "filters", "language", "naming"),
+    *("search", "show", "state", "texts", "words", "docs"),
+)
 FILES = {
     **{f"{name}.js": OWN for name in SCRIPTS},
     **{"page.css": OWN, "icon.svg": OWN},
@@ -92,14 +97,34 @@ async def titles(
         items = await asyncio.to_thread(catalogue.search_titles, q, limit)
     return TitlesAnswer(
         items=[
-            TitledItem(
-                id=own_id,
-                title=catalogue.titles.get(item),
-                category=catalogue.categories.get(item),
-            )
+            _titled(catalogue, item, own_id)
             for item, own_id in zip(items, named.own_ids(items), strict=True)
             if own_id is not None
         ]
+    )
+
+
+def _titled(catalogue: Catalogue, item: int, own_id: OwnId) -> TitledItem:
+    details = catalogue.details.get(item)
+    return TitledItem(
+        id=own_id,
+        title=catalogue.titles.get(item),
+        category=catalogue.categories.get(item),
+        authors=(details and details.authors) or None,
+        year=(details and details.year) or None,
+    )
+
+
+@router.get("/categories", dependencies=[Depends(needs(Role.READ))])
+async def categories(
+    request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> CategoriesAnswer:
+    """The categories of the model's items, the largest first."""
+    catalogue: Catalogue = request.app.state.service.model.catalogue
+    sizes = catalogue.category_sizes()
+    return CategoriesAnswer(
+        total=len(sizes),
+        categories=[CategorySize(name=name, items=items) for name, items in sizes[:limit]],
     )
 
 

@@ -17,7 +17,7 @@ from paddlerec_milvus.serving.gate import require_keys
 from paddlerec_milvus.serving.observability import JsonLines
 
 WRITING = [("POST", "/insert"), ("POST", "/delete"), ("DELETE", "/delete")]
-READING = [("GET", "/count"), ("POST", "/count")]
+READING = [("GET", "/count"), ("POST", "/count"), ("GET", "/alternatives"), ("GET", "/categories")]
 
 
 @pytest.fixture(scope="module")
