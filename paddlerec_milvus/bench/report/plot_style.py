@@ -15,17 +15,13 @@ from paddlerec_milvus.bench.report.view import Point, View
 
 
 class PlotStyle(NamedTuple):
-    """How a build is drawn, the same in all charts."""
+    """How a build is drawn, the same in all charts; marker and line in matplotlib's words."""
 
     colour: str
-    symbol: str
-    """For plotly."""
     marker: str
-    """The same for matplotlib."""
-    dash: str
-    """For plotly."""
+    is_open: bool
+    """Whether the marker is not filled."""
     line: Any
-    """The same for matplotlib."""
 
 
 NEAREST = 1e-3  # index_recall below 1 from which on 1 itself is no longer far away
@@ -35,26 +31,8 @@ TARGET = 100 * LARGEST_LOSS  # per cent
 
 # Okabe and Ito's palette, safe for colour-blind readers; yellow is left out on white
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = (
-    ("star", "*"),
-    ("circle", "o"),
-    ("square", "s"),
-    ("triangle-up", "^"),
-    ("diamond", "D"),
-    ("cross", "P"),
-    ("x", "X"),
-    ("triangle-down", "v"),
-    ("pentagon", "p"),
-    ("hexagon", "h"),
-)
-DASHES: tuple[tuple[str, Any], ...] = (
-    ("solid", "-"),
-    ("dash", "--"),
-    ("dot", ":"),
-    ("dashdot", "-."),
-    ("longdash", (0, (9, 3))),
-    ("longdashdot", (0, (9, 3, 2, 3))),
-)
+MARKERS = ("*", "o", "s", "^", "D", "P", "X", "v", "p", "h")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 3, 2, 3)))
 
 
 def styles_of(points: Sequence[Point]) -> dict[str, PlotStyle]:
@@ -70,11 +48,12 @@ def styles_of(points: Sequence[Point]) -> dict[str, PlotStyle]:
         if point.build_name not in styles:
             number, place = types.index(point.type), seen[point.type]
             seen[point.type] += 1
-            symbol, marker = MARKERS[number % len(MARKERS)]
-            dash, line = DASHES[place % len(DASHES)]
-            symbol += "-open" if (place + place // len(DASHES)) % 2 else ""
-            colour = COLOURS[number % len(COLOURS)]
-            styles[point.build_name] = PlotStyle(colour, symbol, marker, dash, line)
+            styles[point.build_name] = PlotStyle(
+                COLOURS[number % len(COLOURS)],
+                MARKERS[number % len(MARKERS)],
+                bool((place + place // len(DASHES)) % 2),
+                DASHES[place % len(DASHES)],
+            )
     return styles
 
 
