@@ -148,7 +148,7 @@ def test_a_column_sorts_both_ways_and_back(browser: Browser, pages: Path) -> Non
 def test_filters_and_the_legend_hide_the_same_everywhere(browser: Browser, pages: Path) -> None:
     with shown(browser, pages / "report.html", viewport=WIDE) as page:
         everyone = names_in(page)
-        page.get_by_label("Name has").fill("hnsw 16")
+        page.get_by_label("Setting contains").fill("hnsw 16")
         assert names_in(page) == [name for name in everyone if name.startswith("HNSW M 16,")]
         assert names_in(page, "More on each setting") == names_in(page)
         seen = page.locator(".chart .point:not(.off)").evaluate_all(
@@ -156,7 +156,7 @@ def test_filters_and_the_legend_hide_the_same_everywhere(browser: Browser, pages
         )
         assert sorted(seen) == sorted(names_in(page))
         expect(page.get_by_role("status")).to_have_text(f"5 of {len(everyone)} settings shown")
-        page.get_by_role("button", name="All", exact=True).click()
+        page.get_by_role("button", name="Show all").click()
         expect(page.get_by_role("status")).to_have_text(
             f"{len(everyone)} of {len(everyone)} settings shown"
         )

@@ -50,12 +50,12 @@ class LegendEntry(NamedTuple):
 def legend_of(view: View) -> list[LegendEntry]:
     """The one legend: a line with its marker for each build."""
     return [
-        LegendEntry(number, name, _swatch(number, name, style))
+        LegendEntry(number, name, _swatch(number, style))
         for number, (name, style) in enumerate(styles_of(view.points).items())
     ]
 
 
-def _swatch(number: int, name: str, style: PlotStyle) -> str:
+def _swatch(number: int, style: PlotStyle) -> str:
     def draw(axis: Any) -> Marks:
         axis.set_axis_off()
         axis.set(xlim=(0, 1), ylim=(-1, 1))
@@ -63,7 +63,7 @@ def _swatch(number: int, name: str, style: PlotStyle) -> str:
         return {}
 
     none = dict.fromkeys(("left", "right", "top", "bottom"), 0)
-    return chart_svg(f"swatch{number}", f"line of {name}", draw, (40, 14), none)
+    return chart_svg(f"swatch{number}", "", draw, (40, 14), none)
 
 
 def charts(view: View) -> list[Chart]:

@@ -74,8 +74,8 @@ def chart_svg(
 ) -> str:
     """``draw`` on an empty matplotlib axis of ``size`` units → an ``svg`` element, ``role=img``.
 
-    ``name`` makes its inner ids different from those of the page's other charts. Empty where
-    nothing was drawn.
+    ``name`` makes its inner ids different from those of the page's other charts. Without a
+    ``label`` it is an ornament. Empty where nothing was drawn.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -109,8 +109,8 @@ def _inlined(text: str, label: str, marks: Marks, size: tuple[float, float]) -> 
     body = re.sub(r' id="([^"]+)"', lambda id_: id_.group() if id_.group(1) in used else "", body)
     body = re.sub(r"\n\s*", "\n", re.sub(r"<!--.*?-->", "", body))
     width, height = size
-    head = f'<svg class="chart" role="img" aria-label="{escape(label)}"'
-    return f'{head} viewBox="0 0 {width:g} {height:g}">{body}'.strip()
+    role = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    return f'<svg class="chart" {role} viewBox="0 0 {width:g} {height:g}">{body}'.strip()
 
 
 def _variable(colour: str) -> str:

@@ -97,7 +97,7 @@ if (form) {
 
 // ---- a point's numbers beside it, and the same setting in all charts and tables
 const tip = made("div", {className: "tip", hidden: true});
-document.body.append(tip);
+document.querySelector("main").append(tip);
 for (const title of all(".chart g > title")) {
   title.parentNode.dataset.words = title.textContent;
   title.remove();
