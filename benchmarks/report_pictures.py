@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from paddlerec_milvus.bench.report.document import report_of
@@ -61,7 +59,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def taken(browser: Browser, page: Path, picture: Picture) -> bytes:
-    """A PNG of the file ``page``, in at most 128 colours."""
+    """A PNG of the file ``page``."""
     context = browser.new_context(
         viewport={"width": picture.width, "height": picture.height},
         color_scheme="dark" if picture.dark else "light",
@@ -72,10 +70,7 @@ def taken(browser: Browser, page: Path, picture: Picture) -> bytes:
         if picture.heading:
             heading = view.get_by_role("heading", name=picture.heading, exact=True)
             heading.evaluate("heading => heading.scrollIntoView()")
-        shot = Image.open(io.BytesIO(view.screenshot()))
-    out = io.BytesIO()
-    shot.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return out.getvalue()
+        return view.screenshot()
 
 
 def write_pictures(results: Path, folder: Path) -> None:

@@ -36,9 +36,10 @@ def chart_of(
 def set_decades(
     set_ticks: Callable[[list[float], list[str]], Any], values: Sequence[float]
 ) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5 … (1, 10 … over many decades)."""
+    """Ticks of a logarithmic axis, fewer of them the more decades there are."""
     if values:
         ticks = decades(values)
-        few = len(ticks) <= MOST_TICKS + 1
-        ticks = ticks if few else [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+        for digits in (("1", "2", "5"), ("1",)):
+            if len(ticks) > MOST_TICKS:
+                ticks = [tick for tick in ticks if f"{tick:.9f}".strip("0.") in digits]
         set_ticks([math.log10(tick) for tick in ticks], [f"{tick:,.10g}" for tick in ticks])

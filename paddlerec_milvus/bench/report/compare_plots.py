@@ -111,8 +111,9 @@ def _difference_drawing(
         marks: dict[str, tuple[Mark, Sequence[Mark]]] = {}
         if not shown:
             return marks
-        is_share = shown[0][2].name in SHARES
-        place = float if is_share else math.log10
+        name, values = shown[0][2].name, [measure.first for _, _, measure in shown]
+        is_share, recall = name in SHARES, recall_axis(comparison.first)
+        place = recall.place if name == "index_recall" else float if is_share else math.log10
         axis.axhline(0, color=SPINE, linewidth=0.8)
         for number, pair, measure in shown:
             if pair.build_name not in styles:
@@ -128,10 +129,12 @@ def _difference_drawing(
             words = f"{pair.name}\n{_words(measure)}"
             mark = Mark({"class": "point", "data-setting": number}, words)
             marks[gid] = Mark({"data-build": builds.index(pair.build_name)}), [mark]
-        if not is_share:
-            set_decades(axis.set_xticks, [measure.first for _, _, measure in shown])
+        if name == "index_recall":
+            axis.set_xticks(*recall.ticks_at(values))
+        elif not is_share:
+            set_decades(axis.set_xticks, values)
         unit = "percentage points" if is_share else "per cent"
-        axis.set(xlabel=f"{shown[0][2].name}, first run", ylabel=f"difference, {unit}")
+        axis.set(xlabel=f"{name}, first run", ylabel=f"difference, {unit}")
         return marks
 
     return draw

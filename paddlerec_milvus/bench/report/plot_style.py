@@ -26,6 +26,7 @@ class PlotStyle(NamedTuple):
 
 NEAREST = 1e-3  # index_recall below 1 from which on 1 itself is no longer far away
 RECALL_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+NEAR = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 9)
 LOSS_TICKS = (-10.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 TARGET = 100 * LARGEST_LOSS  # per cent
 
@@ -83,7 +84,8 @@ class Axis(NamedTuple):
 
 def decades(values: Sequence[float]) -> list[float]:
     """1, 2, 5, 10 … that lie around positive ``values``; more of them within one decade."""
-    digits = (1, 2, 5) if max(values) > 10 * min(values) else (1, 1.5, 2, 3, 4, 5, 7)
+    span = max(values) / min(values)
+    digits = (1, 2, 5) if span > 10 else (1, 1.5, 2, 3, 4, 5, 7) if span > 2 else NEAR
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
     below = [tick for tick in ticks if tick <= min(values)]

@@ -134,7 +134,6 @@ def words_of(view: View, point: Point) -> str:
 def _of_best(view: View) -> Iterator[Chart]:
     """Percentiles and clients, of the best setting of each type."""
     best = [point for group in view.groups for point in best_by_type(group)]
-    names = "; ".join(point.name for point in best)
     percentiles = {point: _percentiles(point) for point in best}
 
     def latencies(axis: Any) -> Marks:
@@ -144,7 +143,7 @@ def _of_best(view: View) -> Iterator[Chart]:
         axis.set(xlabel="per cent of requests", ylabel="at most, ms")
         return marks_of(view, lines)
 
-    hint = f"The best setting of each type, one client; low and level is better: {names}."
+    hint = "The best setting of each type (a point says which), one client. Low is better."
     yield chart_of("Latency percentiles", hint, latencies)
 
     def by_clients(axis: Any) -> Marks:
@@ -158,7 +157,7 @@ def _of_best(view: View) -> Iterator[Chart]:
         axis.yaxis.set_major_formatter("{x:,.0f}")
         return marks_of(view, lines)
 
-    yield chart_of("Throughput by clients", "The same settings; high is better.", by_clients)
+    yield chart_of("Throughput by clients", "The same settings. High is better.", by_clients)
 
 
 def _percentiles(point: Point) -> dict[str, float]:
