@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.bench.export import export_ann_benchmarks, export_vectordbbench
-from paddlerec_milvus.bench.report import compare, write_report
+from paddlerec_milvus.bench.report import write_report
+from paddlerec_milvus.bench.report.compare_document import compared_markdown, comparison_of
+from paddlerec_milvus.bench.report.compare_page import write_comparison
+from paddlerec_milvus.bench.report.opening import newest_report, open_page
+from paddlerec_milvus.bench.report.runs import write_runs
 from paddlerec_milvus.bench.results_file import ResultsFile, read_rows
 from paddlerec_milvus.bench.studies import run_studies
 from paddlerec_milvus.bench.study_checks import check_studies, check_studies_fit
@@ -31,6 +35,7 @@ from paddlerec_milvus.retrieval.indexes import setting_name
 from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 from paddlerec_milvus.subcommands import CommandParser
 
+RESULTS = Path("output_bench")
 EXAMPLES = """\
 examples:
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --out output_bench/demo
@@ -38,7 +43,8 @@ examples:
   python benchmarks/index_benchmark.py -s my.yaml --server http://127.0.0.1:19530 --out mine
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --rate 100 200 --out open_loop
   python benchmarks/index_benchmark.py --report output_bench/demo
-  python benchmarks/index_benchmark.py --compare output_bench/before output_bench/after
+  python benchmarks/index_benchmark.py --compare output_bench/before output_bench/after --open
+  python benchmarks/index_benchmark.py --runs output_bench --open
   python benchmarks/index_benchmark.py -s my.yaml --export vectordbbench --out output_bench/vectors
 
 The same command goes on where an interrupted run stopped: what DIR holds is not measured again."""
@@ -71,7 +77,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--plan", action="store_true", help="say what would be measured, and its memory")
     add("--report", type=Path, metavar="DIR", help="write the report of a results folder again")
-    add("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two results folders")
+    add(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="two results folders; with --out DIR or --open a page of them is written, too",
+    )
+    add("--runs", type=Path, metavar="DIR", help="write DIR/index.html, a list of the runs in DIR")
+    add(
+        "--open",
+        action="store_true",
+        help="show the page in the browser: of the run, or of --report, --compare, --runs; without "
+        "any of these the newest report in output_bench",
+    )
     add("--export", choices=("vectordbbench", "ann-benchmarks"), help="vectors and truths")
     return parser
 
@@ -83,22 +102,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> None:
+    page = _page(arguments)
+    if arguments.open and page is not None:
+        open_page(page)
+
+
+def _page(arguments: argparse.Namespace) -> Path | None:
+    """Do what the arguments say; the page that it wrote."""
+    if arguments.runs:
+        return _written(write_runs(arguments.runs))
     if arguments.compare:
-        first, second = map(read_rows, arguments.compare)
-        print(compare(first, second))
-    elif arguments.report:
-        _written(write_report(read_rows(arguments.report), arguments.report))
-    elif arguments.sweep is None:
-        raise SettingsError("give a sweep (-s YAML), --report DIR or --compare A B; see --help")
-    else:
-        changed = {name: getattr(arguments, name) for name in ("server", "k", "seed")}
-        changed = {name: value for name, value in changed.items() if value is not None}
-        arguments.sweep = find_sweep(arguments.sweep)
-        sweep = read_sweep(arguments.sweep, rates=arguments.rate, **changed)
-        _sweep(arguments, sweep, arguments.out or Path("output_bench") / sweep.name)
+        return _compare(arguments)
+    if arguments.report:
+        return _written(write_report(read_rows(arguments.report), arguments.report))
+    if arguments.sweep is None and arguments.open:
+        return newest_report(RESULTS)
+    if arguments.sweep is None:
+        raise SettingsError(
+            "give a sweep (-s YAML), --report DIR, --compare A B, --runs DIR or --open; see --help"
+        )
+    if arguments.open and (arguments.plan or arguments.export):
+        raise SettingsError("--open shows a page, and neither --plan nor --export writes one")
+    changed = {name: getattr(arguments, name) for name in ("server", "k", "seed")}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    arguments.sweep = find_sweep(arguments.sweep)
+    sweep = read_sweep(arguments.sweep, rates=arguments.rate, **changed)
+    return _sweep(arguments, sweep, arguments.out or RESULTS / sweep.name)
 
 
-def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> None:
+def _compare(arguments: argparse.Namespace) -> Path | None:
+    """Print the comparison, and write its page where one was asked for."""
+    first, second = map(read_rows, arguments.compare)
+    comparison = comparison_of(first, second)
+    print(compared_markdown(comparison))
+    names = tuple(folder.resolve().name for folder in arguments.compare)
+    out = arguments.out or (RESULTS.joinpath("comparisons", *names) if arguments.open else None)
+    if out is None:
+        return None
+    files = write_comparison(comparison, (names[0], names[1]), out)
+    print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
+    return files[0]
+
+
+def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> Path | None:
+    """Plan, export or measure; the page of what was measured."""
     builds_of(sweep)  # a misspelt parameter ends here, before any vector is read
     check_studies(sweep)
     workload = load_workload(sweep)
@@ -106,23 +153,23 @@ def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> None
     check_studies_fit(sweep, len(workload.ids))
     if arguments.plan:
         print(_plan(sweep, workload.info))
-    elif arguments.export == "vectordbbench":
-        _written(export_vectordbbench(workload, sweep.k, out))
-    elif arguments.export:
-        _written([export_ann_benchmarks(workload, sweep.k, out / f"{sweep.name}.hdf5")])
-    else:
-        try:
-            with ResultsFile(out) as rows:
-                bench = SweepRunner(sweep, workload, rows)
-                with replacing(out / "sweep.yaml") as fresh:  # the run's own may be arguments, too
-                    shutil.copyfile(arguments.sweep, fresh)
-                bench()
-                run_studies(bench)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped; what was measured is in {out}, and the same command goes on from there"
-            ) from None
-        _written(write_report(read_rows(out), out))
+        return None
+    if arguments.export == "vectordbbench":
+        return _written(export_vectordbbench(workload, sweep.k, out))
+    if arguments.export:
+        return _written([export_ann_benchmarks(workload, sweep.k, out / f"{sweep.name}.hdf5")])
+    try:
+        with ResultsFile(out) as rows:
+            bench = SweepRunner(sweep, workload, rows)
+            with replacing(out / "sweep.yaml") as fresh:  # the run's own may be arguments, too
+                shutil.copyfile(arguments.sweep, fresh)
+            bench()
+            run_studies(bench)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; what was measured is in {out}, and the same command goes on from there"
+        ) from None
+    return _written(write_report(read_rows(out), out))
 
 
 def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:
@@ -142,8 +189,10 @@ def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:
     return "\n".join(lines)
 
 
-def _written(files: Sequence[Path]) -> None:
-    text = next((file for file in files if file.suffix == ".md"), None)
+def _written(files: Sequence[Path]) -> Path:
+    """Say which files were written, and a report's text; the first of them is its page."""
+    text = next((file for file in files if file.name == "report.md"), None)
     if text is not None:
         print(text.read_text(encoding="utf-8"))
     print(f"written: {', '.join(map(str, files))}", file=sys.stderr)
+    return files[0]

@@ -34,7 +34,7 @@ from paddlerec_milvus.bench.report.view import fraction, per_cent, rounded
 from paddlerec_milvus.bench.results_file import RESULT
 from paddlerec_milvus.errors import UserError
 
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2")
 
 
 def text_of(rows: list[Row]) -> str:
@@ -89,7 +89,8 @@ def test_the_page_needs_no_network(written: Path) -> None:
     page.feed(text)
     assert page.loads == ["data:,"]
     assert page.lang == "en"
-    assert text.count("Plotly.newPlot(box") == 1
+    assert "default-src 'none'" in text  # and the browser would refuse, too
+    assert len(text.encode()) < 1_500_000
     assert "@media print" in text
     assert 'name="viewport"' in text
     steps = [
@@ -260,10 +261,8 @@ def test_builds_of_a_type_look_different_in_grey() -> None:
     indexes = [{"type": "HNSW", "M": links, "efConstruction": 200} for links in range(4, 16)]
     seen = view([point(index, {"ef": 96}) for index in indexes])
     found = styles_of(seen.points).values()
-    assert len({(look.symbol, look.dash) for look in found}) == len(indexes) == 12
-    assert (
-        len({(look.marker, look.symbol.endswith("open"), str(look.line)) for look in found}) == 12
-    )
+    looks = {(look.marker, look.is_open, str(look.line)) for look in found}
+    assert len(looks) == len(indexes) == 12
 
 
 def test_the_number_of_clients_is_that_with_the_most_users_a_second() -> None:

@@ -131,7 +131,7 @@ def test_advice_of_a_busy_machine_says_so() -> None:
 
 
 def test_a_withheld_advice_is_in_every_file() -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     rows = sweep(machine_state(0.5))
     shown, report = view(rows), report_of(view(rows))
     saved = json.loads(as_json(results(rows), [], report))

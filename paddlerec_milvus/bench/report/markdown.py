@@ -20,6 +20,8 @@ class Column(NamedTuple):
     title: str
     cells: Sequence[str]
     words: bool = False
+    values: Sequence[float | None] = ()
+    """To sort by, where a cell says more than its number."""
 
     @property
     def is_long(self) -> bool:

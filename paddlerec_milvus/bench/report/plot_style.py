@@ -15,46 +15,25 @@ from paddlerec_milvus.bench.report.view import Point, View
 
 
 class PlotStyle(NamedTuple):
-    """How a build is drawn, the same in all charts."""
+    """How a build is drawn, the same in all charts; marker and line in matplotlib's words."""
 
     colour: str
-    symbol: str
-    """For plotly."""
     marker: str
-    """The same for matplotlib."""
-    dash: str
-    """For plotly."""
+    is_open: bool
+    """Whether the marker is not filled."""
     line: Any
-    """The same for matplotlib."""
 
 
 NEAREST = 1e-3  # index_recall below 1 from which on 1 itself is no longer far away
 RECALL_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+NEAR = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 9)
 LOSS_TICKS = (-10.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 TARGET = 100 * LARGEST_LOSS  # per cent
 
 # Okabe and Ito's palette, safe for colour-blind readers; yellow is left out on white
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = (
-    ("star", "*"),
-    ("circle", "o"),
-    ("square", "s"),
-    ("triangle-up", "^"),
-    ("diamond", "D"),
-    ("cross", "P"),
-    ("x", "X"),
-    ("triangle-down", "v"),
-    ("pentagon", "p"),
-    ("hexagon", "h"),
-)
-DASHES: tuple[tuple[str, Any], ...] = (
-    ("solid", "-"),
-    ("dash", "--"),
-    ("dot", ":"),
-    ("dashdot", "-."),
-    ("longdash", (0, (9, 3))),
-    ("longdashdot", (0, (9, 3, 2, 3))),
-)
+MARKERS = ("*", "o", "s", "^", "D", "P", "X", "v", "p", "h")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (9, 3)), (0, (9, 3, 2, 3)))
 
 
 def styles_of(points: Sequence[Point]) -> dict[str, PlotStyle]:
@@ -70,11 +49,12 @@ def styles_of(points: Sequence[Point]) -> dict[str, PlotStyle]:
         if point.build_name not in styles:
             number, place = types.index(point.type), seen[point.type]
             seen[point.type] += 1
-            symbol, marker = MARKERS[number % len(MARKERS)]
-            dash, line = DASHES[place % len(DASHES)]
-            symbol += "-open" if (place + place // len(DASHES)) % 2 else ""
-            colour = COLOURS[number % len(COLOURS)]
-            styles[point.build_name] = PlotStyle(colour, symbol, marker, dash, line)
+            styles[point.build_name] = PlotStyle(
+                COLOURS[number % len(COLOURS)],
+                MARKERS[number % len(MARKERS)],
+                bool((place + place // len(DASHES)) % 2),
+                DASHES[place % len(DASHES)],
+            )
     return styles
 
 
@@ -104,7 +84,8 @@ class Axis(NamedTuple):
 
 def decades(values: Sequence[float]) -> list[float]:
     """1, 2, 5, 10 … that lie around positive ``values``; more of them within one decade."""
-    digits = (1, 2, 5) if max(values) > 10 * min(values) else (1, 1.5, 2, 3, 4, 5, 7)
+    span = max(values) / min(values)
+    digits = (1, 2, 5) if span > 10 else (1, 1.5, 2, 3, 4, 5, 7) if span > 2 else NEAR
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
     below = [tick for tick in ticks if tick <= min(values)]

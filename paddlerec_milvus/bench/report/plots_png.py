@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from paddlerec_milvus.bench.report.advice import best_by_type
+from paddlerec_milvus.bench.report.drawing import draw_builds, draw_front, draw_target
 from paddlerec_milvus.bench.report.plot_style import (
     DASHES,
-    TARGET,
-    Axis,
     loss_axis,
     p99_axis,
-    pareto,
     recall_axis,
     styles_of,
     throughput_axis,
@@ -48,10 +46,8 @@ def as_png(view: View, title: str) -> bytes:
 
 def _throughput(axis: Any, view: View) -> None:
     """With the Pareto front below the lines."""
-    places = _lines(axis, view, recall_axis(view), throughput_axis())
-    front = pareto(places)
-    if front:
-        axis.plot(*zip(*front, strict=True), color="0.8", lw=7, zorder=0)
+    lines = draw_builds(axis, view, recall_axis(view), throughput_axis())
+    draw_front(axis, lines, color="0.8", lw=7)
     _named(axis, "index_recall and throughput (grey: Pareto front)")
 
 
@@ -59,43 +55,12 @@ def _latency(axis: Any, view: View) -> None:
     """Relevance lost, or without held-out clicks index_recall, over p99."""
     if any(point.loss() for point in view.points):
         up = loss_axis(view)
-        _lines(axis, view, p99_axis(), up)
-        axis.axhline(up.place(TARGET), color="0.3", linestyle=":", zorder=1)
+        draw_builds(axis, view, p99_axis(), up)
+        draw_target(axis, up, color="0.3")
         _named(axis, "Relevance lost and p99 (dotted: the advice's target)")
     else:
-        _lines(axis, view, p99_axis(), recall_axis(view))
+        draw_builds(axis, view, p99_axis(), recall_axis(view))
         _named(axis, "index_recall and p99")
-
-
-def _lines(axis: Any, view: View, across: Axis, up: Axis) -> list[tuple[float, float]]:
-    """A line with markers for each build; returns where the points stand."""
-    values: list[tuple[float, float]] = []
-    for number, (name, style) in enumerate(styles_of(view.points).items()):
-        ours = [
-            (x, y)
-            for point in view.points
-            if point.build_name == name
-            and (x := across.value(point)) is not None
-            and (y := up.value(point)) is not None
-        ]
-        if ours:
-            axis.plot(
-                [across.place(x) for x, _ in ours],
-                [up.place(y) for _, y in ours],
-                color=style.colour,
-                marker=style.marker,
-                linestyle=style.line,
-                markerfacecolor="white" if style.symbol.endswith("open") else style.colour,
-                label=name,
-                zorder=2 + number,
-            )
-            values += ours
-    if values:
-        axis.set_xticks(*across.ticks_at([x for x, _ in values]))
-        axis.set_yticks(*up.ticks_at([y for _, y in values]))
-    axis.set_xlabel(across.label)
-    axis.set_ylabel(up.label)
-    return [(across.place(x), up.place(y)) for x, y in values]
 
 
 def _clients(axis: Any, view: View) -> None:
@@ -110,7 +75,7 @@ def _clients(axis: Any, view: View) -> None:
             [point.users_per_second(number) for number in ours],
             color=style.colour,
             marker=style.marker,
-            linestyle=DASHES[place % len(DASHES)][1],
+            linestyle=DASHES[place % len(DASHES)],
             label=point.name,
         )
     axis.set_xticks(range(len(numbers)), list(map(str, numbers)))

@@ -15,6 +15,7 @@ from paddlerec_milvus.bench.results import (
     BuildMeasurement,
     IndexRecall,
     MeanWithError,
+    RelevanceMetric,
 )
 
 NOT_SEEN = "not seen above noise"
@@ -31,7 +32,7 @@ def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Mapping[str, 
         Column("setting", [point.name for point in points], words=True),
         Column(f"index_recall{at_k}", [fraction(point.index_recall) for point in points]),
         Column(f"recall{at_k}, %", [per_cent(point.relevance()) for point in points]),
-        Column(f"recall{at_k} lost, % of it", [lost(point.loss()) for point in points]),
+        _lost_column(points, "recall", at_k),
         Column("p99, ms", [rounded(point.latency.p99) for point in points]),
         Column("users/s", [rounded(point.users_per_second()) for point in points]),
         Column("times FLAT", [rounded(view.times_flat(point)) for point in points]),
@@ -57,6 +58,13 @@ def lost(loss: Loss | None) -> str:
     return f"{per_cent(relative.mean) if relative.seen else NOT_SEEN} {span}"
 
 
+def _lost_column(points: Sequence[Point], metric: RelevanceMetric, at_k: str) -> Column:
+    losses = [point.loss(metric) for point in points]
+    values = [loss.relative.mean if loss and loss.relative else None for loss in losses]
+    title = f"{metric}{at_k} lost, % of it"
+    return Column(title, [lost(loss) for loss in losses], values=values)
+
+
 def _remark(point: Point, remarks: Mapping[str, str]) -> str:
     names = dict.fromkeys([point.name, point.build_name])  # one and the same without parameters
     return ", ".join(remarks[name] for name in names if name in remarks)
@@ -77,8 +85,12 @@ def detail_table(view: View) -> Table:
             Column(f"{name}{at_k}, %", of(lambda p, n=name: per_cent(p.relevance(n))))  # type: ignore[misc]
             for name in RELEVANCE[1:]
         ),
-        Column(f"recall{at_k} lost, points", of(lambda p: _points_lost(p.loss()))),
-        Column(f"ndcg{at_k} lost, % of it", of(lambda p: lost(p.loss("ndcg")))),
+        Column(
+            f"recall{at_k} lost, points",
+            of(lambda p: _points_lost(p.loss())),
+            values=[loss.mean if (loss := point.loss()) else None for point in points],
+        ),
+        _lost_column(points, "ndcg", at_k),
         Column("p50, ms", of(lambda p: rounded(p.latency.p50))),
         Column("p95, ms", of(lambda p: rounded(p.latency.p95))),
         Column("p99.9, ms", of(lambda p: rounded(p.latency.p99_9))),

@@ -27,7 +27,7 @@ from paddlerec_milvus.data.files import replacing
 def write_report(rows: Sequence[Result], folder: Path) -> list[Path]:
     """Write report.html, .md, .png, .csv and .json of ``rows`` into ``folder``; returns them.
 
-    Everything is made before anything is written. UserError: no rows, plotly is not installed, a
+    Everything is made before anything is written. UserError: no rows, jinja2 is not installed, a
     folder that cannot be written.
     """
     view = view_of(rows)
