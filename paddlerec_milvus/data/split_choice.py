@@ -78,12 +78,13 @@ def split_choice(options: argparse.Namespace) -> SplitChoice:
     """The choice that the options make. SettingsError: a date that cannot be read, see above."""
     return SplitChoice(
         options.split or USERS,
-        _moment("--test-from", options.test_from),
-        _moment("--valid-from", options.valid_from),
+        moment_of("--test-from", options.test_from),
+        moment_of("--valid-from", options.valid_from),
     )
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
+def moment_of(option: str, text: str | None) -> datetime | None:
+    """The date ``text`` of ``option`` in UTC. SettingsError: it is none."""
     if text is None:
         return None
     try:

@@ -1,0 +1,381 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The public Python API: ``Recommender`` takes clicks and gives lists, measured and served."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddlerec_milvus.api.fitting import Fitting
+from paddlerec_milvus.api.frames import Frame, in_library
+from paddlerec_milvus.api.held_out_clicks import held_out_users
+from paddlerec_milvus.api.histories import histories_of
+from paddlerec_milvus.api.loaded_model import LoadedModel
+from paddlerec_milvus.api.measures import Measures
+from paddlerec_milvus.api.python_words import (
+    in_python_words,
+    option_texts,
+    quiet_import,
+    shown_progress,
+)
+from paddlerec_milvus.api.stored_items import open_index
+from paddlerec_milvus.api.trained_run import TrainedRun, find_run
+from paddlerec_milvus.data.prepared import open_prepared
+from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT
+from paddlerec_milvus.data.split_choice import USERS, SplitChoice, moment_of
+from paddlerec_milvus.errors import SettingsError, UserError
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.trained_model import epoch_of
+
+if TYPE_CHECKING:
+    from paddlerec_milvus.serving.background import BackgroundServer
+
+Options = Mapping[str, Any] | Sequence[str]
+
+
+class Recommender:
+    """A trained recall model, its item vectors in Milvus, and lists for users.
+
+    ::
+
+        rec = Recommender.fit(clicks, items=books)  # or Recommender.load("output/mind-1")
+        rec.index("milvus.db")
+        rec.recommend([["B001", "B007"]], k=10, exclude_history=True)
+
+    Ids are the log's own, ints or strings. Whatever cannot be done raises a ``UserError`` of
+    :mod:`paddlerec_milvus.errors` that says what to do. A context manager; :meth:`close` lets go
+    of Milvus.
+    """
+
+    def __init__(self, run: TrainedRun | None = None) -> None:
+        if run is None:
+            raise UserError(
+                "a Recommender is not trained by itself: Recommender.fit(clicks) trains one, "
+                "Recommender.load(folder) opens one"
+            )
+        self._run = run
+        self._retriever: MilvusRetriever | None = None
+        self.settings = run.settings()
+        """All settings, with those of the index that was opened last."""
+        self._model = LoadedModel(run.trained(self.settings))
+
+    @classmethod
+    def fit(
+        cls,
+        clicks: Frame | str | Path,
+        model: str = "mind",
+        *,
+        items: Frame | str | Path | None = None,
+        columns: Mapping[str, str] | None = None,
+        options: Options = (),
+        seed: int | None = None,
+        split: str = USERS,
+        test_from: str | date | None = None,
+        min_count: int = DEFAULT_MIN_COUNT,
+        string_ids: bool = False,
+        folder: str | Path | None = None,
+        resume: bool = False,
+    ) -> Recommender:
+        """Prepare ``clicks`` and train ``model`` on them, as prepare.py and tools/trainer.py do.
+
+        Args:
+            clicks: a data frame of pandas or polars with a column of users, one of items and
+                perhaps one of times (else the order of rows counts), n rows, one a click. Ids are
+                integers (of items from 1) or strings. Or a log's file, or a folder that prepare.py
+                wrote.
+            model: the name of a folder in models/recall, or the path of one, or of its yaml.
+            items: a data frame, or a csv, with the columns item, title and perhaps category.
+            columns: which column is what, where they have other names than user, item, time (and
+                their like): ``{"user": "visitor", "item": "sku"}``.
+            options: settings over the model's yaml, ``{"runner.epochs": 3}``, or texts as ``-o``
+                takes them.
+            seed: of the split and of training; None: those of prepare.py and of the yaml.
+            split: ``users``: 8 of 10 train, the others are measured; ``leave-one-out``: all users
+                train, their last two clicks are measured; ``time``: clicks from ``test_from`` on.
+            test_from: a date such as ``2024-07-01``, of split ``time``.
+            min_count: rare items, then users, with fewer clicks are dropped.
+            string_ids: take all ids as strings.
+            folder: of the run: the prepared log, and a checkpoint of every epoch. By default
+                ``output/mind-1`` in the working folder, or the next number that is free.
+                :meth:`load` opens it again. What is there of other data is not replaced.
+            resume: go on where a run in ``folder`` was stopped.
+
+        Returns:
+            the epoch that did best on the valid users, else the last.
+
+        Raises:
+            DataError: the clicks cannot be used, or the folder cannot be written.
+            SettingsError: an option or a column that is not there.
+            TrainingError: the loss is no number any more.
+        """
+        with in_python_words(), shown_progress():
+            moment = None if test_from is None else str(test_from)
+            choice = SplitChoice(split, moment_of("--test-from", moment))
+            fitting = Fitting(
+                *(clicks, model, items, columns, string_ids, min_count, choice),
+                *(options, seed, folder, resume),
+            )
+            return cls(fitting.run())
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        model: str | None = None,
+        data: str | Path | None = None,
+        epoch: int | str = "",
+    ) -> Recommender:
+        """Open what :meth:`fit` or :meth:`save` left in ``folder``, or tools/trainer.py.
+
+        Of the latter it is the folder of checkpoints (``runner.model_save_path``).
+
+        Args:
+            folder: where the run is.
+            model: the model's folder or yaml, where it is none of the zoo's.
+            data: the prepared folder, where it has moved.
+            epoch: a number, or ``best``; empty: the best, where there is none the last.
+
+        Raises:
+            CheckpointError: nothing trained is there, by another version, or of other data.
+            DataError: the data that it was trained on is not there.
+        """
+        with in_python_words():
+            place = None if data is None else Path(data)
+            return cls(find_run(Path(folder).absolute(), model, place, str(epoch)))
+
+    def index(
+        self,
+        uri: str | Path | None = None,
+        *,
+        type: str | None = None,
+        token: str = "",
+        options: Options = (),
+        rebuild: bool = False,
+        **parameters: int | str,
+    ) -> Recommender:
+        """Put the item vectors into Milvus and search there from now on.
+
+        Where the vectors of this very model lie there with this index, they are used as they are.
+
+        Args:
+            uri: a path that ends in ``.db`` (Milvus Lite), or a server's address. None:
+                ``MILVUS_URI``, else ``milvus.db`` in the working folder.
+            type: of the index, in Milvus' words: FLAT, IVF_FLAT, HNSW …; None: the model's yaml.
+            token: ``user:password`` or an API key; empty: ``MILVUS_TOKEN``.
+            options: further settings, ``{"milvus.collection": "mine"}``.
+            rebuild: store the vectors anew, whatever is there.
+            **parameters: of the index, in Milvus' words: ``M=16, ef=128``, ``nlist=256``.
+
+        Returns:
+            itself.
+
+        Raises:
+            SettingsError: a parameter that the index does not have, or a value out of range.
+            RetrievalError: Milvus is away, refuses, or holds vectors of other data in this
+                collection (``rebuild`` replaces those).
+        """
+        with in_python_words(), shown_progress():
+            named: dict[str, Any] = {f"index.{key}": value for key, value in parameters.items()}
+            named |= {} if type is None else {"index.type": type}
+            if uri is not None or not os.environ.get("MILVUS_URI"):
+                named["milvus.uri"] = str(uri or "milvus.db")
+            named |= {"milvus.token": token} if token else {}
+            settings = self._run.settings(*option_texts(named), *option_texts(options))
+            retriever = open_index(self._model, settings, rebuild=rebuild)
+            self.close()
+            self._retriever, self.settings = retriever, settings
+        return self
+
+    def recommend(
+        self,
+        histories: Any,
+        k: int = 10,
+        *,
+        exclude_history: bool | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Frame:
+        """The ``k`` best items for each user.
+
+        Ids that the model does not know are left out of a history, and a warning names them. A
+        history without any known item gets popular items, which have no score and no interest.
+
+        Args:
+            histories: B lists of item ids, oldest click first; or a dict of user to such lists; or
+                a data frame of clicks, as :meth:`fit` takes it.
+            k: from 1 to the number of items.
+            exclude_history: leave out what the user has clicked; None: as the settings say
+                (``retrieval.exclude_history``).
+            columns: of a data frame, see :meth:`fit`.
+
+        Returns:
+            a data frame, at most B x k rows, best first: ``user``; ``item``; ``title`` (missing
+            without one); ``score`` float32 (of metric IP and COSINE larger is better, of L2 the
+            negated square of the distance); ``rank`` int64 from 1; ``interest`` int64, which of
+            the user's K interests found it, from 0.
+
+        Raises:
+            DataError: ids of another type than the log's.
+            SettingsError: ``k`` is above the number of items.
+            UserError: :meth:`index` was not called.
+        """
+        with in_python_words():
+            retriever, model = self._searched(), self._model
+            if not 1 <= k <= model.total:
+                raise SettingsError(f"k is {k}; expected 1 to {model.total:,}, the number of items")
+            users = histories_of(histories, model.ids.items, columns)
+            numbers, exclude = model.known(users.items), self._excludes(exclude_history)
+            lists = model.candidates(retriever, numbers, k, exclude=exclude)
+            library = users.library or self._run.description.library
+            return in_library(model.list_frame(users, lists), library)
+
+    def interests(self, histories: Any, *, columns: Mapping[str, str] | None = None) -> FloatArray:
+        """The interests [B, K, D] float32 of B ``histories``, as :meth:`recommend` takes them.
+
+        Those of a history without a known item are 0.
+        """
+        with in_python_words():
+            users = histories_of(histories, self._model.ids.items, columns)
+            return self._model.interests(self._model.known(users.items))
+
+    def evaluate(
+        self,
+        test: Any = None,
+        metrics: Sequence[str] | None = None,
+        *,
+        history: Any = None,
+        exact: bool = False,
+        exclude_history: bool | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> dict[str, float]:
+        """How good lists are for what users clicked later, as tools/infer.py measures it.
+
+        Args:
+            test: later clicks of users, as :meth:`recommend` takes histories. None: the test users
+                of the split that :meth:`fit` made.
+            metrics: such as ``recall@50``, ``ndcg@10``: recall, ndcg, ndcg_hits, hitrate and, of
+                the longest list, index_recall. None: all of them at 50.
+            history: what users had clicked before; None: all clicks of the log that was fitted.
+                Users without any cannot be measured, and a warning says how many.
+            exact: search all vectors instead of the index.
+            exclude_history: see :meth:`recommend`.
+            columns: of data frames, see :meth:`fit`.
+
+        Returns:
+            each metric, from 0 to 1, the mean over users. Truths that are no items of the model
+            stay in the denominator. index_recall is the share of the exact list that the index
+            returns, and says nothing of relevance.
+
+        Raises:
+            SettingsError: a metric that is not known.
+            DataError: the clicks cannot be used.
+            UserError: :meth:`index` was not called, and ``exact`` is not set.
+        """
+        with in_python_words():
+            indexed = not exact
+            measures = Measures.parse(metrics, self._model.total, indexed=indexed)
+            retriever = self._searched() if indexed else None
+            users = None
+            if test is not None or history is not None:
+                prepared = open_prepared(self._run.data)
+                users = held_out_users(test, history, prepared, self._model.ids, columns)
+            with quiet_import():
+                from paddlerec_milvus.evaluation.evaluator import Evaluation
+
+            retrieval = self.settings.retrieval.model_copy(
+                update={"exclude_history": self._excludes(exclude_history)}
+            )
+            settings = self.settings.model_copy(update={"retrieval": retrieval})
+            evaluation = Evaluation(settings, measures.top_n, exact, measured_on=users)
+            result = evaluation.of_index(self.epoch or 0, self._run.checkpoint, retriever)
+            return measures.of(result, evaluation.lists, evaluation.users)
+
+    def save(self, folder: str | Path) -> None:
+        """Copy the model and its prepared log to ``folder``, whole or not at all.
+
+        An earlier copy there is replaced, anything else is left alone. The vectors stay in Milvus.
+
+        Raises:
+            DataError: ``folder`` holds something else, or cannot be written.
+        """
+        with in_python_words():
+            self._run.copy_to(Path(folder))
+
+    def serve(
+        self, port: int = 8000, *, host: str = "127.0.0.1", keys: str = "", block: bool = True
+    ) -> BackgroundServer:
+        """Serve lists over HTTP, with a page, from the index that was opened.
+
+        Args:
+            port: 0 takes a free one.
+            host: 127.0.0.1 is this machine alone; others need ``keys``.
+            keys: as ``SERVING_KEYS`` has them.
+            block: stay until Ctrl-C; False: return, and serve in a thread.
+
+        Returns:
+            the server, with ``url`` and ``stop()``.
+
+        Raises:
+            SettingsError: the port is in use.
+            UserError: :meth:`index` was not called, or the extra ``serve`` is not installed.
+        """
+        with in_python_words():
+            self._searched()
+            try:
+                with quiet_import():
+                    from paddlerec_milvus.serving.background import serve_model
+            except ImportError as error:
+                raise UserError(str(error)) from None
+            model = self._model.trained._replace(settings=self.settings)
+            server = serve_model(model, host, port, keys)
+            if block:
+                server.wait()
+            return server
+
+    def close(self) -> None:
+        """Let go of Milvus; what is stored stays."""
+        retriever, self._retriever = self._retriever, None
+        if retriever is not None:
+            retriever.close()
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = "no index" if self._retriever is None else self._retriever.uri
+        return f"Recommender({self.settings.model_dir.name}, {self.folder}, {where})"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is: what :meth:`load` takes."""
+        return self._run.folder
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch whose parameters are used; None: the checkpoint does not say."""
+        return epoch_of(self._run.checkpoint)
+
+    def _searched(self) -> MilvusRetriever:
+        if self._retriever is None:
+            raise UserError(
+                'there is no index to search: call index("milvus.db") first, or with the address '
+                "of a Milvus server"
+            )
+        return self._retriever
+
+    def _excludes(self, exclude_history: bool | None) -> bool:
+        default = self.settings.retrieval.exclude_history
+        return default if exclude_history is None else exclude_history
