@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,7 +15,6 @@ from paddlerec_milvus.api.python_words import option_texts, quiet_import
 from paddlerec_milvus.api.trained_run import (
     CHECKPOINTS,
     DATA,
-    RUN_FILE,
     RunDescription,
     TrainedRun,
     is_prepared,
@@ -53,33 +53,42 @@ class Fitting:
 
         What of it is done already, in ``folder``, is not done again.
         """
-        texts = _checked(option_texts(self.options), self.seed)
+        options = _checked(option_texts(self.options), self.seed)
         yaml = yaml_of(self.model)
-        load_settings(yaml, texts)  # a mistake in it need not wait for the log
+        load_settings(yaml, options)  # a mistake in it need not wait for the log
         source = self._source()
-        folder = _new_folder(yaml) if self.folder is None else Path(self.folder)
-        folder = folder.absolute()
+        folder = self._folder(yaml)
         if source is None:
             data = Path(self.clicks).resolve()
         else:
             data = folder / DATA
             seed = DEFAULT_SEED if self.seed is None else self.seed
             prepare(source, data, seed, self.min_count, split=self.split)
-        kept = tuple(text for text in texts if not text.startswith("milvus."))
         description = RunDescription(
             yaml=yaml,
-            options=kept,
+            options=tuple(options),
             data=DATA if source is not None else str(data),
             library=library_of(self.clicks) or "polars",
         )
         run = TrainedRun(folder, description, folder / CHECKPOINTS, data)
         with quiet_import():
             from paddlerec_milvus.training.trainer import train
-
-        (folder / RUN_FILE).unlink(missing_ok=True)
-        train(run.settings(*texts, trained=False), resume=self.resume)
+        train(run.settings(trained=False), resume=self.resume)
         run.write()
         return run
+
+    def _folder(self, yaml: str) -> Path:
+        """The folder of the run, which is made. DataError: it cannot be written."""
+        if self.folder is None and self.resume:
+            raise SettingsError("resume: say in which folder=… the run was that shall go on")
+        folder = _new_folder(yaml) if self.folder is None else Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"folder: {folder}: {error.strerror}; name another one") from None
+        if not os.access(folder, os.W_OK):
+            raise DataError(f"folder: {folder}: cannot be written; name another one")
+        return folder.resolve()
 
     def _source(self) -> Source | None:
         """Where the log comes from; None: it is prepared."""
@@ -99,20 +108,26 @@ class Fitting:
 
     def _require_no_choice(self, path: Path) -> None:
         """SettingsError: something is said of the log at ``path``, which is prepared."""
-        default = Fitting(self.clicks, self.model)
-        names = ("items", "columns", "string_ids", "min_count", "split")
-        for name in names:
-            if getattr(self, name) is not None and getattr(self, name) != getattr(default, name):
-                raise SettingsError(f"{name} does not go with {path}, a log that is prepared")
+        said = {
+            "items": self.items is not None,
+            "columns": self.columns is not None,
+            "string_ids": self.string_ids,
+            "min_count": self.min_count != DEFAULT_MIN_COUNT,
+            "split": self.split != SplitChoice(),
+        }
+        if names := [name for name, is_said in said.items() if is_said]:
+            raise SettingsError(f"{path} is a prepared log: leave out {', '.join(names)}")
 
 
 def _checked(texts: list[str], seed: int | None) -> list[str]:
     """The options, with the seed; SettingsError: one of them is an argument of fit()."""
+    said = {f"runner.{key}": "clicks and folder" for key in PATH_KEYS}
+    said |= {} if seed is None else {"runner.seed": "seed"}
     for text in texts:
         key = text.partition("=")[0].strip()
-        if key.removeprefix("runner.") in PATH_KEYS or (key == "runner.seed" and seed is not None):
-            name = "seed" if key == "runner.seed" else "clicks and folder"
-            raise SettingsError(f"options: {key} is said by {name}; leave it out")
+        where = "index()" if key.startswith("milvus.") else said.get(key)
+        if where is not None:
+            raise SettingsError(f"options: {key} is said by {where}; leave it out here")
     return [*texts, *([] if seed is None else [f"runner.seed={seed}"])]
 
 

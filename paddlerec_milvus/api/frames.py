@@ -49,7 +49,8 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
 def clicks_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
     """The clicks of ``frame`` in their order: the columns ``user`` and ``item``, as they are.
 
-    Where there is a time, by it, else by row. Errors are those of :func:`log_frame`.
+    Where there is a time, by it, and users by their first rows; else by row. Errors are those of
+    :func:`log_frame`.
     """
     part = log_frame(frame, what, columns)
     positions = named_columns(part.columns, columns or {}, what)
@@ -61,7 +62,9 @@ def clicks_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = No
     if "time" not in roles:
         return clicks
     times = TimeColumn().parse(roles["time"], lambda row: f"{what}, row {row + 1}")
-    return clicks[np.argsort(times.to_numpy(), kind="stable")]
+    rows = clicks.with_row_index("row").with_columns(times.alias("time"))
+    first = pl.col("row").min().over("user")
+    return rows.sort(first, "time", maintain_order=True).select("user", "item")
 
 
 def titles_frame(frame: Frame) -> pl.DataFrame:

@@ -29,7 +29,7 @@ def held_out_users(
     ids: OwnIds,
     columns: Mapping[str, str] | None = None,
 ) -> HeldOutUsers:
-    """The users of ``test`` [U], in the order of their first clicks there, in numbers.
+    """The users of ``test`` [U], in the order of their first rows there, in numbers.
 
     ``test`` and ``history`` are clicks as :func:`histories_of` takes them; without ``history`` it
     is all clicks that ``prepared`` has of a user. A truth that is no item of the log has a number

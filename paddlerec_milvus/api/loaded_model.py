@@ -75,10 +75,8 @@ class LoadedModel:
         numbers, unknown = known_histories(histories, self.ids.items, self.total)
         if unknown:
             shown = ", ".join(f"{own!r:.{SHOWN}}" for own in unknown[:NAMED])
-            _warn(
-                f"{len(unknown)} ids are no items of this model and were left out of histories: "
-                f"{shown}{' …' if len(unknown) > NAMED else ''}"
-            )
+            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+            _warn(f"ids of no item of this model were left out of histories: {shown}{more}")
         return numbers
 
     def interests(self, numbers: Sequence[Sequence[int]]) -> FloatArray:
@@ -111,7 +109,7 @@ class LoadedModel:
             for whole, part in zip(lists, results, strict=True):
                 whole[rows] = part
         if others := [row for row, one in enumerate(numbers) if not one]:
-            _warn(f"{len(others)} histories have no known item: these users get popular items")
+            _warn(f"popular items for users without a known item in their history: {len(others)}")
             lists.ids[others] = popular_items(k, frozenset(), range(1, self.total + 1))
         return lists
 
@@ -128,10 +126,10 @@ class LoadedModel:
             "rank": pl.Series(places + 1, dtype=pl.Int64),
             "interest": pl.Series(lists.interests[there]),
         }
-        frame = pl.DataFrame(columns)
+        frame = pl.DataFrame(columns, strict=False)
         by_model = pl.col("interest") >= 0
         return frame.with_columns(pl.when(by_model).then(pl.col("score", "interest")))
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=5)
+    warnings.warn(text, stacklevel=4)  # where the API was called

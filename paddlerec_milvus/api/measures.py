@@ -7,10 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paddlerec_milvus.api.python_words import quiet_import
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import SettingsError, nearest
-from paddlerec_milvus.evaluation.metrics import IntArray, relevance
-from paddlerec_milvus.evaluation.results import METRICS, EpochResult
+from paddlerec_milvus.evaluation.metrics import relevance
+from paddlerec_milvus.evaluation.results import METRICS
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.trained_model import TrainedModel, epoch_of
 
 INDEX_RECALL = "index_recall"
 DEFAULT_N = 50
@@ -49,13 +52,29 @@ class Measures:
         """The length of the lists that are searched for."""
         return max(length for _, length in self.pairs)
 
-    def of(self, result: EpochResult, lists: IntArray, users: HeldOutUsers) -> dict[str, float]:
-        """Their values, of ``lists`` [U, top_n] and the beginnings of these."""
+    def measure(
+        self,
+        model: TrainedModel,
+        retriever: MilvusRetriever | None,
+        users: HeldOutUsers | None,
+    ) -> dict[str, float]:
+        """Their values on ``users``, None: the test users of the settings of ``model``.
+
+        ``retriever`` holds its item vectors; None: exact search.
+        """
+        with quiet_import():
+            from paddlerec_milvus.evaluation.evaluator import Evaluation
+
+            exact = retriever is None
+            evaluation = Evaluation(model.settings, self.top_n, exact, measured_on=users)
+        epoch = epoch_of(model.checkpoint) or 0
+        result = evaluation.of_index(epoch, model.checkpoint, retriever)
         values = result.relevance.flat()
         if result.index is not None:
             values[f"{INDEX_RECALL}@{self.top_n}"] = result.index.index_recall
+        truths = evaluation.users.truth_indptr, evaluation.users.truths
         for length in {length for _, length in self.pairs} - {self.top_n}:
-            values |= relevance(lists, users.truth_indptr, users.truths, length)
+            values |= relevance(evaluation.lists, *truths, length)
         return {f"{name}@{length}": values[f"{name}@{length}"] for name, length in self.pairs}
 
 

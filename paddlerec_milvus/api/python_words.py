@@ -15,29 +15,62 @@ from typing import Any
 
 from paddlerec_milvus.errors import UserError
 
-_COLUMNS = re.compile(r"--columns user=[^ ,;]+,item=[^ ,;]+(,\w+=[^ ,;)]+)*( \(numbers[^)]*\))?")
+_WORDS = (
+    (r"--columns user=[^ ;]+( \([^)]*\))?", 'columns={"user": "…", "item": "…", "time": "…"}'),
+    ("replace it with --overwrite, or name", "name"),
+    ("again with --overwrite", "again in another folder"),
+    (", with --overwrite too", ""),
+    ("name another folder with --out", "name another folder"),
+    (r"(?<!\S)-m (?=\S)", "model "),
+    (r"(?<!\S)-o(?=[ :])", "options"),
+    ("the same command with --resume", "the same call with its folder=… and resume=True"),
+)
 _OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)")
-_SHORT = {re.compile(r"(?<!\S)-m "): "model ", re.compile(r"(?<!\S)-o(?=[ :])"): "options"}
 
 
 def python_words(text: str) -> str:
     """``text``, which speaks of the options of commands, with the arguments of Python's calls."""
-    text = _COLUMNS.sub('columns={"user": "…", "item": "…", "time": "…"}', text)
-    for pattern, word in _SHORT.items():
-        text = pattern.sub(word, text)
+    for pattern, words in _WORDS:
+        text = re.sub(pattern, words, text)
     return _OPTION.sub(lambda match: match[1].replace("-", "_"), text)
 
 
 @contextmanager
-def in_python_words() -> Iterator[None]:
-    """A UserError from inside leaves in the words of :func:`python_words`."""
+def python_call(*, progress: bool = False) -> Iterator[None]:
+    """A call of the API: errors leave it in words of Python, and logging is as it was before.
+
+    With ``progress`` log lines are shown on a terminal and in a notebook, unless the caller has
+    set up logging; bars are drawn on a terminal, as by the commands.
+    """
+    with _logging(progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
+        try:
+            yield
+        except (UserError, KeyboardInterrupt) as error:
+            words = python_words(str(error))
+            if words == str(error):
+                raise
+            raise type(error)(words) from None
+
+
+@contextmanager
+def _logging(shown: bool) -> Iterator[None]:
+    """Only what this program logs, and warnings of all; packages set logging up when imported."""
+    root, package = logging.getLogger(), logging.getLogger("paddlerec_milvus")
+    if root.handlers:
+        yield
+        return
+    level = root.level
+    handler = logging.StreamHandler() if shown else logging.lastResort or logging.NullHandler()
+    if shown:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        package.setLevel(logging.INFO)
+    root.addHandler(handler)
     try:
         yield
-    except UserError as error:
-        words = python_words(str(error))
-        if words == str(error):
-            raise
-        raise type(error)(words) from None
+    finally:
+        package.setLevel(logging.NOTSET)
+        root.handlers.clear()
+        root.setLevel(level)
 
 
 def option_texts(options: Mapping[str, Any] | Sequence[str]) -> list[str]:
@@ -63,25 +96,3 @@ def quiet_import() -> Iterator[None]:
         warnings.filterwarnings("ignore", "No ccache found")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="paddle")
         yield
-
-
-@contextmanager
-def shown_progress() -> Iterator[None]:
-    """Log lines of the program are shown, on a terminal or in a notebook, unless logging is set up.
-
-    Bars are drawn on a terminal, as by the commands.
-    """
-    root, package = logging.getLogger(), logging.getLogger("paddlerec_milvus")
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not watched or root.handlers or package.level:
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s - %(message)s", "%H:%M:%S"))
-    root.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.setLevel(logging.NOTSET)
-        root.removeHandler(handler)

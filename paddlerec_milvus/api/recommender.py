@@ -16,12 +16,7 @@ from paddlerec_milvus.api.held_out_clicks import held_out_users
 from paddlerec_milvus.api.histories import histories_of
 from paddlerec_milvus.api.loaded_model import LoadedModel
 from paddlerec_milvus.api.measures import Measures
-from paddlerec_milvus.api.python_words import (
-    in_python_words,
-    option_texts,
-    quiet_import,
-    shown_progress,
-)
+from paddlerec_milvus.api.python_words import option_texts, python_call, quiet_import
 from paddlerec_milvus.api.stored_items import open_index
 from paddlerec_milvus.api.trained_run import TrainedRun, find_run
 from paddlerec_milvus.data.prepared import open_prepared
@@ -47,9 +42,8 @@ class Recommender:
         rec.index("milvus.db")
         rec.recommend([["B001", "B007"]], k=10, exclude_history=True)
 
-    Ids are the log's own, ints or strings. Whatever cannot be done raises a ``UserError`` of
-    :mod:`paddlerec_milvus.errors` that says what to do. A context manager; :meth:`close` lets go
-    of Milvus.
+    Ids are the log's own, ints or strings. Whatever cannot be done raises a ``UserError`` that says
+    what to do (:mod:`paddlerec_milvus.errors`). A context manager, which lets go of Milvus.
     """
 
     def __init__(self, run: TrainedRun | None = None) -> None:
@@ -84,25 +78,22 @@ class Recommender:
         """Prepare ``clicks`` and train ``model`` on them, as prepare.py and tools/trainer.py do.
 
         Args:
-            clicks: a data frame of pandas or polars with a column of users, one of items and
-                perhaps one of times (else the order of rows counts), n rows, one a click. Ids are
-                integers (of items from 1) or strings. Or a log's file, or a folder that prepare.py
-                wrote.
+            clicks: a data frame of pandas or polars, a click a row: users, items, and times, or
+                else the order of rows counts. Ids are integers (of items from 1) or strings. Or
+                the file of a log, or a folder that prepare.py wrote.
             model: the name of a folder in models/recall, or the path of one, or of its yaml.
             items: a data frame, or a csv, with the columns item, title and perhaps category.
-            columns: which column is what, where they have other names than user, item, time (and
-                their like): ``{"user": "visitor", "item": "sku"}``.
-            options: settings over the model's yaml, ``{"runner.epochs": 3}``, or texts as ``-o``
-                takes them.
+            columns: which column is what, unless they are called user, item, time, or much the
+                same: ``{"user": "visitor", "item": "sku"}``.
+            options: over the model's yaml: ``{"runner.epochs": 3}``, or texts as ``-o`` takes.
             seed: of the split and of training; None: those of prepare.py and of the yaml.
             split: ``users``: 8 of 10 train, the others are measured; ``leave-one-out``: all users
                 train, their last two clicks are measured; ``time``: clicks from ``test_from`` on.
             test_from: a date such as ``2024-07-01``, of split ``time``.
-            min_count: rare items, then users, with fewer clicks are dropped.
+            min_count: items, then users, with fewer clicks are dropped.
             string_ids: take all ids as strings.
-            folder: of the run: the prepared log, and a checkpoint of every epoch. By default
-                ``output/mind-1`` in the working folder, or the next number that is free.
-                :meth:`load` opens it again. What is there of other data is not replaced.
+            folder: of the run, for the prepared log and a checkpoint of every epoch; :meth:`load`
+                opens it. None: ``output/mind-1`` here, or the next number that is free.
             resume: go on where a run in ``folder`` was stopped.
 
         Returns:
@@ -111,16 +102,14 @@ class Recommender:
         Raises:
             DataError: the clicks cannot be used, or the folder cannot be written.
             SettingsError: an option or a column that is not there.
-            TrainingError: the loss is no number any more.
+            TrainingError: the loss is no longer a number.
         """
-        with in_python_words(), shown_progress():
+        with python_call(progress=True):
+            moment = None if test_from is None else str(test_from)
             moment = None if test_from is None else str(test_from)
             choice = SplitChoice(split, moment_of("--test-from", moment))
-            fitting = Fitting(
-                *(clicks, model, items, columns, string_ids, min_count, choice),
-                *(options, seed, folder, resume),
-            )
-            return cls(fitting.run())
+            log = (clicks, model, items, columns, string_ids, min_count, choice)
+            return cls(Fitting(*log, options, seed, folder, resume).run())
 
     @classmethod
     def load(
@@ -133,10 +122,8 @@ class Recommender:
     ) -> Recommender:
         """Open what :meth:`fit` or :meth:`save` left in ``folder``, or tools/trainer.py.
 
-        Of the latter it is the folder of checkpoints (``runner.model_save_path``).
-
         Args:
-            folder: where the run is.
+            folder: of the run; of the trainer's its checkpoints (``runner.model_save_path``).
             model: the model's folder or yaml, where it is none of the zoo's.
             data: the prepared folder, where it has moved.
             epoch: a number, or ``best``; empty: the best, where there is none the last.
@@ -145,7 +132,7 @@ class Recommender:
             CheckpointError: nothing trained is there, by another version, or of other data.
             DataError: the data that it was trained on is not there.
         """
-        with in_python_words():
+        with python_call():
             place = None if data is None else Path(data)
             return cls(find_run(Path(folder).absolute(), model, place, str(epoch)))
 
@@ -161,12 +148,12 @@ class Recommender:
     ) -> Recommender:
         """Put the item vectors into Milvus and search there from now on.
 
-        Where the vectors of this very model lie there with this index, they are used as they are.
+        Vectors of this very model that lie there with this index are used as they are.
 
         Args:
             uri: a path that ends in ``.db`` (Milvus Lite), or a server's address. None:
                 ``MILVUS_URI``, else ``milvus.db`` in the working folder.
-            type: of the index, in Milvus' words: FLAT, IVF_FLAT, HNSW …; None: the model's yaml.
+            type: of the index: FLAT, IVF_FLAT, HNSW …; None: the model's yaml.
             token: ``user:password`` or an API key; empty: ``MILVUS_TOKEN``.
             options: further settings, ``{"milvus.collection": "mine"}``.
             rebuild: store the vectors anew, whatever is there.
@@ -177,10 +164,9 @@ class Recommender:
 
         Raises:
             SettingsError: a parameter that the index does not have, or a value out of range.
-            RetrievalError: Milvus is away, refuses, or holds vectors of other data in this
-                collection (``rebuild`` replaces those).
+            RetrievalError: Milvus is away or refuses, or the collection is of other data.
         """
-        with in_python_words(), shown_progress():
+        with python_call(progress=True):
             named: dict[str, Any] = {f"index.{key}": value for key, value in parameters.items()}
             named |= {} if type is None else {"index.type": type}
             if uri is not None or not os.environ.get("MILVUS_URI"):
@@ -214,17 +200,16 @@ class Recommender:
             columns: of a data frame, see :meth:`fit`.
 
         Returns:
-            a data frame, at most B x k rows, best first: ``user``; ``item``; ``title`` (missing
-            without one); ``score`` float32 (of metric IP and COSINE larger is better, of L2 the
-            negated square of the distance); ``rank`` int64 from 1; ``interest`` int64, which of
-            the user's K interests found it, from 0.
+            a data frame, at most B x k rows, best first: ``user``; ``item``; ``title``, where there
+            is one; ``score`` float32, larger is better (of metric L2 the negated squared distance);
+            ``rank`` int64 from 1; ``interest`` int64 from 0, which of the K interests found it.
 
         Raises:
             DataError: ids of another type than the log's.
             SettingsError: ``k`` is above the number of items.
             UserError: :meth:`index` was not called.
         """
-        with in_python_words():
+        with python_call():
             retriever, model = self._searched(), self._model
             if not 1 <= k <= model.total:
                 raise SettingsError(f"k is {k}; expected 1 to {model.total:,}, the number of items")
@@ -239,7 +224,7 @@ class Recommender:
 
         Those of a history without a known item are 0.
         """
-        with in_python_words():
+        with python_call():
             users = histories_of(histories, self._model.ids.items, columns)
             return self._model.interests(self._model.known(users.items))
 
@@ -263,37 +248,29 @@ class Recommender:
             history: what users had clicked before; None: all clicks of the log that was fitted.
                 Users without any cannot be measured, and a warning says how many.
             exact: search all vectors instead of the index.
-            exclude_history: see :meth:`recommend`.
-            columns: of data frames, see :meth:`fit`.
+            exclude_history, columns: see :meth:`recommend`.
 
         Returns:
-            each metric, from 0 to 1, the mean over users. Truths that are no items of the model
-            stay in the denominator. index_recall is the share of the exact list that the index
-            returns, and says nothing of relevance.
+            each metric, 0 to 1, the mean over users. Clicks on what is no item of the model stay in
+            the denominator. index_recall is the share of the exact list that the index returns.
 
         Raises:
             SettingsError: a metric that is not known.
             DataError: the clicks cannot be used.
             UserError: :meth:`index` was not called, and ``exact`` is not set.
         """
-        with in_python_words():
-            indexed = not exact
-            measures = Measures.parse(metrics, self._model.total, indexed=indexed)
-            retriever = self._searched() if indexed else None
+        with python_call():
+            measures = Measures.parse(metrics, self._model.total, indexed=not exact)
+            retriever = None if exact else self._searched()
             users = None
             if test is not None or history is not None:
                 prepared = open_prepared(self._run.data)
                 users = held_out_users(test, history, prepared, self._model.ids, columns)
-            with quiet_import():
-                from paddlerec_milvus.evaluation.evaluator import Evaluation
-
-            retrieval = self.settings.retrieval.model_copy(
-                update={"exclude_history": self._excludes(exclude_history)}
-            )
+            exclude = {"exclude_history": self._excludes(exclude_history)}
+            retrieval = self.settings.retrieval.model_copy(update=exclude)
             settings = self.settings.model_copy(update={"retrieval": retrieval})
-            evaluation = Evaluation(settings, measures.top_n, exact, measured_on=users)
-            result = evaluation.of_index(self.epoch or 0, self._run.checkpoint, retriever)
-            return measures.of(result, evaluation.lists, evaluation.users)
+            model = self._model.trained._replace(settings=settings)
+            return measures.measure(model, retriever, users)
 
     def save(self, folder: str | Path) -> None:
         """Copy the model and its prepared log to ``folder``, whole or not at all.
@@ -303,7 +280,7 @@ class Recommender:
         Raises:
             DataError: ``folder`` holds something else, or cannot be written.
         """
-        with in_python_words():
+        with python_call():
             self._run.copy_to(Path(folder))
 
     def serve(
@@ -311,11 +288,9 @@ class Recommender:
     ) -> BackgroundServer:
         """Serve lists over HTTP, with a page, from the index that was opened.
 
-        Args:
-            port: 0 takes a free one.
-            host: 127.0.0.1 is this machine alone; others need ``keys``.
-            keys: as ``SERVING_KEYS`` has them.
-            block: stay until Ctrl-C; False: return, and serve in a thread.
+        ``block`` stays until Ctrl-C; without it the service goes on in a thread. ``port`` 0 takes a
+        free one. ``host`` 127.0.0.1 is this machine alone; others need ``keys``, which are written
+        as in ``SERVING_KEYS``.
 
         Returns:
             the server, with ``url`` and ``stop()``.
@@ -324,7 +299,7 @@ class Recommender:
             SettingsError: the port is in use.
             UserError: :meth:`index` was not called, or the extra ``serve`` is not installed.
         """
-        with in_python_words():
+        with python_call():
             self._searched()
             try:
                 with quiet_import():
@@ -371,11 +346,9 @@ class Recommender:
     def _searched(self) -> MilvusRetriever:
         if self._retriever is None:
             raise UserError(
-                'there is no index to search: call index("milvus.db") first, or with the address '
-                "of a Milvus server"
+                'there is no index: call index("milvus.db") first, or with a server\'s address'
             )
         return self._retriever
 
-    def _excludes(self, exclude_history: bool | None) -> bool:
-        default = self.settings.retrieval.exclude_history
-        return default if exclude_history is None else exclude_history
+    def _excludes(self, choice: bool | None) -> bool:
+        return self.settings.retrieval.exclude_history if choice is None else choice
