@@ -94,7 +94,7 @@ def own_column(column: pl.Series, kind: Kind, role: str, what: str) -> pl.Series
     DataError: they are names, and the log has ints.
     """
     if kind == "string":
-        return column.cast(pl.String)
+        return pl.Series(column.cast(pl.String))
     ids = IdColumn(role).parse(column, lambda row: f"{what}, row {row + 1}")
     if ids.dtype != pl.Int64:
         raise DataError(

@@ -106,8 +106,8 @@ class LoadedModel:
         if some:
             interests = self.interests(some)
             results = search_users(retriever, interests, k, exclude=some if exclude else None)
-            for whole, part in zip(lists, results, strict=True):
-                whole[rows] = part
+            lists.ids[rows], lists.scores[rows] = results.ids, results.scores
+            lists.interests[rows] = results.interests
         if others := [row for row, one in enumerate(numbers) if not one]:
             _warn(f"popular items for users without a known item in their history: {len(others)}")
             lists.ids[others] = popular_items(k, frozenset(), range(1, self.total + 1))

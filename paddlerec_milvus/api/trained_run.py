@@ -37,7 +37,7 @@ class RunDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     version: str = __version__
     """Of the program that wrote it."""
     yaml: str
