@@ -50,6 +50,9 @@ def python_call(*, progress: bool = False) -> Iterator[None]:
             if words == str(error):
                 raise
             raise type(error)(words) from None
+        except ModuleNotFoundError as error:
+            words = f"this needs {error.name}, which is not installed: pip install"
+            raise UserError(f"{words} 'paddlerec-milvus[train,serve]'") from None
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import types
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -36,21 +35,21 @@ Options = Mapping[str, Any] | Sequence[str]
 class Recommender:
     """A trained recall model, its item vectors in Milvus, and lists for users.
 
-    ::
-
-        rec = Recommender.fit(clicks, items=books)  # or Recommender.load("output/mind-1")
-        rec.index("milvus.db")
-        rec.recommend([["B001", "B007"]], k=10, exclude_history=True)
+    ```python
+    rec = Recommender.fit(clicks, items=books)  # or Recommender.load("output/mind-1")
+    rec.index("milvus.db")
+    rec.recommend([["B001", "B007"]], k=10, exclude_history=True)
+    ```
 
     Ids are the log's own, ints or strings. Whatever cannot be done raises a ``UserError`` that says
-    what to do (:mod:`paddlerec_milvus.errors`). A context manager, which lets go of Milvus.
+    what to do (``paddlerec_milvus.errors``). A context manager, which lets go of Milvus.
     """
 
     def __init__(self, run: TrainedRun | None = None) -> None:
         if run is None:
             raise UserError(
-                "a Recommender is not trained by itself: Recommender.fit(clicks) trains one, "
-                "Recommender.load(folder) opens one"
+                "Recommender.fit(clicks) trains one, Recommender.load(folder) opens one; "
+                "Recommender() alone has no model"
             )
         self._run = run
         self._retriever: MilvusRetriever | None = None
@@ -92,7 +91,7 @@ class Recommender:
             test_from: a date such as ``2024-07-01``, of split ``time``.
             min_count: items, then users, with fewer clicks are dropped.
             string_ids: take all ids as strings.
-            folder: of the run, for the prepared log and a checkpoint of every epoch; :meth:`load`
+            folder: of the run, for the prepared log and a checkpoint of every epoch; ``load``
                 opens it. None: ``output/mind-1`` here, or the next number that is free.
             resume: go on where a run in ``folder`` was stopped.
 
@@ -102,10 +101,8 @@ class Recommender:
         Raises:
             DataError: the clicks cannot be used, or the folder cannot be written.
             SettingsError: an option or a column that is not there.
-            TrainingError: the loss is no longer a number.
         """
         with python_call(progress=True):
-            moment = None if test_from is None else str(test_from)
             moment = None if test_from is None else str(test_from)
             choice = SplitChoice(split, moment_of("--test-from", moment))
             log = (clicks, model, items, columns, string_ids, min_count, choice)
@@ -120,7 +117,7 @@ class Recommender:
         data: str | Path | None = None,
         epoch: int | str = "",
     ) -> Recommender:
-        """Open what :meth:`fit` or :meth:`save` left in ``folder``, or tools/trainer.py.
+        """Open what ``fit`` or ``save`` left in ``folder``, or tools/trainer.py.
 
         Args:
             folder: of the run; of the trainer's its checkpoints (``runner.model_save_path``).
@@ -193,11 +190,11 @@ class Recommender:
 
         Args:
             histories: B lists of item ids, oldest click first; or a dict of user to such lists; or
-                a data frame of clicks, as :meth:`fit` takes it.
+                a data frame of clicks, as ``fit`` takes it.
             k: from 1 to the number of items.
             exclude_history: leave out what the user has clicked; None: as the settings say
                 (``retrieval.exclude_history``).
-            columns: of a data frame, see :meth:`fit`.
+            columns: of a data frame, see ``fit``.
 
         Returns:
             a data frame, at most B x k rows, best first: ``user``; ``item``; ``title``, where there
@@ -207,7 +204,7 @@ class Recommender:
         Raises:
             DataError: ids of another type than the log's.
             SettingsError: ``k`` is above the number of items.
-            UserError: :meth:`index` was not called.
+            UserError: ``index`` was not called.
         """
         with python_call():
             retriever, model = self._searched(), self._model
@@ -220,7 +217,7 @@ class Recommender:
             return in_library(model.list_frame(users, lists), library)
 
     def interests(self, histories: Any, *, columns: Mapping[str, str] | None = None) -> FloatArray:
-        """The interests [B, K, D] float32 of B ``histories``, as :meth:`recommend` takes them.
+        """The interests [B, K, D] float32 of B ``histories``, as ``recommend`` takes them.
 
         Those of a history without a known item are 0.
         """
@@ -241,14 +238,15 @@ class Recommender:
         """How good lists are for what users clicked later, as tools/infer.py measures it.
 
         Args:
-            test: later clicks of users, as :meth:`recommend` takes histories. None: the test users
-                of the split that :meth:`fit` made.
+            test: later clicks of users, as ``recommend`` takes histories. None: the test users
+                of the split that ``fit`` made.
             metrics: such as ``recall@50``, ``ndcg@10``: recall, ndcg, ndcg_hits, hitrate and, of
                 the longest list, index_recall. None: all of them at 50.
             history: what users had clicked before; None: all clicks of the log that was fitted.
                 Users without any cannot be measured, and a warning says how many.
             exact: search all vectors instead of the index.
-            exclude_history, columns: see :meth:`recommend`.
+            exclude_history: see ``recommend``.
+            columns: of data frames, see ``fit``.
 
         Returns:
             each metric, 0 to 1, the mean over users. Clicks on what is no item of the model stay in
@@ -257,7 +255,7 @@ class Recommender:
         Raises:
             SettingsError: a metric that is not known.
             DataError: the clicks cannot be used.
-            UserError: :meth:`index` was not called, and ``exact`` is not set.
+            UserError: ``index`` was not called, and ``exact`` is not set.
         """
         with python_call():
             measures = Measures.parse(metrics, self._model.total, indexed=not exact)
@@ -289,15 +287,14 @@ class Recommender:
         """Serve lists over HTTP, with a page, from the index that was opened.
 
         ``block`` stays until Ctrl-C; without it the service goes on in a thread. ``port`` 0 takes a
-        free one. ``host`` 127.0.0.1 is this machine alone; others need ``keys``, which are written
-        as in ``SERVING_KEYS``.
+        free one. A ``host`` that others can reach needs ``keys``, written as in ``SERVING_KEYS``.
 
         Returns:
             the server, with ``url`` and ``stop()``.
 
         Raises:
             SettingsError: the port is in use.
-            UserError: :meth:`index` was not called, or the extra ``serve`` is not installed.
+            UserError: ``index`` was not called, or the extra ``serve`` is not installed.
         """
         with python_call():
             self._searched()
@@ -321,21 +318,17 @@ class Recommender:
     def __enter__(self) -> Recommender:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         where = "no index" if self._retriever is None else self._retriever.uri
-        return f"Recommender({self.settings.model_dir.name}, {self.folder}, {where})"
+        folder = os.path.relpath(self.folder)
+        return f"Recommender({self.settings.model_dir.name}, {folder}, {where})"
 
     @property
     def folder(self) -> Path:
-        """Where the run is: what :meth:`load` takes."""
+        """Where the run is: what ``load`` takes."""
         return self._run.folder
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import SettingsError, nearest
 
 USERS, LEAVE_ONE_OUT, TIME = KINDS = ("users", "leave-one-out", "time")
 _HELD_OUT = ("valid", "test")
@@ -20,8 +20,8 @@ class SplitChoice:
     """What ``--split``, ``--test-from`` and ``--valid-from`` say; moments are in UTC.
 
     Raises:
-        SettingsError: ``time`` without ``test_from``, a moment with another kind, or a
-            ``valid_from`` that is not before ``test_from``.
+        SettingsError: an unknown kind, ``time`` without ``test_from``, a moment with another kind,
+            or a ``valid_from`` that is not before ``test_from``.
     """
 
     kind: str = USERS
@@ -29,6 +29,9 @@ class SplitChoice:
     valid_from: datetime | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            hint = nearest(self.kind, KINDS)
+            raise SettingsError(f"--split {self.kind}: is none of {', '.join(KINDS)}{hint}")
         if self.kind != TIME:
             for option, moment in (("test", self.test_from), ("valid", self.valid_from)):
                 if moment is not None:

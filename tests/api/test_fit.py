@@ -169,6 +169,7 @@ def test_arguments_of_fit_that_cannot_be(tmp_path):
     assert "options is the text" in refusal(options="runner.epochs=1")
     assert "model mindd/config.yaml: no such file" in refusal(model="mindd")
     assert "split time needs test_from DATE" in refusal(split="time")
+    assert "split user: is none of users, leave-one-out, time (did" in refusal(split="user")
     assert "resume: say in which folder" in refusal(folder=None, resume=True)
 
 
