@@ -73,7 +73,10 @@ class Fitting:
         run = TrainedRun(folder, description, folder / CHECKPOINTS, data)
         with quiet_import():
             from paddlerec_milvus.training.trainer import train
-        train(run.settings(trained=False), resume=self.resume)
+        try:
+            train(run.settings(trained=False), resume=self.resume)
+        except KeyboardInterrupt as stopped:  # which says how to go on, and not where
+            raise type(stopped)(f"{stopped} (folder='{folder}')") from None
         run.write()
         return run
 

@@ -62,7 +62,7 @@ def _logging(shown: bool) -> Iterator[None]:
     if root.handlers:
         yield
         return
-    level = root.level
+    levels = root.level, package.level
     handler = logging.StreamHandler() if shown else logging.lastResort or logging.NullHandler()
     if shown:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -71,9 +71,9 @@ def _logging(shown: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        package.setLevel(logging.NOTSET)
         root.handlers.clear()
-        root.setLevel(level)
+        root.setLevel(levels[0])
+        package.setLevel(levels[1])
 
 
 def option_texts(options: Mapping[str, Any] | Sequence[str]) -> list[str]:

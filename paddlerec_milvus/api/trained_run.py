@@ -19,10 +19,11 @@ from paddlerec_milvus.api.frames import Library
 from paddlerec_milvus.checkpoint import PREFIX
 from paddlerec_milvus.checkpoint_record import RECORD, CheckpointRecord, read_record
 from paddlerec_milvus.command import settings_for
+from paddlerec_milvus.config import OWN_SECTIONS
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.prepared import META
 from paddlerec_milvus.data.staging import staged
-from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.errors import CheckpointError, DataError, SettingsError
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel, checkpoint_of
 
@@ -69,7 +70,14 @@ class TrainedRun:
         """The settings of this run with further ``options``.
 
         Hyper-parameters are those that the checkpoint was ``trained`` with, as far as it says.
+        SettingsError: an option of a section that decides what is trained.
         """
+        for key in (text.partition("=")[0].strip() for text in options):
+            if key.partition(".")[0] not in OWN_SECTIONS:
+                raise SettingsError(
+                    f"options: {key} cannot change after training; the sections "
+                    f"{', '.join(OWN_SECTIONS)} can"
+                )
         keys = ("model_save_path", "infer_load_path")
         places = [f"runner.{key}={self.checkpoints}" for key in keys]
         own = self.description

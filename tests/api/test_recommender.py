@@ -148,6 +148,11 @@ def second_identity():
         ),
         (lambda r: r.index("milvus.db", type="HNWS"), SettingsError, "did you mean 'HNSW'?"),
         (lambda r: r.index("milvus.db", nprob=3), SettingsError, "no index has this parameter"),
+        (
+            lambda r: r.index("milvus.db", options={"runner.epochs": 2}),
+            SettingsError,
+            "options: runner.epochs cannot change after training; the sections milvus, index",
+        ),
         (lambda r: r.index("milvus.txt"), UserError, "nor a path that ends in .db"),
     ],
 )

@@ -43,13 +43,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def answer_of_the_model(url: str, request: dict) -> dict:
+    """On a busy machine the first ones may come too late, and be popular items."""
+    for _ in range(20):
+        answer = httpx.post(url, json=request, timeout=60).json()
+        if set(answer["source"]) == {"model"}:
+            break
+    return answer
+
+
 def test_http_gives_the_lists_of_recommend(trained, tmp_path):
     with Recommender.load(trained.checkpoints) as loaded:
         loaded.index(tmp_path / "milvus.db", type="FLAT")
         lists = loaded.recommend([[5, 9, 30], [7]], k=4, exclude_history=True)
         request = {"hist_item": [[5, 9, 30], [7]], "top_k": 4, "exclude_history": True}
         with loaded.serve(port=0, block=False) as server:
-            answer = httpx.post(f"{server.url}candidates", json=request).json()
+            answer = answer_of_the_model(f"{server.url}candidates", request)
             port = int(server.url.rstrip("/").rpartition(":")[2])
             with pytest.raises(SettingsError, match="Address already in use; give another host"):
                 loaded.serve(port=port, block=False)
@@ -69,7 +78,7 @@ def test_a_script_serves_until_ctrl_c(trained, tmp_path):
     ) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("ready: "))
-        assert httpx.get(f"{line.split()[1]}healthz").status_code == 200
+        assert httpx.get(f"{line.split()[1]}healthz", timeout=60).status_code == 200
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == ("ended\n", 0)
