@@ -30,16 +30,25 @@ def read_titles_file(path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a csv table that can be read ({reason})") from None
+    return titles_of(frame, str(path))
+
+
+def titles_of(frame: pl.DataFrame, place: str) -> pl.DataFrame:
+    """The same of a table that is read, whose columns hold anything; words call it ``place``."""
     at = known_columns(frame.columns)
     if "item" not in at or "title" not in frame.columns:
         raise DataError(
-            f"{path}: columns {', '.join(frame.columns)[:100]}; expected a header with item and "
+            f"{place}: columns {', '.join(frame.columns)[:100]}; expected a header with item and "
             "title, and optionally category, authors and year"
         )
     category = frame["category"] if "category" in frame.columns else pl.lit("")
     return frame.select(
-        frame.to_series(at["item"]).alias("source_id"),
-        pl.col("title").fill_null(""),
-        category.fill_null("").alias("category"),
-        *(pl.col(name).fill_null("") for name in DETAILS if name in frame.columns),
+        frame.to_series(at["item"]).cast(pl.String).alias("source_id"),
+        pl.col("title").cast(pl.String).fill_null(""),
+        category.cast(pl.String).fill_null("").alias("category"),
+        *(
+            pl.col(name).cast(pl.String).fill_null("")
+            for name in DETAILS
+            if name in frame.columns
+        ),
     ).drop_nulls("source_id")

@@ -96,6 +96,23 @@ def open_table(path: Path, options: LogOptions) -> LogTable:
     return _text_table(path, options, [line for line in lines if line] if start else [""])
 
 
+def frame_table(frame: pl.DataFrame, what: str, options: LogOptions) -> LogTable:
+    """A data frame as a log, which words call ``what``; its columns have names.
+
+    Raises:
+        SettingsError: a column of ``options`` is not there.
+        DataError: no column for user or item.
+    """
+
+    def chunks() -> Chunks:
+        for first in range(0, frame.height, _PARQUET_ROWS):
+            yield frame.slice(first, _PARQUET_ROWS), _row_of(Path(what), first)
+
+    names = tuple(frame.columns)
+    positions = named_columns(names, options.columns, what)
+    return LogTable(Path(what), "data frame", names, positions, chunks)
+
+
 def _parquet_table(path: Path, options: LogOptions) -> LogTable:
     source: Path | io.BytesIO = path
     with open_log(path) as file:

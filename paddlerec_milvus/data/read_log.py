@@ -21,7 +21,7 @@ from paddlerec_milvus.data.log_times import TimeColumn
 from paddlerec_milvus.data.raw_log import RawLog, sorted_log
 from paddlerec_milvus.errors import DataError
 
-__all__ = ["JSON_LINES", "read_interactions"]
+__all__ = ["JSON_LINES", "read_interactions", "read_tables"]
 logger = logging.getLogger(__name__)
 
 _LINES_BETWEEN_WORDS = 10_000_000
@@ -43,6 +43,16 @@ def read_interactions(
     options = options or LogOptions()
     tables = [open_table(file, options) for file in log_files(path)]
     _check_same_shape(tables)
+    return read_tables(tables, path, string_ids, options)
+
+
+def read_tables(
+    tables: Sequence[LogTable], path: Path, string_ids: bool, options: LogOptions
+) -> RawLog:
+    """The log that lies in ``tables``, parts of one shape, which words call ``path``.
+
+    Errors are those of :func:`read_interactions`.
+    """
     for fact in (tables[0].words(), *_products(tables[0])):
         logger.info("%s: %s", path.name, fact)
     log, dropped, warnings, time_words = _read(tables, string_ids, options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +19,12 @@ from paddlerec_milvus.data.amazonbook import ADDRESS, read_tarball
 from paddlerec_milvus.data.dataset import Dataset
 from paddlerec_milvus.data.download import fetch
 from paddlerec_milvus.data.files import sha256_of
-from paddlerec_milvus.data.item_titles import read_titles_file
+from paddlerec_milvus.data.item_titles import read_titles_file, titles_of
 from paddlerec_milvus.data.log_bytes import log_files
 from paddlerec_milvus.data.log_options import LogOptions
+from paddlerec_milvus.data.log_table import frame_table
 from paddlerec_milvus.data.raw_log import RawLog
-from paddlerec_milvus.data.read_log import JSON_LINES, read_interactions
+from paddlerec_milvus.data.read_log import JSON_LINES, read_interactions, read_tables
 from paddlerec_milvus.data.split import split_log
 from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
 from paddlerec_milvus.data.synthetic import synthetic_log
@@ -112,6 +114,34 @@ class Reviews:
         return _with_notes(dataset, log)
 
 
+@dataclass(frozen=True, eq=False)
+class DataFrameLog:
+    """A log that is in memory, with a table of titles where there is one.
+
+    ``frame`` has named columns, those of a log; ``titles`` has item, title and perhaps category.
+    """
+
+    frame: pl.DataFrame
+    titles: pl.DataFrame | None = None
+    string_ids: bool = False
+    options: LogOptions = field(default_factory=LogOptions)
+
+    def identity(self) -> Identity:
+        """Kind and what tells one such log from another, see Source."""
+        identity: Identity = {"kind": "data frame", "sha256": _sum_of(self.frame)}
+        if self.titles is not None:
+            identity["items_sha256"] = _sum_of(self.titles)
+        return {**identity, "string_ids": self.string_ids, **self.options.identity()}
+
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
+        """Read, filter and split the rows, see Source."""
+        table = frame_table(self.frame, "clicks", self.options)
+        log = read_tables([table], Path("clicks"), self.string_ids, self.options)
+        if self.titles is not None:
+            log = _titled(log, titles_of(self.titles, "items"), "items")
+        return _with_notes(split_log(log, seed, min_count, split), log)
+
+
 @dataclass(frozen=True)
 class AmazonBook:
     """PaddleRec's tarball; its own ids and split are kept, so seed and limit change nothing."""
@@ -136,6 +166,12 @@ def _of_files(file: Path, titles: Path | None) -> Identity:
     return identity
 
 
+def _sum_of(frame: pl.DataFrame) -> str:
+    content = io.BytesIO()
+    frame.write_ipc(content)
+    return hashlib.sha256(content.getbuffer()).hexdigest()
+
+
 def _checksum(path: Path) -> str:
     """That of a file, or of a folder's parts: their checksums, one after the other."""
     if not path.is_dir():
@@ -148,13 +184,15 @@ def _with_notes(dataset: Dataset, log: RawLog) -> Dataset:
 
 
 def _with_titles(log: RawLog, path: Path | None) -> RawLog:
-    if path is None:
-        return log
-    titles = read_titles_file(path)
+    return log if path is None else _titled(log, read_titles_file(path), str(path))
+
+
+def _titled(log: RawLog, titles: pl.DataFrame, place: str) -> RawLog:
+    """The log with its table of titles; DataError: that of another log."""
     example = str(titles["source_id"].first())
     if not titles["source_id"].is_in(log.item_ids.cast(pl.String).to_list()).any():
         raise DataError(
-            f"{path}: none of its {titles.height} items is in the log (it has "
+            f"{place}: none of its {titles.height} items is in the log (it has "
             f"'{example}', the log '{log.item_ids[0]}'); name the table that "
             "belongs to the log"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import SettingsError, nearest
 
 USERS, LEAVE_ONE_OUT, TIME = KINDS = ("users", "leave-one-out", "time")
 _HELD_OUT = ("valid", "test")
@@ -20,8 +20,8 @@ class SplitChoice:
     """What ``--split``, ``--test-from`` and ``--valid-from`` say; moments are in UTC.
 
     Raises:
-        SettingsError: ``time`` without ``test_from``, a moment with another kind, or a
-            ``valid_from`` that is not before ``test_from``.
+        SettingsError: an unknown kind, ``time`` without ``test_from``, a moment with another kind,
+            or a ``valid_from`` that is not before ``test_from``.
     """
 
     kind: str = USERS
@@ -29,6 +29,9 @@ class SplitChoice:
     valid_from: datetime | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            hint = nearest(self.kind, KINDS)
+            raise SettingsError(f"--split {self.kind}: is none of {', '.join(KINDS)}{hint}")
         if self.kind != TIME:
             for option, moment in (("test", self.test_from), ("valid", self.valid_from)):
                 if moment is not None:
@@ -78,12 +81,13 @@ def split_choice(options: argparse.Namespace) -> SplitChoice:
     """The choice that the options make. SettingsError: a date that cannot be read, see above."""
     return SplitChoice(
         options.split or USERS,
-        _moment("--test-from", options.test_from),
-        _moment("--valid-from", options.valid_from),
+        moment_of("--test-from", options.test_from),
+        moment_of("--valid-from", options.valid_from),
     )
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
+def moment_of(option: str, text: str | None) -> datetime | None:
+    """The date ``text`` of ``option`` in UTC. SettingsError: it is none."""
     if text is None:
         return None
     try:

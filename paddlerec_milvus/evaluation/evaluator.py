@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.checkpoint import evaluated_checkpoints
+from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
@@ -74,12 +75,13 @@ class Evaluation:
     top_n: int = 50
     exact: bool = False
     best: bool = False  # the best epoch on the valid users, instead of infer_start_epoch …
+    measured_on: InitVar[HeldOutUsers | None] = None  # instead of those of test_data_dir
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, measured_on: HeldOutUsers | None) -> None:
         checked_k(self.top_n)
         use_device(self.settings)
         self.index = index_of_settings(self.settings)
-        self.users = read_users(self.settings, "test_data_dir")
+        self.users = measured_on or read_users(self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
         self.lists: IntArray = np.empty((0, self.top_n), np.int64)
@@ -116,8 +118,6 @@ class Evaluation:
         watch, began = Stopwatch(), time.perf_counter()
         self.encoder.load(checkpoint)
         table = self.encoder.item_vectors()
-        exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
-        search = exact
         if milvus is not None:
             times = milvus.versions.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
@@ -125,7 +125,28 @@ class Evaluation:
                 "index": times.index_seconds,
                 "load": times.load_seconds,
             }
-            search = replace(exact, retriever=milvus)
+        return self._measure(epoch, table, milvus, watch, began)
+
+    def of_index(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
+        """What is measured of ``checkpoint``, whose item vectors ``milvus`` holds already.
+
+        None: exact search.
+        """
+        watch, began = Stopwatch(), time.perf_counter()
+        self.encoder.load(checkpoint)
+        return self._measure(epoch, self.encoder.item_vectors(), milvus, watch, began)
+
+    def _measure(
+        self,
+        epoch: int,
+        table: npt.NDArray[np.float32],
+        milvus: MilvusRetriever | None,
+        watch: Stopwatch,
+        began: float,
+    ) -> EpochResult:
+        """The result of searching all users, with what ``watch`` has timed since ``began``."""
+        exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
+        search = exact if milvus is None else replace(exact, retriever=milvus)
         self.lists, use = self._candidates(search, self.queries, watch)
         relevance = self._relevance(self.lists)
         seconds = time.perf_counter() - began

@@ -115,6 +115,12 @@ def find_users(
     return NamedCandidates(candidates, near)
 
 
+def popular_items(top_k: int, exclude: Set[int], items: Sequence[int] | IntArray) -> list[int]:
+    """The first ``top_k`` of ``items``, the most popular first, that are not in ``exclude``."""
+    first = map(int, items[: top_k + len(exclude)])
+    return [item for item in first if item not in exclude][:top_k]
+
+
 def no_candidates(users: int, top_n: int) -> Candidates:
     """Empty lists, to be filled."""
     shape = (users, top_n)

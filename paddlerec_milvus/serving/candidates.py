@@ -21,7 +21,12 @@ from paddlerec_milvus.retrieval.base import (
     Neighbours,
     Retriever,
 )
-from paddlerec_milvus.retrieval.candidates import Candidates, find_users, no_candidates
+from paddlerec_milvus.retrieval.candidates import (
+    Candidates,
+    find_users,
+    no_candidates,
+    popular_items,
+)
 from paddlerec_milvus.retrieval.diversity import diverse
 from paddlerec_milvus.retrieval.stored_rows import category_filter
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, NamedItem, Source
@@ -153,12 +158,6 @@ def answer_by_popularity(
     if source is not None:
         lists = {row: one._replace(source=source) for row, one in lists.items()}
     return _answer(batch, catalogue, lists)
-
-
-def popular_items(top_k: int, exclude: Set[int], items: Sequence[int] | IntArray) -> list[int]:
-    """The first ``top_k`` of ``items``, the most popular first, that are not in ``exclude``."""
-    first = map(int, items[: top_k + len(exclude)])
-    return [item for item in first if item not in exclude][:top_k]
 
 
 def _by_row(rows: IntArray, results: ModelCandidates) -> dict[int, CandidateList]:

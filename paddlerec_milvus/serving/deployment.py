@@ -22,9 +22,9 @@ from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
 from paddlerec_milvus.serving.model_cache import ServingModel
-from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.tower import UserTower
+from paddlerec_milvus.trained_model import ModelIdentity
 
 
 @runtime_checkable

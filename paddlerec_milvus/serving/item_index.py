@@ -14,17 +14,15 @@ import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
-from paddlerec_milvus.evaluation.metrics import index_recall
+from paddlerec_milvus.evaluation.index_check import require_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_of_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import Description
-from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.settings import Settings
-
-CHECKED_K = 50
+from paddlerec_milvus.trained_model import ModelIdentity
 
 
 class BusyError(RetrievalError):
@@ -137,17 +135,8 @@ class ItemIndex:
         categories = [named.get(item, "") for item in ids.tolist()] if named else None
 
         def check(fresh: MilvusRetriever) -> None:
-            queries, k = tower.sample(), min(CHECKED_K, len(ids))
-            exact = ExactRetriever(vectors, ids, self._settings.retrieval.metric)
-            truth = exact.search(queries, k).ids
-            ids_by_index = fresh.search(queries, k, consistency="Strong").ids
-            share = float(index_recall(ids_by_index, truth).mean())
-            if share < least_recall:
-                raise RefusedError(
-                    f"the new index finds {share:.3f} of the {k} true neighbours, less than "
-                    f"{least_recall:g}: raise its search parameters (ef, nprobe), or lower "
-                    "SERVING_LEAST_RECALL; the version before goes on serving"
-                )
+            advice = "or lower SERVING_LEAST_RECALL; the version before goes on serving"
+            require_recall(fresh, vectors, tower.sample(), least_recall, advice)
 
         with self._opened() as retriever:
             return retriever.versions.build(

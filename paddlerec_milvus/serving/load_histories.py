@@ -39,9 +39,9 @@ from paddlerec_milvus.retrieval.user_history import UserState, holds, is_storabl
 from paddlerec_milvus.retrieval.user_store import USERS_PER_CALL
 from paddlerec_milvus.serving.history_archive import Change, HistoryArchive, Place, archive_of
 from paddlerec_milvus.serving.item_index import ItemIndex
-from paddlerec_milvus.serving.model_identity import identity_of_model
 from paddlerec_milvus.serving.settings import ServiceSettings, settings_from_environment
 from paddlerec_milvus.subcommands import CommandParser
+from paddlerec_milvus.trained_model import identity_of_model
 
 EXAMPLES = """\
 examples:

@@ -37,10 +37,9 @@ from paddlerec_milvus.serving.health import (
 )
 from paddlerec_milvus.serving.item_index import IndexVersion, ItemIndex
 from paddlerec_milvus.serving.model_cache import ModelCache, ServingModel, freeze_memory
-from paddlerec_milvus.serving.model_identity import ModelIdentity, identity_of_model
-from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
+from paddlerec_milvus.trained_model import ModelIdentity, TrainedModel, identity_of_model
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
-from paddlerec_milvus.serving.model_registry import ModelRegistry, TrainedModel
+from paddlerec_milvus.serving.model_registry import ModelRegistry
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
+from paddlerec_milvus.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
 

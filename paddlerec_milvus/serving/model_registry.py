@@ -8,55 +8,21 @@ must still be there after a restart: so an insert puts a copy aside.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import secrets
 import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
-from paddlerec_milvus.checkpoint import PREFIX
-from paddlerec_milvus.checkpoint_record import data_of, require_fit, require_unchanged
 from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel
 
-PARAMETERS = f"{PREFIX}.pdparams"
 HYPER_PARAMETERS = "hyper_parameters.json"
 NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
-
-
-class TrainedModel(NamedTuple):
-    """A trained model on disk: its settings and its checkpoint."""
-
-    settings: Settings
-    checkpoint: Path
-    """The folder of rec.pdparams."""
-
-    @property
-    def data(self) -> Path | None:
-        """The prepared folder: titles, categories, features."""
-        if self.settings.runner.train_data_dir is None:
-            return None
-        return self.settings.path("train_data_dir").parent
-
-    def require_fit(self) -> None:
-        """CheckpointError: it was trained on other data than that of its settings, is stale, or is
-        not the file that training saved.
-        """
-        require_fit(self.checkpoint, data_of(self.settings, held_out=False))
-        require_unchanged(self.checkpoint / PARAMETERS)
-
-    def fingerprint(self) -> str:
-        """Of the parameters; CheckpointError: there are none."""
-        file = self.checkpoint / PARAMETERS
-        try:
-            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 class ModelRegistry:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from paddlerec_milvus.data.id_map import Kind
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
-from paddlerec_milvus.serving.model_identity import ModelIdentity
+from paddlerec_milvus.trained_model import ModelIdentity
 
 EXAMPLE: dict[str, Any] = {"top_k": 50, "hist_item": [[43, 23, 65], [275, 56]]}
 OPTIONS_EXAMPLE: dict[str, Any] = {

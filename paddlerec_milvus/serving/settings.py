@@ -22,16 +22,14 @@ from pydantic import (
     field_validator,
 )
 
-from paddlerec_milvus.checkpoint import BEST, PREFIX, settled
-from paddlerec_milvus.checkpoint_record import holds
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.redis_store import checked_address
 from paddlerec_milvus.serving.auth import Keys
-from paddlerec_milvus.serving.model_registry import TrainedModel
 from paddlerec_milvus.serving.schemas import SECONDS_PER_CANDIDATE
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +63,8 @@ class ModelSource(NamedTuple):
     def newest(self) -> TrainedModel:
         """The model as it is on disk now; CheckpointError: there is none."""
         settings = settings_for(self.yaml, self.options, self.data)
-        return TrainedModel(settings, checkpoint_of(settings.path("infer_load_path"), self.epoch))
+        folder = settings.path("infer_load_path")
+        return TrainedModel(settings, checkpoint_of(folder, self.epoch, "SERVING_EPOCH: "))
 
 
 class ServiceSettings(BaseModel):
@@ -224,26 +223,6 @@ def service_settings(
             for one in error.errors()
         ]
         raise SettingsError("; ".join(problems)) from None
-
-
-def checkpoint_of(folder: Path, epoch: str) -> Path:
-    """``folder/<epoch>``; without an epoch the best, else the last. CheckpointError: none."""
-    epochs = {file.parent.name: file.parent for file in folder.glob(f"*/{PREFIX}.pdparams")}
-    numbers = sorted(int(name) for name in epochs if name.isdecimal())
-    place = settled(folder / (epoch or BEST))
-    if place in epochs.values():
-        return place
-    if not epoch and numbers:
-        logger.info("%s holds no best epoch: the last one, %d, is taken", folder, numbers[-1])
-        return folder / str(numbers[-1])
-    if not epochs:
-        raise CheckpointError(
-            f"{folder}: holds no checkpoint; train one: python -u tools/trainer.py -m "
-            f"mind/config.yaml ({holds(folder)})"
-        )
-    raise CheckpointError(
-        f"SERVING_EPOCH: {epoch!r} is no epoch of {folder}; it holds: {', '.join(sorted(epochs))}"
-    )
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> ServiceSettings:

@@ -17,13 +17,13 @@ import numpy as np
 from paddlerec_milvus.errors import CheckpointError, MissingPackageError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.sampling import evenly_spread
-from paddlerec_milvus.serving.model_registry import TrainedModel
+from paddlerec_milvus.trained_model import TrainedModel
 from paddlerec_milvus.zoo import ModelFolder
 
 if TYPE_CHECKING:
     from paddlerec_milvus.encoder import Encoder
 
-SAMPLED = 64  # users of one click, whose interests try an index out
+SAMPLED = 64  # item vectors that tell whether all have length 1
 
 
 class UserTower(Protocol):
@@ -97,11 +97,7 @@ class CheckpointTower:
 
     def sample(self) -> FloatArray:
         """Interests [n, D] of users with one click, to try an index with."""
-        clicks = 1 + evenly_spread(self.items, SAMPLED)
-        histories = np.zeros((len(clicks), self.maxlen), np.int64)
-        histories[:, 0] = clicks
-        interests = self.interests(histories, np.ones(len(clicks), np.int64))
-        return interests.reshape(-1, self.dimension)
+        return self._encoder.sample(self.items)
 
 
 def import_paddle() -> None:

@@ -20,7 +20,7 @@ from paddlerec_milvus.retrieval.versions import CollectionVersions
 from paddlerec_milvus.serving import tower
 from paddlerec_milvus.serving.health import ABSENT, FAILING, FAILURES, OTHER
 from paddlerec_milvus.serving.item_index import ItemIndex
-from paddlerec_milvus.serving.model_registry import PARAMETERS
+from paddlerec_milvus.trained_model import PARAMETERS
 
 HISTORIES = [[3], [7, 9], [11, 12, 13]]
 

@@ -10,8 +10,9 @@ import pytest
 
 from paddlerec_milvus.checkpoint_record import RECORD
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.serving.model_registry import PARAMETERS, YOUNG, ModelRegistry
+from paddlerec_milvus.serving.model_registry import YOUNG, ModelRegistry
 from paddlerec_milvus.serving.tower import CheckpointTower
+from paddlerec_milvus.trained_model import PARAMETERS
 
 
 @pytest.fixture

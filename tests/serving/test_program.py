@@ -22,7 +22,7 @@ from running_service import status_of_a_long_head, until
 from support import ROOT
 
 from paddlerec_milvus.retrieval.server_files import free_ports
-from paddlerec_milvus.serving.__main__ import GRACE_SECONDS, MORE_SECONDS
+from paddlerec_milvus.serving.server import GRACE_SECONDS, MORE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -142,8 +142,9 @@ def test_a_port_that_another_takes_during_the_start(environment, tmp_path):
 FAULTY = """
 from types import SimpleNamespace
 from fastapi import FastAPI
-from paddlerec_milvus.serving.__main__ import _listening, _run, _Server
+from paddlerec_milvus.serving.__main__ import _run
 from paddlerec_milvus.serving.observability import log_json_lines
+from paddlerec_milvus.serving.server import AnsweringServer, listening_socket
 
 async def lifespan(app):
     raise RuntimeError("broken")
@@ -152,7 +153,7 @@ async def lifespan(app):
 log_json_lines()
 app = FastAPI(lifespan=lifespan)
 app.state.settings = SimpleNamespace(max_connections=9, receive_timeout=9.0)
-_run(_Server(app, "http://shop.example/"), _listening("127.0.0.1", 0))
+_run(AnsweringServer(app, "http://shop.example/"), listening_socket("127.0.0.1", 0))
 """
 
 

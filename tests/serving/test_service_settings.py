@@ -16,7 +16,8 @@ from running_service import READER, status_of_a_long_head, until
 from support import ROOT
 
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
-from paddlerec_milvus.serving.settings import checkpoint_of, settings_from_environment
+from paddlerec_milvus.serving.settings import settings_from_environment
+from paddlerec_milvus.trained_model import checkpoint_of
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 from running_service import running
 
 from paddlerec_milvus.checkpoint_record import RECORD
-from paddlerec_milvus.serving.model_registry import PARAMETERS
+from paddlerec_milvus.trained_model import PARAMETERS
 
 
 class Touch:

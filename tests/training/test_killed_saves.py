@@ -12,7 +12,7 @@ import pytest
 from small_layer import save, trained
 
 from paddlerec_milvus.checkpoint import best_epoch, load_parameters
-from paddlerec_milvus.serving.settings import checkpoint_of
+from paddlerec_milvus.trained_model import checkpoint_of
 from paddlerec_milvus.training import checkpoint
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,

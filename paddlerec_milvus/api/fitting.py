@@ -1,0 +1,140 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""From clicks to a trained run: the log is prepared as by ``prepare.py``, and trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from paddlerec_milvus.api.frames import Frame, library_of, log_frame, titles_frame
+from paddlerec_milvus.api.python_words import option_texts, quiet_import
+from paddlerec_milvus.api.trained_run import (
+    CHECKPOINTS,
+    DATA,
+    RunDescription,
+    TrainedRun,
+    is_prepared,
+    yaml_of,
+)
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.data.log_options import LogOptions
+from paddlerec_milvus.data.prepare import prepare
+from paddlerec_milvus.data.sources import DataFrameLog, Interactions, Source
+from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
+from paddlerec_milvus.data.split_choice import SplitChoice
+from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.settings import PATH_KEYS
+
+RUNS = Path("output")
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What :meth:`Recommender.fit` was called with; see there."""
+
+    clicks: Frame | str | Path
+    model: str
+    items: Frame | str | Path | None = None
+    columns: Mapping[str, str] | None = None
+    string_ids: bool = False
+    min_count: int = DEFAULT_MIN_COUNT
+    split: SplitChoice = SplitChoice()  # noqa: RUF009  (frozen)
+    options: Mapping[str, Any] | Sequence[str] = ()
+    seed: int | None = None
+    folder: str | Path | None = None
+    resume: bool = False
+
+    def run(self) -> TrainedRun:
+        """Prepare, train, and say where all of it is.
+
+        What of it is done already, in ``folder``, is not done again.
+        """
+        options = _checked(option_texts(self.options), self.seed)
+        yaml = yaml_of(self.model)
+        load_settings(yaml, options)  # a mistake in it need not wait for the log
+        source = self._source()
+        folder = self._folder(yaml)
+        if source is None:
+            data = Path(self.clicks).resolve()
+        else:
+            data = folder / DATA
+            seed = DEFAULT_SEED if self.seed is None else self.seed
+            prepare(source, data, seed, self.min_count, split=self.split)
+        description = RunDescription(
+            yaml=yaml,
+            options=tuple(options),
+            data=DATA if source is not None else str(data),
+            library=library_of(self.clicks) or "polars",
+        )
+        run = TrainedRun(folder, description, folder / CHECKPOINTS, data)
+        with quiet_import():
+            from paddlerec_milvus.training.trainer import train
+        try:
+            train(run.settings(trained=False), resume=self.resume)
+        except KeyboardInterrupt as stopped:  # which says how to go on, and not where
+            raise type(stopped)(f"{stopped} (folder='{folder}')") from None
+        run.write()
+        return run
+
+    def _folder(self, yaml: str) -> Path:
+        """The folder of the run, which is made. DataError: it cannot be written."""
+        if self.folder is None and self.resume:
+            raise SettingsError("resume: say in which folder=… the run was that shall go on")
+        folder = _new_folder(yaml) if self.folder is None else Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"folder: {folder}: {error.strerror}; name another one") from None
+        if not os.access(folder, os.W_OK):
+            raise DataError(f"folder: {folder}: cannot be written; name another one")
+        return folder.resolve()
+
+    def _source(self) -> Source | None:
+        """Where the log comes from; None: it is prepared."""
+        options = LogOptions(columns=dict(self.columns or {}))
+        if isinstance(self.clicks, str | Path):
+            path = Path(self.clicks)
+            if path.is_dir() and is_prepared(path):
+                self._require_no_choice(path)
+                return None
+            if self.items is not None and not isinstance(self.items, str | Path):
+                raise DataError(f"items: clicks is the file {path}; name a file of items, too")
+            titles = None if self.items is None else Path(self.items)
+            return Interactions(path, titles, self.string_ids, options)
+        frame = log_frame(self.clicks, "clicks", self.columns)
+        titles_part = None if self.items is None else titles_frame(self.items)
+        return DataFrameLog(frame, titles_part, self.string_ids, options)
+
+    def _require_no_choice(self, path: Path) -> None:
+        """SettingsError: something is said of the log at ``path``, which is prepared."""
+        said = {
+            "items": self.items is not None,
+            "columns": self.columns is not None,
+            "string_ids": self.string_ids,
+            "min_count": self.min_count != DEFAULT_MIN_COUNT,
+            "split": self.split != SplitChoice(),
+        }
+        if names := [name for name, is_said in said.items() if is_said]:
+            raise SettingsError(f"{path} is a prepared log: leave out {', '.join(names)}")
+
+
+def _checked(texts: list[str], seed: int | None) -> list[str]:
+    """The options, with the seed; SettingsError: one of them is an argument of fit()."""
+    said = {f"runner.{key}": "clicks and folder" for key in PATH_KEYS}
+    said |= {} if seed is None else {"runner.seed": "seed"}
+    for text in texts:
+        key = text.partition("=")[0].strip()
+        where = "index()" if key.startswith("milvus.") else said.get(key)
+        if where is not None:
+            raise SettingsError(f"options: {key} is said by {where}; leave it out here")
+    return [*texts, *([] if seed is None else [f"runner.seed={seed}"])]
+
+
+def _new_folder(yaml: str) -> Path:
+    """``output/mind-1``, or the next that is free."""
+    name = Path(yaml).parent.name or Path(yaml).stem
+    return next(place for number in count(1) if not (place := RUNS / f"{name}-{number}").exists())

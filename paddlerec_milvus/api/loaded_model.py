@@ -1,0 +1,135 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A trained model in memory: its tower, its item vectors, what its users and items are called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from paddlerec_milvus.api.frames import SHOWN
+from paddlerec_milvus.api.histories import Histories, known_histories
+from paddlerec_milvus.api.python_words import quiet_import
+from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.data.histories import pad_histories
+from paddlerec_milvus.data.id_map import OwnId
+from paddlerec_milvus.evaluation.report import OwnIds
+from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, Retriever
+from paddlerec_milvus.retrieval.candidates import (
+    Candidates,
+    no_candidates,
+    popular_items,
+    search_users,
+)
+from paddlerec_milvus.trained_model import TrainedModel
+
+if TYPE_CHECKING:
+    from paddlerec_milvus.encoder import Encoder
+
+NAMED = 5  # ids that a warning names
+
+
+class LoadedModel:
+    """One checkpoint; what is large is read when it is first needed."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+        self.ids = OwnIds.beside(trained.settings.path("train_data_dir"))
+        """What users and items are called."""
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The user tower."""
+        with quiet_import():
+            from paddlerec_milvus.device import use_device
+            from paddlerec_milvus.encoder import Encoder
+            from paddlerec_milvus.zoo import ModelFolder
+
+            settings = self.trained.settings
+            use_device(settings)
+            encoder = Encoder(settings, ModelFolder(settings.model_dir))
+            encoder.load(self.trained.checkpoint)
+        return encoder
+
+    @cached_property
+    def vectors(self) -> FloatArray:
+        """Item vectors [N, D], row 0 is item 1."""
+        return self.encoder.item_vectors()[1:]
+
+    @property
+    def total(self) -> int:
+        """N, the number of items."""
+        return len(self.vectors)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Titles and categories."""
+        return read_catalogue(self.trained.data, self.total)
+
+    def known(self, histories: Sequence[Sequence[OwnId]]) -> list[list[int]]:
+        """The numbers of the items that the model knows; a warning names ids that it does not."""
+        numbers, unknown = known_histories(histories, self.ids.items, self.total)
+        if unknown:
+            shown = ", ".join(f"{own!r:.{SHOWN}}" for own in unknown[:NAMED])
+            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+            _warn(f"ids of no item of this model were left out of histories: {shown}{more}")
+        return numbers
+
+    def interests(self, numbers: Sequence[Sequence[int]]) -> FloatArray:
+        """Interests [B, K, D] of B histories in numbers; 0 where one is empty."""
+        rows = [row for row, one in enumerate(numbers) if one]
+        size = self.trained.settings.runner.infer_batch_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)] or [[]]
+        computed = [self._batch([numbers[row] for row in part] or [[1]]) for part in parts]
+        interests = np.zeros((len(numbers), *computed[0].shape[1:]), np.float32)
+        if rows:
+            interests[rows] = np.concatenate(computed)
+        return interests
+
+    def _batch(self, numbers: Sequence[Sequence[int]]) -> FloatArray:
+        return self.encoder.interests(*pad_histories(numbers, self.encoder.maxlen))
+
+    def candidates(
+        self, retriever: Retriever, numbers: Sequence[Sequence[int]], k: int, *, exclude: bool
+    ) -> Candidates:
+        """Lists [B, k] of B histories in numbers, which are left out with ``exclude``.
+
+        An empty history has popular items, without scores and interests; a warning counts them.
+        """
+        lists = no_candidates(len(numbers), k)
+        rows = [row for row, one in enumerate(numbers) if one]
+        some = [numbers[row] for row in rows]
+        if some:
+            interests = self.interests(some)
+            results = search_users(retriever, interests, k, exclude=some if exclude else None)
+            lists.ids[rows], lists.scores[rows] = results.ids, results.scores
+            lists.interests[rows] = results.interests
+        if others := [row for row, one in enumerate(numbers) if not one]:
+            _warn(f"popular items for users without a known item in their history: {len(others)}")
+            lists.ids[others] = popular_items(k, frozenset(), range(1, self.total + 1))
+        return lists
+
+    def list_frame(self, histories: Histories, lists: Candidates) -> pl.DataFrame:
+        """The lists [B, k] of ``histories``, an item a row; see :meth:`Recommender.recommend`."""
+        there = lists.ids != MISSING_ID
+        rows, places = np.nonzero(there)
+        items = lists.ids[there].tolist()
+        columns = {
+            "user": [histories.users[row] for row in rows.tolist()],
+            "item": self.ids.items.own_ids(items),
+            "title": pl.Series(map(self.catalogue.titles.get, items), dtype=pl.String),
+            "score": pl.Series(lists.scores[there]),
+            "rank": pl.Series(places + 1, dtype=pl.Int64),
+            "interest": pl.Series(lists.interests[there]),
+        }
+        frame = pl.DataFrame(columns, strict=False)
+        by_model = pl.col("interest") >= 0
+        return frame.with_columns(pl.when(by_model).then(pl.col("score", "interest")))
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)  # where the API was called

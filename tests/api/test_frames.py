@@ -1,0 +1,79 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Data frames of pandas and polars as logs, and the words that callers from Python see."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import polars as pl
+import pytest
+
+from paddlerec_milvus.api.frames import clicks_frame, in_library, log_frame
+from paddlerec_milvus.api.python_words import option_texts, python_words
+from paddlerec_milvus.errors import DataError
+
+pandas = pytest.importorskip("pandas")
+
+
+def test_columns_of_pandas_become_those_of_polars():
+    moment = datetime(2024, 7, 1, tzinfo=timezone.utc)
+    frame = pandas.DataFrame(
+        {
+            "extra": [[1], [2]],  # is not looked at
+            "user_id": pandas.array([7, 8], dtype="Int64"),
+            "item": pandas.Categorical(["a", "b"]),
+            "timestamp": pandas.to_datetime([moment, moment]),
+        }
+    )
+    part = log_frame(frame, "clicks")
+    assert part.columns == ["user_id", "item", "timestamp"]
+    assert part["user_id"].to_list() == [7, 8]
+    assert part["item"].to_list() == ["a", "b"]
+    assert part["timestamp"][0].timestamp() == moment.timestamp()
+
+
+def test_missing_ids_stay_missing_and_are_said():
+    frame = pandas.DataFrame({"user": ["a", None], "item": [1, 2]})
+    assert log_frame(frame, "clicks")["user"].to_list() == ["a", None]
+    with pytest.raises(DataError, match="test: an empty user id in row 1"):
+        clicks_frame(frame, "test")
+    twice = pandas.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])
+    with pytest.raises(DataError, match="the column 'item' is there twice"):
+        log_frame(twice, "clicks")
+
+
+def test_clicks_are_in_the_order_of_their_times():
+    frame = pl.LazyFrame({"user": [1, 1, 1], "item": ["c", "a", "b"], "time": ["10", "9", "9"]})
+    assert clicks_frame(frame, "clicks")["item"].to_list() == ["a", "b", "c"]
+
+
+def test_missing_numbers_stay_missing_in_pandas():
+    frame = pl.DataFrame({"interest": [1, None], "score": [0.5, None], "title": ["T", None]})
+    assert in_library(frame, "polars") is frame
+    back = in_library(frame, "pandas")
+    assert str(back["interest"].dtype) == "Int64"
+    assert back.isna().to_numpy().tolist() == [[False] * 3, [True] * 3]
+
+
+def test_options_are_texts_as_the_commands_take_them():
+    options = {"a.b": 3, "c.d": True, "e.f": "uniform", "g.h": None, "i.j": 1e-5}
+    assert option_texts(options) == ["a.b=3", "c.d=true", "e.f=uniform", "g.h=null", "i.j=1e-05"]
+    assert option_texts(["runner.epochs=3"]) == ["runner.epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("give a smaller --min-count", "give a smaller min_count"),
+        (
+            "name them: --columns user=1,item=2,time=3 (numbers from 1, or names of the header)",
+            'name them: columns={"user": "…", "item": "…", "time": "…"}',
+        ),
+        ("-o: unknown key 'x'", "options: unknown key 'x'"),
+        ("-o a.b=1: expected int", "options a.b=1: expected int"),
+        ("replace it with --overwrite, or name another folder with --out", "name another folder"),
+        ("a -- b--c", "a -- b--c"),
+    ],
+)
+def test_options_of_commands_are_arguments_of_calls(text, words):
+    assert python_words(text) == words
