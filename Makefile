@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo serve test test-slow coverage lint bench faults fuzz milvus openapi lock clean
+.PHONY: help demo serve test test-slow coverage lint docs bench faults fuzz milvus openapi lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,12 @@ lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the hous
 	@$(BIN)/python .ci/house.py
 	@$(BIN)/bandit -q -c pyproject.toml -r paddlerec_milvus models tools serving datasets benchmarks .ci
 	@$(BIN)/python .ci/audit.py
+
+# NO_MKDOCS_2_WARNING: an advertisement of the theme's, no warning about these pages
+docs: .venv/installed-serve  ## the documentation as a site in build/site, both languages
+	@$(PIP) -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "look at it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 # output_bench/ keeps the runs; each is compared with the one before
 bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec
