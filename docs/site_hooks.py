@@ -92,6 +92,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return MARK.sub(lambda mark: settings_of(mark[1], heads), LINK.sub(within, markdown))
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Leave out the roles of docstrings (``:meth:`close```), which Markdown does not know."""
+    return re.sub(r":(?:meth|func|class|mod):(?=<code>)", "", html)
+
+
 def settings_of(what: str, heads: tuple[str, ...]) -> str:
     """Markdown for the settings of a ``model``'s yaml, of the ``service``, or MIND's own yaml."""
     from paddlerec_milvus import settings
@@ -109,15 +114,20 @@ def settings_of(what: str, heads: tuple[str, ...]) -> str:
 
 def _section(part: type[BaseModel], heads: tuple[str, ...]) -> str:
     name, _, about = (part.__doc__ or "").partition(": ")
-    return f"### {name}\n\n{about[:1].upper()}{about[1:]}\n\n{_table(heads, part.model_fields)}"
+    about = _words(about[:1].upper() + about[1:])
+    return f"### {name}\n\n{about}\n\n{_table(heads, part.model_fields)}"
+
+
+def _words(text: str) -> str:
+    """A docstring as a line of Markdown."""
+    return " ".join(text.split()).replace("``", "`")
 
 
 def _table(heads: tuple[str, ...], fields: dict[str, FieldInfo]) -> str:
     rows = [heads, ("---",) * len(heads)]
     for name, field in fields.items():
-        described = " ".join((field.description or "").split()).replace("``", "`")
-        rows.append((f"`{name}`", _type(field), _default(field), described))
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        rows.append((f"`{name}`", _type(field), _default(field), _words(field.description or "")))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 TYPES = {"integer": "int", "number": "float", "string": "text", "boolean": "bool", "array": "names"}

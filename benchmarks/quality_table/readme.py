@@ -12,8 +12,11 @@ from quality_table.results import NAMES, Comparison, LogQuality, QualityReport
 
 BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
 README_HEADS = {
-    "README.md": "| log | recall@50 | best baseline | difference | ndcg@50 | best baseline | difference |",
-    "README_CN.md": "| 日志 | recall@50 | 最好的基线 | 差 | ndcg@50 | 最好的基线 | 差 |",
+    name: f"| {log} | recall@50 | {best} | {gain} | ndcg@50 | {best} | {gain} |"
+    for name, log, best, gain in (
+        ("README.md", "log", "best baseline", "difference"),
+        ("README_CN.md", "日志", "最好的基线", "差"),
+    )
 }
 README_ROWS = 5
 HEADS = {

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The results that are kept, and what the documentation says of them, are those that were measured."""
+"""The results that are kept, and what docs/ says of them, are those that were measured."""
 
 import json
 from datetime import datetime
@@ -47,7 +47,11 @@ def test_the_page_is_that_of_the_rows(name):
 @pytest.mark.parametrize("name", ["goodbooks_mix", "amazon_size"])
 def test_the_table_is_that_of_the_json(page, name):
     measured = {row["setting"]: line_of(row) for row in kept(name)["table"]}
-    text = (ROOT / "docs" / "results" / page).read_text(encoding="utf-8").partition(f"<!-- index_{name} -->")[2]
+    text = (
+        (ROOT / "docs" / "results" / page)
+        .read_text(encoding="utf-8")
+        .partition(f"<!-- index_{name} -->")[2]
+    )
     lines = text.partition("<!-- end -->")[0].strip().splitlines()[2:]
     assert len(lines) >= 5
     for line in lines:
