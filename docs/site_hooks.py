@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -95,6 +96,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leave out the roles of docstrings (``:meth:`close```), which Markdown does not know."""
     return re.sub(r":(?:meth|func|class|mod):(?=<code>)", "", html)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that would load something from elsewhere."""
+    elsewhere = re.findall(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\W*//[^>]*>", output)
+    elsewhere += re.findall(r"<(?:script|img|link|iframe)\b[^>]*=\W?https?:[^>]*>", output)
+    if elsewhere:
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {elsewhere}")
+    return output
 
 
 def settings_of(what: str, heads: tuple[str, ...]) -> str:

@@ -22,7 +22,7 @@ ENGLISH = [
     ),
 ]
 BLOCK = re.compile(
-    r"^ *(?:<!-- not tested: (?P<reason>.+) -->\n *)?```bash\n(?P<code>.*?)^ *```$",
+    r"^ *(?:<!-- not tested: (?P<reason>[^\n]+) -->\n *)?```bash\n(?P<code>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -46,6 +46,7 @@ def test_both_languages_have_the_same_commands(page):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # another test may have imported it
 @pytest.mark.parametrize("command", TESTED)
 def test_a_command_is_understood(command, monkeypatch):
     words = shlex.split(command)
