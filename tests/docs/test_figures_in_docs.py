@@ -113,6 +113,21 @@ def test_the_services_figures(page):
         assert f"{number:,.0f}" in text
 
 
+@pytest.mark.parametrize("page", ["paddlerec.md", "paddlerec.zh.md"])
+def test_the_figures_of_evaluation(page):
+    text, kept_speed = text_of(f"docs/{page}"), kept("evaluation_speed")
+    theirs, ours = list(kept_speed["users_per_second"].values())[:2]
+    for number in (f"{ours:.0f}", f"{theirs:.0f}", f"{kept_speed['ratio']:.1f}"):
+        assert number in text
+
+
+@pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
+def test_the_figures_of_faults(page):
+    verdict = kept("history_faults")["verdict"]
+    assert f"{verdict['acknowledged']:,}" in text_of(f"docs/results/{page}")
+    assert verdict["lost"] == verdict["added_twice"] == verdict["out_of_order"] == 0
+
+
 @pytest.mark.parametrize("section", [RunnerSettings, MilvusSettings, RetrievalSettings])
 def test_every_setting_says_what_it_is(section):
     fields = section.model_fields.items()
