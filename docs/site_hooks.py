@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = "docs"
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#\s])")
 MARK = re.compile(r"<!-- settings: (\w+) -->")
+ELSEWHERE = re.compile(
+    r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^>]*>"""
+)
 HEADS = {"en": ("name", "may be", "default", "is"), "zh": ("名称", "取值", "默认值", "含义")}
 
 
@@ -100,8 +103,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Refuse a page that would load something from elsewhere."""
-    elsewhere = re.findall(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\W*//[^>]*>", output)
-    elsewhere += re.findall(r"<(?:script|img|link|iframe)\b[^>]*=\W?https?:[^>]*>", output)
+    elsewhere = ELSEWHERE.findall(output)
     if elsewhere:
         raise PluginError(f"{page.file.src_uri} loads from elsewhere: {elsewhere}")
     return output

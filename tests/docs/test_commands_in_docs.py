@@ -121,6 +121,15 @@ def in_shell(command: str, checkout: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
+def test_the_readmes_first_line(checkout):
+    first = blocks_of("README.md")[0].commands[0]
+    assert first == "make demo"
+    assert "item-kNN" in in_shell(first, checkout)
+    assert (checkout / "demo" / "report.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
 def test_the_first_run_prints_what_the_tutorial_shows(checkout):
     page = "docs/tutorials/first-run.md"
     (by_hand,) = [block for block in blocks_of(page) if len(block.commands) == 3]
