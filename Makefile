@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo demo-model sample-model serve test test-slow coverage lint bench faults fuzz milvus openapi dist lock clean
+.PHONY: help demo demo-model sample-model serve test test-slow coverage lint docs bench faults fuzz milvus openapi dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,7 @@ demo: .venv/installed  ## real books: click log -> trained model -> Milvus Lite 
 
 # the demo's model, trained first if need be; SERVING_YAML and SERVING_DATA name another
 ifeq ($(SERVING_YAML)$(SERVING_DATA),)
-serve: export SERVING_YAML := mind_transitions/config.yaml
+serve: export SERVING_YAML := mind_unseen/config.yaml
 serve: export SERVING_DATA := demo/books
 serve: .venv/installed-serve demo-model
 else
@@ -40,7 +40,7 @@ serve:  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
 	@$(BIN)/python -m paddlerec_milvus.serving
 
 demo-model: .venv/installed
-	@test -e models/recall/mind_transitions/output_model_mind_transitions_books/best/rec.pdparams \
+	@test -e models/recall/mind_unseen/output_model_mind_unseen_books/best/rec.pdparams \
 	  || $(MAKE) --no-print-directory demo
 
 sample-model: .venv/installed
@@ -70,6 +70,12 @@ lint: .venv/installed-dev  ## ruff, mypy strict, import rules, rules of the hous
 	@$(BIN)/python .ci/house.py
 	@$(BIN)/bandit -q -c pyproject.toml -r paddlerec_milvus models tools serving datasets benchmarks .ci
 	@$(BIN)/python .ci/audit.py
+
+# NO_MKDOCS_2_WARNING: an advertisement of the theme's, no warning about these pages
+docs: .venv/installed-serve  ## the documentation as a site in build/site, both languages
+	@$(PIP) -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "look at it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 # output_bench/ keeps the runs; each is compared with the one before
 bench: .venv/installed-dev  ## speed of every part; beside PaddleRec's: make bench PADDLEREC=/path/to/PaddleRec

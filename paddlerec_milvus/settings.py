@@ -25,7 +25,9 @@ Switch = Annotated[bool, BeforeValidator(lambda value: bool(value) if value in (
 class Section(BaseModel):
     """A frozen part of the settings; a string is never taken for a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class RunnerSettings(Section):
@@ -35,32 +37,59 @@ class RunnerSettings(Section):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     train_data_dir: str | None = None
+    """Folder of the training log."""
     test_data_dir: str | None = None
-    valid_data_dir: str | None = None  # measured after each epoch; the best epoch is kept
+    """Folder of the test users, or of a ranking model's test rows."""
+    valid_data_dir: str | None = None
+    """Folder of the valid users: measured after each epoch, and the best epoch is kept."""
     valid_top_n: Annotated[int, Field(ge=1, le=16_384)] = 50
-    patience: Natural = 0  # epochs without a better valid recall that end a run; 0: off
+    """Length of the lists by which the best epoch is found."""
+    patience: Natural = 0
+    """Epochs without a better valid recall that end a run; 0: off."""
     train_reader_path: str = "reader"
+    """Module of the model folder that reads training samples."""
     infer_reader_path: str = "reader"
+    """Module of the model folder that reads test samples."""
     train_batch_size: Count = 128
+    """Samples of a training step, of all processes together."""
     infer_batch_size: Count = 128
+    """Users (of a ranking model: rows) that go through the model at once."""
     num_workers: Natural = 0
+    """Processes that read samples beside the training; 0: it reads by itself."""
     epochs: Count = 1
-    batches_per_epoch: Natural = 0  # 0: all samples
-    print_interval: Count = 10  # batches
+    """Epochs of a run."""
+    batches_per_epoch: Natural = 0
+    """Steps of an epoch; 0: all samples."""
+    print_interval: Count = 10
+    """Steps between two log lines."""
     model_save_path: str = "model_output"
+    """Where each epoch's checkpoint goes."""
     model_init_path: str | None = None
-    last_epoch: Annotated[int, Field(ge=-1)] = -1  # go on after this one
+    """A checkpoint whose parameters training starts from."""
+    last_epoch: Annotated[int, Field(ge=-1)] = -1
+    """Training goes on after this epoch; -1: it starts anew."""
     infer_load_path: str = "model_output"
+    """Where the checkpoints that are evaluated or served lie."""
     infer_start_epoch: Natural = 0
-    infer_end_epoch: Count = 1  # exclusive
+    """The first epoch that is evaluated."""
+    infer_end_epoch: Count = 1
+    """Epochs are evaluated to before this one."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 12345
+    """Of parameters, sample order and negatives."""
     use_gpu: Switch = False
+    """Compute on a GPU."""
     use_xpu: Switch = False
+    """Compute on a Kunlun XPU."""
     use_npu: Switch = False
-    use_amp: Switch = False  # bfloat16 where it is safe; on a GPU only
+    """Compute on an Ascend NPU."""
+    use_amp: Switch = False
+    """bfloat16 where it is safe; on a GPU only."""
     use_auc: Switch = False
+    """PaddleRec's: evaluation starts its metrics anew in each epoch, as it always does here."""
     use_visual: Switch = False
+    """Write VisualDL logs to ``visualDL_log/``."""
     use_fleet: Switch = False
+    """The run is to be one of several processes: one that the launcher did not start is refused."""
 
     @model_validator(mode="after")
     def _some_epoch_to_infer(self) -> RunnerSettings:
@@ -99,12 +128,17 @@ class MilvusSettings(Section):
     """
 
     uri: Annotated[str, Field(min_length=1)] = "milvus.db"
+    """A file for Milvus Lite, or a server's address."""
     token: SecretStr = SecretStr("")
+    """``user:password`` or an API key; better in the variable MILVUS_TOKEN."""
     db_name: str = ""
-    timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0  # seconds, for every call
+    """Database of the server; empty: its default."""
+    timeout: Annotated[float, Field(gt=0, strict=False)] = 30.0
+    """Seconds, for every call."""
     collection: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     """By default the model folder's name and ``_items``."""
     consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = "Bounded"
+    """How fresh the items of a search are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +154,9 @@ class RetrievalSettings(Section):
     """``retrieval``: how vectors are compared and what a list may hold."""
 
     metric: Literal["IP", "COSINE", "L2"] = "IP"
+    """IP: inner product; L2: distance."""
     exclude_history: bool = False
+    """A list holds no item of the user's history."""
 
 
 # runner keys that hold a path; in a yaml relative to its folder, in -o to the working directory

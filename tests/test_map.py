@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The maps in README, README_CN and CONTRIBUTING show the tree as it is."""
+"""The maps in docs/design, in both languages, and CONTRIBUTING show the tree as it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from support import ROOT
 
 PACKAGE = ROOT / "paddlerec_milvus"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+DESIGN = ("docs/design.md", "docs/design.zh.md")
 OTHER_FOLDERS = {"build", "demo", "dist", "log", "output_bench"}  # what commands leave behind
 
 
@@ -20,7 +21,7 @@ def lines_of_map(text: str) -> list[str]:
 
 
 def named_paths(file: str) -> set[str]:
-    """Every path that a README's map names, from the root."""
+    """Every path that a design page's map names, from the root."""
     paths = set[str]()
     for line in lines_of_map((ROOT / file).read_text(encoding="utf-8")):
         names = re.split(r"\s{2,}", line.strip(), maxsplit=1)[0].split()
@@ -29,8 +30,8 @@ def named_paths(file: str) -> set[str]:
     return paths
 
 
-@pytest.mark.parametrize("file", ["README.md", "README_CN.md"])
-def test_a_readme_names_every_folder_and_nothing_else(file):
+@pytest.mark.parametrize("file", DESIGN)
+def test_a_design_page_names_every_folder_and_nothing_else(file):
     paths = named_paths(file)
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
     folders = {
@@ -49,8 +50,8 @@ def test_a_readme_names_every_folder_and_nothing_else(file):
     assert unnamed == []
 
 
-def test_both_readmes_name_the_same():
-    assert named_paths("README.md") == named_paths("README_CN.md")
+def test_both_languages_name_the_same():
+    assert named_paths(DESIGN[0]) == named_paths(DESIGN[1])
 
 
 def test_contributing_names_every_module_and_nothing_else():

@@ -24,7 +24,7 @@ from paddlerec_milvus.settings import Settings
 if TYPE_CHECKING:  # it needs paddle
     from paddlerec_milvus.evaluation.evaluator import Evaluation
 
-YAML = "mind_transitions/config.yaml"
+YAML = "mind_unseen/config.yaml"
 OPTIONS = ("runner.epochs=3",)  # one fewer than the yaml, for the time that it takes
 BASELINES = ("most_popular", "item_knn", "transitions")
 TOP_N = 50

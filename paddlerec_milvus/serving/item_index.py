@@ -16,7 +16,6 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.index_check import require_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
-from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_of_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import Description

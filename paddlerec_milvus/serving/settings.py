@@ -74,7 +74,7 @@ class ServiceSettings(BaseModel):
     started with a retriever and an encoder; :func:`service_settings` finds a checkpoint, too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: Settings
     """Settings of the model, its index and its Milvus."""
@@ -99,12 +99,13 @@ class ServiceSettings(BaseModel):
     """Where users' clicks are: empty for Milvus, which takes them from one process alone, or the
     address of a Redis or Valkey, for any number of processes."""
     history_days: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
-    """Without a click, after which Redis forgets a user; None: never."""
+    """Days without a click, after which Redis forgets a user; None: never."""
     timeout: Seconds = 2.0
-    """Of a request's tower and search together, and of each call to Milvus except a build's."""
+    """Seconds for a request's tower and search together, and for each call to Milvus except a
+    build's."""
     large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
-    """The most by which a request may last longer: 0.25 ms for each candidate, users x top_k. A
-    request for more candidates than that allows is refused."""
+    """Seconds, the most by which a request may last longer: 0.25 ms for each candidate, users x
+    top_k. A request for more candidates than that allows is refused."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -118,18 +119,18 @@ class ServiceSettings(BaseModel):
     threads: Count = 2
     """Searches under way at a time; requests that wait meanwhile are searched for together."""
     check_seconds: Seconds = 2.0
-    """Between looks at Milvus."""
+    """Seconds between looks at Milvus."""
     max_users: Count = 1_024
-    """In one request."""
+    """Users in one request."""
     max_history: Count = 10_000
     """Ids of one user, and ids to exclude."""
     max_top_k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 1_000
     max_body: Count = 4 << 20
     """Bytes of a request."""
     receive_timeout: Seconds = 30.0
-    """Until a request has come; then its connection is closed."""
+    """Seconds until a request has come; then its connection is closed."""
     max_connections: Count = 4_096
-    """At a time, of one process; fewer where it may have fewer files open."""
+    """Connections at a time, of one process; fewer where it may have fewer files open."""
     rate: str = ""
     """How often a key, without one an address, may call: ``100/second;3000/minute``, in the words
     of the library ``limits``. Empty: as often as it likes. Each process counts for itself."""

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The README's curl lines, run as they stand there."""
+"""The curl lines of the tutorial on serving, run as they stand there."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ pytestmark = pytest.mark.slow
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def lines_of(readme: str) -> list[str]:
-    text = (ROOT / readme).read_text(encoding="utf-8")
+def lines_of(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(r"^curl .+$", text, re.MULTILINE)
 
 
 @pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
 def fresh(request, make_settings) -> Iterator[Running]:
     """One without vectors, on Milvus Lite and on the real server."""
-    options = ["milvus.collection=readme"]
+    options = ["milvus.collection=tutorial"]
     if request.param == "server":
         options.append(f"milvus.uri={request.getfixturevalue('server').uri}")
     with running(make_settings(*options)) as started:
@@ -34,12 +34,12 @@ def fresh(request, make_settings) -> Iterator[Running]:
         started.http.delete("/users/7")
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README_CN.md"])
-def test_curl_lines_work_as_written(fresh, readme):
+@pytest.mark.parametrize("page", ["serving.md", "serving.zh.md"])
+def test_curl_lines_work_as_written(fresh, page):
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     answers = {}
-    for line in lines_of(readme):
+    for line in lines_of(f"docs/tutorials/{page}"):
         assert ADDRESS in line
         assert "?" not in re.sub(r"'[^']*'", "", line), "a shell takes it for a pattern"
         command = line.replace(ADDRESS, fresh.url)

@@ -1,0 +1,134 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Figures, links and settings in README and docs are those of results, files and code.
+
+Relevance: tests/benchmarks/test_quality_tables.py; indexes: tests/bench/test_results.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from statistics import median
+from typing import Any
+
+import pytest
+from pages import ENGLISH, blocks_of, chinese, links_of, text_of
+from support import ROOT
+
+from paddlerec_milvus.settings import MilvusSettings, RetrievalSettings, RunnerSettings
+
+RESULTS = ROOT / "benchmarks" / "results"
+TITLES = ("ours", "PaddleRec", "PyTorch, SparseAdam", "ours, best interest and context")
+PAGES = [file for page in ENGLISH for file in (page, chinese(page))]
+
+
+def kept(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rows_between(page: str, mark: str) -> list[list[str]]:
+    """The cells of a table's rows, without its head."""
+    table = text_of(page).partition(f"<!-- {mark} -->")[2].partition("<!-- end -->")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.strip().splitlines()[2:]
+    ]
+
+
+def test_readme_is_short():
+    prose = re.sub(r"```.*?```", "", text_of("README.md"), flags=re.DOTALL)
+    assert len(prose.split()) <= 900
+    for page in ("README.md", "README_CN.md"):
+        tables = re.findall(r"(?:^\|.*\n)+", text_of(page), re.MULTILINE)
+        assert tables
+        assert max(len(table.splitlines()) - 2 for table in tables) <= 5
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    assert [str(link) for link in links_of(page) if not link.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_its_counterpart_and_reasons_are_words(page):
+    assert (ROOT / page).is_file()
+    assert all(len(block.reason) > 8 for block in blocks_of(page) if block.reason is not None)
+
+
+def training_speeds() -> dict[tuple[int, int, str], float]:
+    return {
+        (row["batch"], row["negatives"], row["title"]): median(run["rate"] for run in row["runs"])
+        for row in kept("training_speed")["measured"]
+    }
+
+
+@pytest.mark.parametrize("page", ["training-speed.md", "training-speed.zh.md"])
+def test_training_speeds(page):
+    speed = training_speeds()
+    for sizes, *cells in rows_between(f"docs/results/{page}", "training_speed"):
+        batch, negatives = (int(number.replace(",", "")) for number in sizes.split(", "))
+        ours = speed[batch, negatives, "ours"]
+        for title, cell in zip(TITLES, cells, strict=True):
+            numbers = re.findall(r"\d[\d,.]*", cell)
+            if numbers:
+                theirs = speed[batch, negatives, title]
+                ratios = {f"{ours / theirs:.0f}", f"{ours / theirs:.2f}"}
+                assert numbers[0] == f"{theirs:,.0f}"
+                assert set(numbers[1:]) <= ratios
+    two = {bar["what"]: bar["value"] for bar in kept("training_speed_processes")["bars"]}
+    assert [value for value in two.values() if value not in text_of(f"docs/results/{page}")] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
+def test_the_readmes_figures(page):
+    text, speed = text_of(page), training_speeds()
+    for title in ("ours", "PaddleRec", "PyTorch, SparseAdam"):
+        assert f" {speed[128, 128, title]:,.0f}" in text
+    table = kept("index_amazon_size/report")["table"]
+    row = next(row for row in table if row["setting"] == "HNSW M 16, efConstruction 200, ef 50")
+    assert f" {row['times_flat']:.1f} " in text
+    assert row["recall_lost_relative_low"] < 0 < row["recall_lost_relative_high"]
+
+
+@pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
+def test_the_services_figures(page):
+    text, load, soak = text_of(f"docs/results/{page}"), kept("serving_load"), kept("serving_soak")
+    p50, p99, requests, users = load["rows"][:4]
+    ratio = "service / raw"
+    expected = [
+        [f"{p50['service']:.1f}", f"{p50['raw']:.1f}", f"{p50[ratio]:.2f}", f"{p99[ratio]:.2f}"],
+        [f"{requests['service']:.0f}", f"{requests['raw']:.0f}", f"{requests[ratio]:.2f}"],
+        [f"{users['service']:.0f}", f"{users['raw']:.0f}", f"{users[ratio]:.2f}"],
+    ]
+    rows = rows_between(f"docs/results/{page}", "serving_load")
+    shown = [re.findall(r"(?<![p\d])[\d.]+", " ".join(row[1:])) for row in rows]
+    assert shown == expected
+    assert [
+        f"{value:.1f}" for value in load["mean_ms"].values() if f"{value:.1f}" not in text
+    ] == []
+    said = soak["verdict"]
+    assert said["failures"] == 0
+    numbers = [said["p99 of the first minutes, ms"], said["p99 of the last minutes, ms"]]
+    for number in (*numbers, int(said["memory of the first minutes, MiB"]), said["requests"]):
+        assert f"{number:,.0f}" in text
+
+
+@pytest.mark.parametrize("page", ["paddlerec.md", "paddlerec.zh.md"])
+def test_the_figures_of_evaluation(page):
+    text, kept_speed = text_of(f"docs/{page}"), kept("evaluation_speed")
+    theirs, ours = list(kept_speed["users_per_second"].values())[:2]
+    for number in (f"{ours:.0f}", f"{theirs:.0f}", f"{kept_speed['ratio']:.1f}"):
+        assert number in text
+
+
+@pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
+def test_the_figures_of_faults(page):
+    verdict = kept("history_faults")["verdict"]
+    assert f"{verdict['acknowledged']:,}" in text_of(f"docs/results/{page}")
+    assert verdict["lost"] == verdict["added_twice"] == verdict["out_of_order"] == 0
+
+
+@pytest.mark.parametrize("section", [RunnerSettings, MilvusSettings, RetrievalSettings])
+def test_every_setting_says_what_it_is(section):
+    fields = section.model_fields.items()
+    assert [name for name, field in fields if not field.description] == []
