@@ -41,7 +41,8 @@ def packages() -> Iterator[Finding]:
     yield from map(_package, core)
     for extra, use in EXTRAS.items():
         own = [one for one in requirements if _belongs(one, extra) and one not in core]
-        yield from _extra(extra, use, own)
+        if own:  # not an extra that the installed metadata, of a version before, lacks
+            yield from _extra(extra, use, own)
 
 
 def _belongs(requirement: Requirement, extra: str) -> bool:

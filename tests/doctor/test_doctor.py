@@ -56,6 +56,7 @@ def test_packages(installed) -> None:
     assert rows["[train]"].words == "not installed: paddlepaddle, visualdl"
     assert "pip install 'paddlerec-milvus[train]'" in rows["[train]"].remedy
     assert rows["[redis]"].state == "note"
+    assert "[bench]" not in rows  # an extra of no package here: nothing is said of it
     gpu = by_subject(installed(**known, paddlepaddle_gpu="3.3.0", visualdl="2.5.3"))
     assert gpu["[train]"].state == "ok"  # in place of paddlepaddle
 
