@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
@@ -41,12 +40,12 @@ class DataSet:
         prepared = open_prepared(self.folder)
         return read_held_out({"valid": prepared.valid_dir, "test": prepared.test_dir}[split])
 
-    def lists_measured(self) -> Iterator[tuple[HeldOutUsers, bool]]:
-        """The users of valid and of test, then those of test with their histories left out of the
-        lists.
+    def lists_measured(self) -> list[tuple[HeldOutUsers, bool]]:
+        """The users of valid, of test, and of test again; of the last the lists hold nothing of
+        their histories.
         """
         test = self.users("test")
-        return iter([(self.users("valid"), False), (test, False), (test, True)])
+        return [(self.users("valid"), False), (test, False), (test, True)]
 
 
 def open_data(pair: str, work: Path) -> DataSet:

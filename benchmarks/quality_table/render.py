@@ -25,15 +25,15 @@ from quality_table.results import (
 
 DEFINITIONS = f"""\
 Over all test users, per cent, lists of {TOP_N} and their first {SHORT}, the mean over users last;
-the items of the history are not excluded (they are in the second table of each log). recall: the
-share of a user's truths (as a set; with a split by users 8:1:1 the last 20 % of the clicks) that
-the list holds. ndcg@N: DCG / IDCG, IDCG over min(N, truths). hitrate: the share of users with a
-hit. ± is the standard error over seeds; "± users" that of {RECALL} over users. Every baseline was
-tuned on the valid users by {RECALL}, then measured on the test users. "s" is the training alone on
-one thread: of baselines its processor time, of models the time on the clock, with the start and
-the look at the valid users after each epoch. "weights": of the whole model, the item table
-included. "tower": milliseconds of the user tower for one user on one thread, while another
-training may run beside. "vectors": of a user, each a search, and their width."""
+the items of the history are not excluded. recall: the share of a user's truths (as a set; with a
+split by users 8:1:1 the last 20 % of the clicks) that the list holds. ndcg@N: DCG / IDCG, IDCG over
+min(N, truths). hitrate: the share of users with a hit. ± is the standard error over seeds; "±
+users" that of {RECALL} over users. Every baseline was tuned on the valid users by {RECALL}, then
+measured on the test users. "s" is the training alone on one thread: of baselines its processor
+time, of models the time on the clock, with the start and the look at the valid users after each
+epoch. "weights": of the whole model, the item table included. "tower": milliseconds of the user
+tower for one user on one thread, while another training may run beside. "vectors": of a user, each
+a search, and their width."""
 COLUMNS = ("± users", f"valid {RECALL}", "seeds", "s", "weights", "tower", "vectors")
 
 

@@ -27,7 +27,14 @@ from quality_table.budget import TRIED, RunLength
 from quality_table.data import DataSet
 from quality_table.models import ROOT
 from quality_table.relevance import means, relevance_of
-from quality_table.results import TOP_N, Measurement, TowerCost, TrainerSpeed, TrainingRun
+from quality_table.results import (
+    TOP_N,
+    Measurement,
+    RelevanceByUser,
+    TowerCost,
+    TrainerSpeed,
+    TrainingRun,
+)
 
 if TYPE_CHECKING:
     from paddlerec_milvus.encoder import Encoder
@@ -97,10 +104,7 @@ def measure(
     settings = settings_of(data, yaml, options)
     checkpoint, about = _best(folder / "model")
     encoder = _encoder(settings, checkpoint)
-    valid, test, unseen = (
-        relevance_of(lists_of(settings, encoder, users, exclude_history=excluded), users)
-        for users, excluded in data.lists_measured()
-    )
+    valid, test, unseen = relevance_to(data, settings, encoder)
     cost = cost_of(encoder, data.users("test"))
     shutil.rmtree(folder)
     epochs = len(DONE.findall(log))
@@ -161,16 +165,17 @@ def _encoder(settings: Settings, checkpoint: Path) -> Encoder:
     return encoder
 
 
-def lists_of(
-    settings: Settings, encoder: Encoder, users: HeldOutUsers, *, exclude_history: bool
-) -> np.ndarray:
-    """Candidates [U, TOP_N] of ``users`` by exact search with all interests."""
+def relevance_to(data: DataSet, settings: Settings, encoder: Encoder) -> list[RelevanceByUser]:
+    """Of the lists that ``data`` is measured by: exact search with all of a user's interests."""
     from paddlerec_milvus.evaluation.predict import Queries, Search, Stopwatch, candidates_of
 
     search = Search.exactly(encoder.item_vectors(), settings.retrieval.metric, TOP_N)
-    queries = Queries.of(users, encoder.maxlen, exclude_history=exclude_history)
-    lists, _ = candidates_of(encoder, search, queries, USERS, Stopwatch())
-    return lists
+    relevance = []
+    for users, excluded in data.lists_measured():
+        queries = Queries.of(users, encoder.maxlen, exclude_history=excluded)
+        lists, _ = candidates_of(encoder, search, queries, USERS, Stopwatch())
+        relevance.append(relevance_of(lists, users))
+    return relevance
 
 
 def cost_of(encoder: Encoder, users: HeldOutUsers) -> TowerCost:

@@ -6,6 +6,7 @@ Letters: B users, L history, K vectors of a user, D dimensions, V rows of the it
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ class SmallModel:
             vectors, _ = self.contract.infer_forward(model, None, batch, self.config)
         return np.asarray(vectors.numpy())
 
+    def module(self, name: str) -> Any:
+        """A module of the folder."""
+        with self.folder.active():
+            return importlib.import_module(name)
+
+    def start(self, model: Any, clicks: tuple[Array, Array], patch: Any) -> None:
+        """Fill the tables of ``model`` from ``clicks``; ``patch`` is pytest's."""
+        patch.setattr(self.module("recall_model"), "train_clicks", lambda config: clicks)
+        with self.folder.active():
+            self.contract.create_optimizer(model, self.config)
+
     def loss(self, model: Any, batch: list[Array]) -> Any:
         """Of a training batch; gradients are not computed yet."""
         model.train()
@@ -82,6 +94,19 @@ def some_users(
     lengths[0] = length
     history = rng.integers(1, item_count, (users, length))
     return np.where(np.arange(length) < lengths, history, 0), lengths
+
+
+def some_clicks(users: int = 60, seed: int = 3) -> tuple[Array, Array]:
+    """Walks along a ring of items 1 to 30, mostly forwards; items 31 to 40 have no click."""
+    rng = np.random.default_rng(seed)
+    steps = rng.choice([1, 2, 5], size=(users, 7), p=[0.7, 0.2, 0.1])
+    items = (rng.integers(0, 30, (users, 1)) + steps.cumsum(axis=1)) % 30 + 1
+    return np.repeat(np.arange(users), 7), items.reshape(-1)
+
+
+def unit(vectors: Array) -> Array:
+    """``vectors`` at length 1; zeros stay zeros."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
 def larger_items(model: Any) -> Any:

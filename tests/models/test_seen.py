@@ -3,41 +3,17 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-from small_models import Array, D, K, SmallModel, V, larger_items, some_users
+from small_models import D, K, SmallModel, larger_items, some_clicks, some_users, unit
 
 ALONE = {"transitions.weight": 0.0}
 SMALL = SmallModel("mind_unseen", **ALONE)
 
 
-def module(name: str) -> Any:
-    with SMALL.folder.active():
-        return importlib.import_module(name)
-
-
-def some_clicks(users: int = 60, seed: int = 3) -> tuple[Array, Array]:
-    """Walks along a ring of items 1 to 30, mostly forwards; items 31 to 40 have no click."""
-    rng = np.random.default_rng(seed)
-    steps = rng.choice([1, 2, 5], size=(users, 7), p=[0.7, 0.2, 0.1])
-    items = (rng.integers(0, 30, (users, 1)) + steps.cumsum(axis=1)) % 30 + 1
-    return np.repeat(np.arange(users), 7), items.reshape(-1)
-
-
-def unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
-
-
 def test_neighbours_are_turned_away_from_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    users, items = some_clicks()
     model, chance = SMALL.build(), SMALL.build()
-    with SMALL.folder.active():
-        monkeypatch.setattr(module("recall_model"), "train_clicks", lambda config: (users, items))
-        SMALL.contract.create_optimizer(model, SMALL.config)
+    SMALL.start(model, some_clicks(), monkeypatch)
     steps = (np.arange(30) - np.arange(30)[:, None]) % 30
     seen, before = (each.seen.emb.weight.numpy() for each in (model, chance))
     np.testing.assert_allclose(seen[31:], unit(before[31:]), rtol=1e-5)  # no click says where
@@ -110,17 +86,3 @@ def test_only_what_learns_has_a_gradient() -> None:
     model = SMALL.build()
     assert not [name for name, p in model.named_parameters() if p.trainable and "seen" in name]
     assert "seen.emb.weight" in model.state_dict()
-
-
-def test_a_new_item_has_a_first_part_alone(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    rows = "\n".join(f"{item},{item % 3 + 1}" for item in range(1, V))
-    (tmp_path / "item_features.csv").write_text(f"item,category\n{rows}\n")
-    data = f"runner.train_data_dir={tmp_path / 'train'}"
-    small = SmallModel("mind_unseen", data, item_features=True, **ALONE)
-    model = small.build()
-    ids, codes = np.array([2, V + 5]), np.array([[3], [3]])
-    known, new = small.contract.vectors_of_features(model, ids, codes).numpy()
-    np.testing.assert_allclose(known, small.contract.item_vectors(model).numpy()[2], atol=1e-6)
-    assert np.linalg.norm(new[:D]) == pytest.approx(0.5**0.5, rel=1e-4)
-    assert (new[D:] == 0).all()

@@ -3,33 +3,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
 import pytest
-from small_models import Array, D, K, L, SmallModel, V, some_users
+from small_models import D, K, L, SmallModel, V, some_clicks, some_users, unit
 
 SMALL = SmallModel("mind_unseen")
-
-
-def module(name: str) -> Any:
-    with SMALL.folder.active():
-        return importlib.import_module(name)
-
-
-def some_clicks(users: int = 60, seed: int = 3) -> tuple[Array, Array]:
-    """Walks along a ring of items 1 to 30, mostly forwards; items 31 to 40 have no click."""
-    rng = np.random.default_rng(seed)
-    steps = rng.choice([1, 2, 5], size=(users, 7), p=[0.7, 0.2, 0.1])
-    items = (rng.integers(0, 30, (users, 1)) + steps.cumsum(axis=1)) % 30 + 1
-    return np.repeat(np.arange(users), 7), items.reshape(-1)
-
-
-def unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
 def test_counts_by_a_loop() -> None:
@@ -39,15 +20,15 @@ def test_counts_by_a_loop() -> None:
         for j in range(i + 1, min(i + 11, len(items))):
             if users[i] == users[j] and items[i] != items[j]:
                 counts[items[i], items[j]] += 1 / (j - i)
-    of_log = module("item_start").transition_counts(users, items, V)
+    of_log = SMALL.module("item_start").transition_counts(users, items, V)
     np.testing.assert_allclose(of_log.toarray(), counts, rtol=1e-5)
-    assert module("item_start").transition_counts(users[:1], items[:1], V).nnz == 0
+    assert SMALL.module("item_start").transition_counts(users[:1], items[:1], V).nnz == 0
 
 
 @pytest.mark.parametrize("rank", [D, V + 4])
 def test_low_rank_is_the_singular_values(rank: int) -> None:
-    matrix = module("item_start").transition_counts(*some_clicks(), V).astype(np.float64)
-    left, right = module("low_rank").low_rank(matrix, rank)
+    matrix = SMALL.module("item_start").transition_counts(*some_clicks(), V).astype(np.float64)
+    left, right = SMALL.module("low_rank").low_rank(matrix, rank)
     vectors, values, others = np.linalg.svd(matrix.toarray())
     exact = (vectors[:, :rank] * values[:rank]) @ others[:rank]
     assert left.shape == right.shape == (V, rank)
@@ -55,11 +36,8 @@ def test_low_rank_is_the_singular_values(rank: int) -> None:
 
 
 def test_tables_start_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    users, items = some_clicks()
     model, chance = SMALL.build(), SMALL.build()
-    with SMALL.folder.active():
-        monkeypatch.setattr(module("recall_model"), "train_clicks", lambda config: (users, items))
-        SMALL.contract.create_optimizer(model, SMALL.config)
+    SMALL.start(model, some_clicks(), monkeypatch)
     table = model.item_emb.weight.numpy()
     np.testing.assert_allclose(np.linalg.norm(table[1:31], axis=1), 0.3, rtol=1e-5)
     assert (table[31:] == chance.item_emb.weight.numpy()[31:]).all()  # no click says where
@@ -133,12 +111,13 @@ def test_the_loss_is_the_sum_of_both() -> None:
     assert both == pytest.approx(first + second, rel=1e-6)
 
 
-def test_a_new_item_has_a_first_part_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", ["seen.weight", "transitions.weight"])
+def test_a_new_item_has_a_first_part_alone(tmp_path: Path, without: str) -> None:
     (tmp_path / "train").mkdir()
     rows = "\n".join(f"{item},{item % 3 + 1}" for item in range(1, V))
     (tmp_path / "item_features.csv").write_text(f"item,category\n{rows}\n")
     data = f"runner.train_data_dir={tmp_path / 'train'}"
-    small = SmallModel("mind_unseen", data, item_features=True, **{"seen.weight": 0.0})
+    small = SmallModel("mind_unseen", data, item_features=True, **{without: 0.0})
     model = small.build()
     ids, codes = np.array([2, V + 5]), np.array([[3], [3]])
     known, new = small.contract.vectors_of_features(model, ids, codes).numpy()

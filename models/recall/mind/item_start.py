@@ -65,7 +65,7 @@ def nearly_orthogonal(counts, start, seed=0):
             products = others @ vectors[rows, :, None]
             turned = vectors[rows] - (others * products).mean(axis=1)
             vectors[rows] = turned / np.linalg.norm(turned, axis=1, keepdims=True)
-    return vectors.astype(np.float32)
+    return vectors
 
 
 def fill(weight, vectors):

@@ -127,8 +127,9 @@ class MIND(ItemTable):
         vectors = self.finish(self.capsual_layer.gather(embedded, weights, context), profiles)
         if self.transitions is not None:
             vectors = self.transitions.joined_users(vectors, history, lengths)
-            embedded = self.transitions.joined_items(embedded, history)
         if self.seen is not None:
+            if self.transitions is not None:
+                embedded = self.transitions.joined_items(embedded, history)
             vectors = self.seen.joined_users(vectors, embedded, history, lengths)
         if self.transitions is not None or self.seen is not None:
             vectors = to_unit(vectors)
