@@ -1,7 +1,8 @@
 # People and CI call the same targets. Each builds .venv first where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+# editable installs warn of a case that is not ours
+PIP := PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
@@ -115,7 +116,7 @@ dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra train --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra dev setup.cfg -o requirements.lock
+	  --extra train --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

@@ -46,9 +46,5 @@ def titles_of(frame: pl.DataFrame, place: str) -> pl.DataFrame:
         frame.to_series(at["item"]).cast(pl.String).alias("source_id"),
         pl.col("title").cast(pl.String).fill_null(""),
         category.cast(pl.String).fill_null("").alias("category"),
-        *(
-            pl.col(name).cast(pl.String).fill_null("")
-            for name in DETAILS
-            if name in frame.columns
-        ),
+        *(pl.col(name).cast(pl.String).fill_null("") for name in DETAILS if name in frame.columns),
     ).drop_nulls("source_id")

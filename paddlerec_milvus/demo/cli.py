@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddlerec_milvus.command import CommandParser, run, settings_for
+from paddlerec_milvus.command import run, settings_for
 from paddlerec_milvus.data.catalogue import read_item_details
 from paddlerec_milvus.data.cli import report as prepared_report
 from paddlerec_milvus.data.prepare import prepare
@@ -20,6 +20,7 @@ from paddlerec_milvus.demo.books import BOOKS, CLICKS, SOURCE
 from paddlerec_milvus.demo.example_users import MARK, USERS, in_words, varied_users
 from paddlerec_milvus.evaluation.report import check_place
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.subcommands import CommandParser, as_typed
 
 if TYPE_CHECKING:  # it needs paddle
     from paddlerec_milvus.evaluation.evaluator import Evaluation
@@ -111,7 +112,7 @@ def _head(number: int, script: str = "") -> None:
     """Say which step begins, and the command that does the same."""
     print(f"\n{number} of {len(STEPS)}: {STEPS[number - 1]}", flush=True)
     if script:
-        print(f"    python {script}", flush=True)
+        print(as_typed(f"    python {script}"), flush=True)
 
 
 def _near(file: Path) -> str:
@@ -156,15 +157,14 @@ def _next(data: Path, report: Path, seconds: float) -> str:
     programs = Path(sys.executable).parent
     on_path = Path(shutil.which("python") or "").parent == programs
     where = "" if on_path else f", with the programs in {_near(programs)}"
-    served = f"SERVING_YAML={YAML} SERVING_DATA={shlex.quote(str(data))}"
-    return f"""
+    return as_typed(f"""
 done in {minutes} min {rest} s. Next{where}:
   look at {report.with_suffix(".png")}, and at {report} for every number and setting
   candidates over HTTP, and a page with these books (in a checkout: make serve):
-    {served} python -m paddlerec_milvus.serving
+    python -m paddlerec_milvus.serving -m {YAML} --data {shlex.quote(str(data))}
   your own clicks:
     python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine
     python -u tools/trainer.py -m {YAML} --data datasets/mine
     python -u tools/infer.py -m {YAML} --data datasets/mine --best --baselines
   a real Milvus, in a second terminal; then export MILVUS_URI as it says:
-    python -m paddlerec_milvus.retrieval.server"""
+    python -m paddlerec_milvus.retrieval.server""")

@@ -32,9 +32,9 @@ from paddlerec_milvus.serving.comparison_schemas import (
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.model_cache import ServingModel
-from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.schemas import CandidatesAnswer
 from paddlerec_milvus.serving.validation import UserBatch, user_batch
+from paddlerec_milvus.trained_model import ModelIdentity
 
 MOST_EXACT = 2_000_000  # items whose vectors are copied and compared for one list
 LONGEST_WAIT = 0.5  # seconds, for another such copy to be done with

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from paddlerec_milvus.serving.model_identity import ModelIdentity
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
@@ -16,6 +15,7 @@ from paddlerec_milvus.serving.schemas import (
     ItemId,
     NamedItem,
 )
+from paddlerec_milvus.trained_model import ModelIdentity
 
 EXPLAIN_EXAMPLE: dict[str, Any] = {"hist_item": [43, 23, 65], "item": 7}
 BY_EXAMPLE: dict[str, Any] = {"hist_item": [[43, 23, 65]], "top_k": 20, "by": "exact"}
