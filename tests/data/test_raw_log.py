@@ -148,7 +148,10 @@ def test_missing_files_and_false_parquet(tmp_path: Path) -> None:
 
 def test_titles_table(tmp_path: Path) -> None:
     path = write(tmp_path, 'item,source_id,title,year\n1,9,"A, B",1999\n2,8,,2000\n')
-    assert read_titles_file(path).rows() == [("1", "A, B", ""), ("2", "", "")]
+    assert read_titles_file(path).rows() == [
+        ("1", "A, B", "", "1999"),
+        ("2", "", "", "2000"),
+    ]
     path = write(tmp_path, "\ufeffasin,title,category\nx,T,Poems\n")
     assert read_titles_file(path).rows() == [("x", "T", "Poems")]
     with pytest.raises(DataError, match="expected a header with item and title"):

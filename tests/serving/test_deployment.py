@@ -111,7 +111,7 @@ def test_an_index_that_finds_too_little_does_not_serve(growing, monkeypatch):
         old, before = lists(service), version(service)
         train("1")
         monkeypatch.setattr(
-            "paddlerec_milvus.serving.item_index.index_recall", lambda *_: np_share(0.4)
+            "paddlerec_milvus.evaluation.index_check.index_recall", lambda *_: np_share(0.4)
         )
         answer = service.http.post("/insert")
         assert answer.status_code == 409

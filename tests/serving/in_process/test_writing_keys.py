@@ -14,7 +14,8 @@ from running_service import ADMIN, KEYS, OF_USERS, READER, WRITER, Running
 
 from paddlerec_milvus.serving.schemas import items_example
 
-READING = {("POST", "/candidates"), ("POST", "/count")}  # all other POSTs write
+# all other POSTs write
+READING = {("POST", path) for path in ("/candidates", "/count", "/explain", "/alternatives")}
 ADMINS = {
     ("POST", "/rollback"),
     ("POST", "/delete"),
