@@ -31,7 +31,7 @@ demo: .venv/installed  ## real books: click log -> trained model -> Milvus Lite 
 
 # the demo's model, trained first if need be; SERVING_YAML and SERVING_DATA name another
 ifeq ($(SERVING_YAML)$(SERVING_DATA),)
-serve: export SERVING_YAML := mind_unseen/config.yaml
+serve: export SERVING_YAML := mind_unseen/config_demo.yaml
 serve: export SERVING_DATA := demo/books
 serve: .venv/installed-serve demo-model
 else
@@ -41,7 +41,7 @@ serve:  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
 	@$(BIN)/python -m paddlerec_milvus.serving
 
 demo-model: .venv/installed
-	@test -e models/recall/mind_unseen/output_model_mind_unseen_books/best/rec.pdparams \
+	@test -e models/recall/mind_unseen/output_model_mind_unseen_demo_books/best/rec.pdparams \
 	  || $(MAKE) --no-print-directory demo
 
 sample-model: .venv/installed

@@ -25,8 +25,7 @@ from paddlerec_milvus.subcommands import CommandParser, as_typed
 if TYPE_CHECKING:  # it needs paddle
     from paddlerec_milvus.evaluation.evaluator import Evaluation
 
-YAML = "mind_unseen/config.yaml"
-OPTIONS = ("runner.epochs=3",)  # one fewer than the yaml, for the time that it takes
+YAML, OWN_YAML = "mind_unseen/config_demo.yaml", "mind_unseen/config.yaml"
 BASELINES = ("most_popular", "item_knn", "transitions")
 TOP_N = 50
 STEPS = (
@@ -88,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(out: Path, options: Sequence[str], *, overwrite: bool) -> None:
     began, data, report = time.perf_counter(), out / "books", out / "report.json"
     check_place(report, "--out")
-    options = [*OPTIONS, *options]
-    same = f"-m {YAML} --data {shlex.quote(str(data))} -o {shlex.join(options)}"
+    same = f"-m {YAML} --data {shlex.quote(str(data))}"
+    if options:
+        same += f" -o {shlex.join(options)}"
     try:
         log = f"--interactions {_near(CLICKS)} --items {_near(BOOKS)}"
         _head(1, f"datasets/amazonbook/prepare.py {log} --out {shlex.quote(str(data))}")
@@ -164,7 +164,7 @@ done in {minutes} min {rest} s. Next{where}:
     python -m paddlerec_milvus.serving -m {YAML} --data {shlex.quote(str(data))}
   your own clicks:
     python datasets/amazonbook/prepare.py --interactions clicks.csv --out datasets/mine
-    python -u tools/trainer.py -m {YAML} --data datasets/mine
-    python -u tools/infer.py -m {YAML} --data datasets/mine --best --baselines
+    python -u tools/trainer.py -m {OWN_YAML} --data datasets/mine
+    python -u tools/infer.py -m {OWN_YAML} --data datasets/mine --best --baselines
   a real Milvus, in a second terminal; then export MILVUS_URI as it says:
     python -m paddlerec_milvus.retrieval.server""")
