@@ -44,7 +44,7 @@ demo-model: .venv/installed
 	@test -e models/recall/mind_unseen/output_model_mind_unseen_demo_books/best/rec.pdparams \
 	  || $(MAKE) --no-print-directory demo
 
-sample-model: .venv/installed
+sample-model: .venv/installed  ## MIND on a small planted log: of the tutorials, sweeps and faults
 	@$(BIN)/python datasets/amazonbook/prepare.py --sample --out datasets/sample
 	@test -e models/recall/mind/output_model_mind/3/rec.pdparams \
 	  || $(BIN)/python -u tools/trainer.py -m mind/config.yaml
