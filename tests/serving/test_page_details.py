@@ -207,7 +207,7 @@ def test_the_version_before_with_its_model_and_index(browser: Browser, trained, 
             expect(marked).to_have_text(["0", "FLAT", told["before"]["digest"]])
             view["#compare"].select_option("ef")
             expect(view["#compare-value"]).to_have_value("64")
-            expect(view["#beside section:nth-child(1) mark"]).to_have_text(re.compile("ef 128$"))
+            expect(view["#beside section:nth-child(1) mark"]).to_have_text([re.compile("ef 128$")])
             view["#compare-value"].fill("100")
             view["#compare-value"].press("Tab")
             expect(view["#beside section:nth-child(2) h3"]).to_contain_text("ef 100")
@@ -281,10 +281,10 @@ def test_without_scripts_there_is_a_search_and_the_way_to_the_calls(
     page.goto(books.url)
     expect(page.get_by_role("heading", name="This page needs JavaScript")).to_be_visible()
     expect(page.locator("main")).to_be_hidden()
-    expect(page.get_by_text("curl THIS_PAGE/candidates")).to_be_visible()
+    expect(page.locator("noscript pre")).to_contain_text("curl THIS_PAGE/candidates")
     for link in page.locator("noscript a, .noscript a").all():
         assert books.http.get(f"/{link.get_attribute('href')}").status_code == 200
-    page.get_by_label("Part of a title").fill("三体")
-    page.get_by_role("button", name="Search").click()
+    page.locator("noscript input").fill("三体")
+    page.locator("noscript button").click()
     assert '"id":3' in page.content()
     context.close()

@@ -110,6 +110,11 @@ function showFound(answer) {
   drawCards(found.items.map(detailed));
   drawAround();
   if (found.source === "fallback" || !told?.ready) tellModel();
+  say();
+}
+
+/** For those who do not see the list. */
+function say() {
   byId("said").textContent = `${headline(found)}: ${found.items.length}. ${byId("source").textContent}`;
 }
 
@@ -286,6 +291,7 @@ function inOtherLanguage() {
   askForCategories(!byId("diversity").disabled);
   drawModel();
   redraw();
+  if (found) say();
 }
 
 function prepareSettings() {
