@@ -41,7 +41,7 @@ serve:  ## candidates over HTTP, and a page, on Milvus Lite, until Ctrl-C
 	@$(BIN)/python -m paddlerec_milvus.serving
 
 demo-model: .venv/installed
-	@test -e models/recall/mind_unseen/output_model_mind_unseen_demo_books/best/rec.pdparams \
+	@test -e models/recall/mind_unseen/output_model_mind_unseen_demo/best/rec.pdparams \
 	  || $(MAKE) --no-print-directory demo
 
 sample-model: .venv/installed  ## MIND on a small planted log: of the tutorials, sweeps and faults
