@@ -79,6 +79,21 @@ def test_training_speeds(page):
     assert [value for value in two.values() if value not in text_of(f"docs/results/{page}")] == []
 
 
+@pytest.mark.parametrize(
+    ("page", "tutorial"),
+    [("README.md", "first-run.md"), ("README_CN.md", "first-run.zh.md")],
+)
+def test_the_demos_figures(page, tutorial):
+    table = (
+        text_of(f"docs/tutorials/{tutorial}").partition("<!-- demo -->")[2].partition("\n```\n")[0]
+    )
+    (line,) = [line for line in text_of(page).splitlines() if re.search(r"^- .*`make demo`", line)]
+    shown = [float(number) for number in re.findall(r"\d+\.\d", line)]
+    rows = [re.split(r"\s{2,}", row.strip())[1:3] for row in table.splitlines()[-4:]]
+    model, _, knn, transitions = [[round(float(cell), 1) for cell in row] for row in rows]
+    assert shown == [*model, *transitions, *knn]
+
+
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
 def test_the_readmes_figures(page):
     text, speed = text_of(page), training_speeds()
