@@ -59,16 +59,16 @@ def test_a_first_run_and_a_second_one(tmp_path, capsys, caplog):
 def test_ctrl_c_in_training_loses_nothing(tmp_path):
     options = arguments(tmp_path, "runner.batches_per_epoch=200", "runner.print_interval=1")
     command = [sys.executable, "-m", "paddlerec_milvus.demo", *options]
-    run = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    assert run.stderr is not None
-    for line in run.stderr:
-        if "batch_id: 3," in line:
-            os.kill(run.pid, signal.SIGINT)
-            break
-    rest = run.stderr.read()
-    assert run.wait() == 130
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "batch_id: 3," in line:
+                os.kill(run.pid, signal.SIGINT)
+                break
+        rest = run.stderr.read()
+    assert run.returncode == 130
     assert rest.splitlines()[-1].endswith("batches; the same command goes on")
     assert (tmp_path / "model" / "interrupted" / "rec.pdparams").exists()
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
