@@ -122,8 +122,8 @@ def test_without_scripts_all_words_tables_and_charts_are_there(
 def test_a_column_sorts_both_ways_and_back(browser: Browser, pages: Path) -> None:
     with shown(browser, pages / "report.html", viewport=WIDE) as page:
         table = page.get_by_role("region", name="Settings", exact=True)
-        first, title = names_in(page), table.get_by_role("button", name=re.compile("users/s"))
-        head = table.get_by_role("columnheader", name=re.compile("users/s"))
+        first, title = names_in(page), table.get_by_role("button", name=re.compile("users.s"))
+        head = table.get_by_role("columnheader", name=re.compile("users.s"))
 
         def rates() -> list[float]:
             cells = table.locator("tbody tr td:nth-of-type(5)").all_inner_texts()
@@ -230,4 +230,4 @@ def test_two_runs_of_the_list_are_chosen_for_comparison(browser: Browser, pages:
 def test_pictures_for_docs_are_small(browser: Browser, pages: Path, picture: Any) -> None:
     content = taken(browser, pages / "report.html", picture)
     assert content.startswith(b"\x89PNG")
-    assert len(content) <= 150_000
+    assert len(content) <= 250_000
