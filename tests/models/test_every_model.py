@@ -215,4 +215,4 @@ def test_minds_folder_holds_no_links() -> None:
 def test_each_yaml_has_a_collection_of_its_own() -> None:
     files = [file for name in MODELS for file in (ZOO / name).glob("config*.yaml")]
     names = [load_settings(file).milvus.collection for file in files]
-    assert len(set(names)) == len(names) == 2 * len(MODELS)
+    assert len(set(names)) == len(names) >= 2 * len(MODELS)
