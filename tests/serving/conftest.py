@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.serving.settings import ServiceSettings
+
+if TYPE_CHECKING:  # an import that only the page's tests need
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -32,6 +36,23 @@ def service(trained, tmp_path_factory) -> Iterator[Running]:
     """One with vectors, for tests that change nothing."""
     with running(settings_of(trained, tmp_path_factory.mktemp("service"))) as started:
         assert started.http.post("/insert").status_code == 200
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from page_view import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def books() -> Iterator[Running]:
+    """One of the books of library.py, for tests that change nothing."""
+    from library import library
+
+    with library() as started:
         yield started
 
 

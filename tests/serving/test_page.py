@@ -7,19 +7,13 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from page_view import View, chromium, viewing
+from page_view import View, viewing
 from playwright.sync_api import Browser, Locator, expect
 from running_service import Running, until
 
 pytestmark = pytest.mark.slow
 
 FIRST = ("Category 2, item 1", "Category 2, item 2", "Category 1, item 1")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ That no request leaves the machine is asserted by ``viewing``, wherever the page
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from library import library
 from page_checks import (
     CONTROLS,
     DESK,
@@ -23,7 +22,7 @@ from page_checks import (
     fits,
     tab_stops,
 )
-from page_view import View, chromium, viewing
+from page_view import View, viewing
 from playwright.sync_api import Browser, expect
 from running_service import Running
 
@@ -67,18 +66,6 @@ STATES: list[tuple[str, Callable[[View], None]]] = [
     (ADDRESS, with_details),
     (ADDRESS, compared),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def books() -> Iterator[Running]:
-    with library() as started:
-        yield started
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

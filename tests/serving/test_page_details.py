@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from in_process import CATEGORIES, ITEMS, SmallIndex, TinyEncoder
 from library import AUTHORS, TITLES, library
-from page_view import View, chromium, viewing
+from page_view import View, viewing
 from playwright.sync_api import Browser, expect
 from running_service import Running, running, settings_of, until
 
@@ -19,18 +19,6 @@ PICKS = [3, 7, 12]
 ADDRESS = f"/#picked={','.join(map(str, PICKS))}"
 ROWS = """side => [...document.querySelectorAll(`#beside section:nth-child(${side}) .rows > li`)]
   .map((row) => [Number(row.dataset.id), row.dataset.move])"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def books() -> Iterator[Running]:
-    with library() as started:
-        yield started
 
 
 @pytest.fixture

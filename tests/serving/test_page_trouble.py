@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from page_checks import FAINT_TEXTS, PHONE, SMALL_TARGETS, fits
-from page_view import chromium, viewing
+from page_view import viewing
 from playwright.sync_api import Browser, Route, expect
 from running_service import Running, running, until
 
@@ -17,12 +15,6 @@ pytestmark = pytest.mark.slow
 
 PICK = "Category 2, item 1"
 KEY = "a-key-to-read-with"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def test_a_service_that_is_away_and_comes_back(browser: Browser, service: Running):
