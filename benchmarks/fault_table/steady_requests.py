@@ -74,6 +74,11 @@ class SteadyRequests:
         """Answers to what was sent after ``moment``."""
         return [answer for answer in list(self.answers) if answer.at >= moment]
 
+    def settled(self, moment: float) -> bool:
+        """Whether the last 25 answers to what was sent after ``moment`` are by the model."""
+        last = self.since(moment)[-25:]
+        return len(last) == 25 and all(answer.source == "model" for answer in last)
+
     def longest(self) -> float:
         """Seconds of the slowest answer."""
         return max(answer.seconds for answer in self.answers)

@@ -209,7 +209,6 @@ def test_studies(server, tmp_path):
 @pytest.mark.slow
 @pytest.mark.server
 def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(f"{PLACE}.TIMEOUT_SECONDS", 3.0)
     out, data = tmp_path / "out", tmp_path / "server"
     with LocalMilvus(data) as server:
         grid = {"type": "IVF_FLAT", "build": {"nlist": 16}, "search": {"nprobe": [1, 2, 4, 8, 16]}}
@@ -224,13 +223,17 @@ def test_a_server_that_dies_in_the_middle(tmp_path, capsys, monkeypatch):
 
         killer = threading.Thread(target=kill_after_two_points)
         killer.start()
-        assert main(asked) == 2
+        with monkeypatch.context() as patience:
+            patience.setattr(f"{PLACE}.TIMEOUT_SECONDS", 3.0)
+            assert main(asked) == 2
         killer.join()
     said = capsys.readouterr().err
     assert server.uri in said
     assert "Traceback" not in said
     before = read_rows(out)
     assert 2 <= len(by_kind(before, "point")) < 5
+    # a Milvus that was killed reads its log first: it may answer after the ten seconds of others
+    monkeypatch.setattr(f"{PLACE}.CONNECT_SECONDS", 120.0)
     with LocalMilvus(data, port=server.port):
         assert main(asked) == 0
     after = read_rows(out)

@@ -54,7 +54,8 @@ def test_a_fault_costs_no_request_more_than_its_deadline(through, fault):
             proxy.fault = Fault.NONE
         back = service.seconds_until("/readyz", 200, SEEN)
         recovered = time.monotonic()
-        until(lambda: len(asking.since(recovered)) > 25)
+        # a search on a connection that is still silent may open the breaker once more
+        until(lambda: asking.settled(recovered), SEEN)
     print(
         f"{fault.name}: {len(asking.answers)} requests, longest {asking.longest():.2f} s, "
         f"/readyz 503 after {gone:.2f} s, 200 again {back:.2f} s after the fault's end"
@@ -63,7 +64,6 @@ def test_a_fault_costs_no_request_more_than_its_deadline(through, fault):
     assert asking.longest() < DEADLINE + SLACK
     assert asking.since(noticed)[5].source == "fallback"
     assert asking.answers[0].source == "model"
-    assert asking.since(recovered)[-1].source == "model"
 
 
 def test_connections_that_are_cut_once_are_opened_again(through):
@@ -74,7 +74,7 @@ def test_connections_that_are_cut_once_are_opened_again(through):
         proxy.fault = Fault.CUT
         proxy.fault = Fault.NONE
         cut = time.monotonic()
-        until(lambda: [answer.source for answer in asking.since(cut)][-25:] == ["model"] * 25, SEEN)
+        until(lambda: asking.settled(cut), SEEN)
     assert not asking.failed()
     assert asking.longest() < DEADLINE + SLACK
 
