@@ -30,13 +30,15 @@ def options(section: str, values: Mapping[str, Any]) -> list[str]:
     return [f"{section}.{key}={'' if value is None else value}" for key, value in values.items()]
 
 
-def execute(arguments: Sequence[str], log: Path, threads: int) -> tuple[str, float]:
-    """Run python in a process of its own: its output and its peak memory in MB."""
+def execute(
+    arguments: Sequence[str], log: Path, threads: int, python: str = sys.executable
+) -> tuple[str, float]:
+    """Run ``python`` in a process of its own: its output and its peak memory in MB."""
     print("$ python", shlex.join(arguments), flush=True)
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             cwd=ROOT,
             env={**os.environ, **limits},
             stdout=output,
@@ -74,6 +76,7 @@ class Contender:
     runner: Mapping[str, Any]  # runner
     rate: float  # samples/s, a guess until the first run
     runs: list[dict[str, float]] = field(default_factory=list)
+    python: str = sys.executable
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -98,6 +101,6 @@ class Contender:
         name = re.sub(r"\W+", "_", "_".join(map(str, self.key)))
         log = work / f"{name}_{len(self.runs)}.log"
         command = [*self.command, "-o", *options("runner", runner), *hyper]
-        text, peak = execute(command, log, threads)
+        text, peak = execute(command, log, threads, self.python)
         self.runs.append({**parse(text, self.batch), "peak_mb": peak})
         self.rate = self.runs[-1]["rate"]

@@ -76,8 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--paddlerec", type=Path, metavar="DIR", help="a checkout: its MIND is trained, too")
     add("--paddlerec_batches", type=int, default=3_000, metavar="N", help="its budget (3,000)")
     add("--peer_python", default=sys.executable, metavar="FILE",
-        help="a Python with RecTools, for sasrec_rectools (this one)")  # fmt: skip
-    add("--peer_minutes", type=float, metavar="M", help="of sasrec_rectools (as --minutes)")
+        help="that has RecTools and PyTorch, for other people's models (this one)")  # fmt: skip
+    add("--peer_minutes", type=float, metavar="M", help="of other people's models (as --minutes)")
+    add("--remi", type=Path, metavar="DIR",
+        help="a checkout of REMI's authors: its ComiRec and REMI are trained, too")  # fmt: skip
     add("--retune", action="store_true", help=f"do not take parameters from {FILE.name}")
     add("--keep", type=Path, metavar="JSON",
         help="earlier results on the same clicks: their other rows and logs stay")  # fmt: skip
@@ -141,8 +143,13 @@ def _plan(arguments: argparse.Namespace, models: ModelRows) -> Plan:
     checkout = arguments.paddlerec
     if checkout and not (checkout / "models/recall/mind/config.yaml").exists():
         raise SettingsError(f"--paddlerec {checkout}: no checkout of PaddleRec")
-    if peer.NAME in (arguments.methods or ()) and (lacks := peer.missing(arguments.peer_python)):
-        raise SettingsError(lacks)
+    if arguments.remi and not (arguments.remi / "src/REMI.py").exists():
+        raise SettingsError(f"--remi {arguments.remi}: no checkout of REMI")
+    python = peer.found_python(arguments.peer_python)
+    for name in peer.TRAINED.keys() & (arguments.methods or ()):
+        without_checkout = peer.TRAINED[name].needs_checkout and not arguments.remi
+        if not without_checkout and (lacks := peer.missing(name, python)):
+            raise SettingsError(lacks)
     methods = arguments.methods or names
     maxlen = _history(arguments, models, methods)  # a misspelt -o ends here, before any work
     data = [open_data(pair, arguments.work.resolve()) for pair in arguments.data]
@@ -158,7 +165,8 @@ def _plan(arguments: argparse.Namespace, models: ModelRows) -> Plan:
         minutes=arguments.minutes or None,
         paddlerec=checkout and checkout.resolve(),
         paddlerec_batches=arguments.paddlerec_batches,
-        peer_python=arguments.peer_python,
+        peer_python=python,
+        remi=arguments.remi and arguments.remi.resolve(),
         peer_minutes=peer_minutes,
         retune=arguments.retune,
         expected=read_expected(),

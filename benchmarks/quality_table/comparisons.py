@@ -1,5 +1,8 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The recommended model against the best baseline, the fusion of two, and SASRec of RecTools."""
+"""The recommended model against its rivals, and each model against its public implementation.
+
+Rivals are the best baseline, the fusion of two, and SASRec of RecTools.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.evaluation.statistics import Difference, paired_bootstrap
-from quality_table import fusion, peer
+from quality_table import fusion
 from quality_table.baselines import METHODS
 from quality_table.by_user import COMPARED, UserValues
+from quality_table.models import COUNTERPARTS
 from quality_table.results import (
     NAMES,
     Comparison,
@@ -27,12 +31,12 @@ RESAMPLES, BOOTSTRAP_SEED, LEVEL = 10_000, 1, 0.95
 NORMAL_95 = 1.959964  # standard errors
 NONE = np.empty((0, 0), dtype=np.float32)  # a row whose users' values are not known
 UNSEEN = "unseen items"  # the items of a user's history are left out of the lists
-Role = Literal["best baseline", "fusion", "peer"]
+Role = Literal["best baseline", "fusion", "peer", "counterpart"]
 Metrics = MethodQuality | UnseenQuality
 
 
 def compared(report: QualityReport, values: UserValues) -> QualityReport:
-    """``report`` with the comparisons of its recommended model on every log.
+    """``report`` with the comparisons on every log.
 
     Paired where ``values`` has both rows; one that the report holds already stays where not.
     """
@@ -45,7 +49,7 @@ def compared(report: QualityReport, values: UserValues) -> QualityReport:
     return report.model_copy(update={"data": logs})
 
 
-def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Comparison]:
+def _comparisons(log: LogQuality, recommended: str, values: UserValues) -> list[Comparison]:
     earlier = {(known.metric, known.model, known.against): known for known in log.comparisons}
     plain: dict[str, Metrics] = dict(log.methods)
     unseen: dict[str, Metrics] = {
@@ -55,7 +59,7 @@ def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Compar
     measured += [(unseen, field, f"{NAMES[field]} of {UNSEEN}") for field in COMPARED]
     comparisons = []
     for row, (methods, field, metric) in enumerate(measured):
-        for against, role in _rivals(methods, model, field):
+        for model, against, role in _pairs(methods, recommended, field):
             pair = [values.get((log.fingerprint, name), NONE) for name in (model, against)]
             known = earlier.get((metric, model, against))
             if all(row < len(of_row) for of_row in pair):
@@ -77,18 +81,23 @@ def _comparisons(log: LogQuality, model: str, values: UserValues) -> list[Compar
     return comparisons
 
 
-def _rivals(methods: Mapping[str, Metrics], model: str, field: str) -> Iterator[tuple[str, Role]]:
-    """Rows that ``model`` is compared with in ``field``; none where a row has no such metric."""
+def _pairs(
+    methods: Mapping[str, Metrics], recommended: str, field: str
+) -> Iterator[tuple[str, str, Role]]:
+    """Two rows that are compared in ``field``, and what the second is; rows without it are not."""
+    known = {name for name, row in methods.items() if getattr(row, field) is not None}
     baselines = [name for name in methods if name in METHODS]
-    rows = [*baselines, model]
-    if not all(name in methods and getattr(methods[name], field) is not None for name in rows):
-        return
-    if baselines:
-        yield max(baselines, key=lambda name: _of(methods[name], field).mean), "best baseline"
-    others: Sequence[tuple[str, Role]] = [(fusion.NAME, "fusion"), (peer.NAME, "peer")]
-    for name, role in others:
-        if name in methods and getattr(methods[name], field) is not None:
-            yield name, role
+    if known >= {*baselines, recommended}:
+        if baselines:
+            best = max(baselines, key=lambda name: _of(methods[name], field).mean)
+            yield recommended, best, "best baseline"
+        others: Sequence[tuple[str, Role]] = [(fusion.NAME, "fusion"), ("sasrec_rectools", "peer")]
+        for name, role in others:
+            if name in known:
+                yield recommended, name, role
+    for ours, theirs in COUNTERPARTS.items():
+        if known >= {ours, theirs}:
+            yield ours, theirs, "counterpart"
 
 
 def _of(row: Metrics, field: str) -> Estimate:

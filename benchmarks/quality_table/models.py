@@ -17,8 +17,22 @@ from quality_table.baselines import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "models" / "recall"
 FILE = ROOT / "benchmarks" / "models.yaml"
-PEERS = {"mind_paddlerec": "MIND of PaddleRec", "sasrec_rectools": "SASRec of RecTools"}
+PEERS = {
+    "mind_paddlerec": "MIND of PaddleRec",
+    "sasrec_rectools": "SASRec of RecTools",
+    "comirec_sa_remi": "ComiRec-SA of REMI's authors",
+    "comirec_dr_remi": "ComiRec-DR of REMI's authors",
+    "remi_remi": "REMI of its authors",
+}
 """Other people's, by the names of their rows."""
+COUNTERPARTS = {
+    "mind": "mind_paddlerec",
+    "sasrec": "sasrec_rectools",
+    "comirec_sa": "comirec_sa_remi",
+    "comirec_dr": "comirec_dr_remi",
+    "remi": "remi_remi",
+}
+"""Of a row of ours: the public implementation of the same paper."""
 OTHERS = {fusion.NAME: fusion.TITLE} | PEERS  # rows that are no baseline and no folder
 
 

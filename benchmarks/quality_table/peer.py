@@ -1,12 +1,15 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""SASRec of RecTools as a row: trained by a process of its own, measured as the others are."""
+"""Other people's models as rows: trained by processes of their own, measured as ours are."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,39 @@ import numpy as np
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import UserError
 from quality_table.data import DataSet
-from quality_table.models import ROOT
+from quality_table.models import PEERS, ROOT
 from quality_table.relevance import means, relevance_of
 from quality_table.results import TOP_N, Measurement, TrainingRun
 
-NAME = "sasrec_rectools"
-SCRIPT = ROOT / "benchmarks" / "peers" / "sasrec_rectools.py"
-PACKAGES = ("rectools", "torch", "pytorch_lightning")
-SETTINGS = {
+FOLDER = ROOT / "benchmarks" / "peers"
+SHARED = FOLDER / "in_parts.py"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program of benchmarks/peers that trains for some minutes and writes lists."""
+
+    script: Path
+    packages: tuple[str, ...]
+    """That it imports."""
+    settings: Mapping[str, Any]
+    """In its authors' words."""
+    pip: str
+    """What brings the packages into an environment of their own."""
+    needs_checkout: bool = False
+
+    @property
+    def code(self) -> str:
+        """SHA-256 of its sources here."""
+        return sha256(self.script.read_bytes() + SHARED.read_bytes()).hexdigest()
+
+    def settings_of(self, minutes: float, maxlen: int) -> dict[str, Any]:
+        """All that decides the row."""
+        length = "session_max_len" if "n_blocks" in self.settings else "maxlen"
+        return {**self.settings, length: maxlen, "minutes": minutes}
+
+
+SASREC = {
     "n_blocks": 2,
     "n_heads": 2,
     "n_factors": 128,
@@ -32,18 +60,64 @@ SETTINGS = {
     "lr": 0.001,
     "batch_size": 128,
 }
-"""In RecTools' words; its defaults but for the width and the heads, which are those of ours."""
+"""RecTools' defaults but for the width and the heads, which are those of ours."""
+REMI = {
+    "hidden_size": 128,
+    "interest_num": 4,
+    "batch_size": 128,
+    "sampled_n": 1280,
+    "lr": 0.001,
+    "rbeta": 0.0,
+    "rlambda": 0.0,
+}
+"""REMI's repository's defaults but for the width, which is that of ours."""
 
 
-def settings_of(minutes: float, maxlen: int) -> dict[str, Any]:
-    """All that decides the row."""
-    return SETTINGS | {"session_max_len": maxlen, "minutes": minutes}
+def _remi(model_type: str, **settings: Any) -> Peer:
+    return Peer(
+        script=FOLDER / "remi_torch.py",
+        packages=("torch",),
+        settings={**REMI, "model_type": model_type, **settings},
+        pip="'torch>=2.4' numpy",
+        needs_checkout=True,
+    )
+
+
+TRAINED: Mapping[str, Peer] = {
+    "sasrec_rectools": Peer(
+        script=FOLDER / "sasrec_rectools.py",
+        packages=("rectools", "torch", "pytorch_lightning"),
+        settings=SASREC,
+        pip="'rectools[torch]>=0.19'",
+    ),
+    "comirec_sa_remi": _remi("ComiRec-SA"),
+    "comirec_dr_remi": _remi("ComiRec-DR"),
+    "remi_remi": _remi("REMI", rbeta=1.0, rlambda=100.0),
+}
+"""By the names of their rows."""
+
+
+def found_python(given: str) -> str:
+    """``given``, a Python, as it is run from any folder."""
+    found = shutil.which(given)
+    return str(Path(found).absolute()) if found else given
+
+
+def versions_of(python: str) -> dict[str, str]:
+    """Of the packages of the peers in ``python``."""
+    names = sorted({name for peer in TRAINED.values() for name in peer.packages})
+    code = "import json, importlib.metadata as m; "
+    code += f"print(json.dumps({{n: m.version(n) for n in {names}}}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions
 
 
 @cache
-def missing(python: str) -> str | None:
-    """What to do where ``python`` cannot run the peer; None where it can."""
-    code = f"import importlib.util as u; print([n for n in {PACKAGES} if not u.find_spec(n)])"
+def missing(name: str, python: str) -> str | None:
+    """What to do where ``python`` cannot run the peer ``name``; None where it can."""
+    peer = TRAINED[name]
+    code = f"import importlib.util as u; print([n for n in {peer.packages} if not u.find_spec(n)])"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
         lacks = done.stdout.strip() if done.returncode == 0 else done.stderr.strip()[-200:]
@@ -52,32 +126,35 @@ def missing(python: str) -> str | None:
     if lacks == "[]":
         return None
     return (
-        f"SASRec of RecTools needs packages that {python} lacks ({lacks}): "
+        f"{PEERS[name]} needs packages that {python} lacks ({lacks}): "
         "pip install 'paddlerec-milvus[peers]', or in an environment of its own "
-        "pip install 'rectools[torch]>=0.19', and give --peer_python that environment's python"
+        f"pip install {peer.pip}, and give --peer_python that environment's python"
     )
 
 
 def measure(
-    data: DataSet, python: str, params: dict[str, Any], seed: int, maxlen: int, folder: Path
+    data: DataSet,
+    name: str,
+    program: tuple[str, ...],
+    params: dict[str, Any],
+    seed: int,
+    folder: Path,
 ) -> Measurement:
-    """Train with ``params`` in a process of ``python``; ``folder`` is made and removed.
+    """Train with ``params`` by ``program``, a Python and the checkout where the peer needs one.
 
-    UserError with the process's last lines where it fails.
+    ``folder`` is made and removed. UserError with the process's last lines where it fails.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     users = {split: data.users(split) for split in ("valid", "test")}
-    _write(folder / "input.npz", data, users, maxlen)
-    settings = params | {"seed": seed, "top_n": TOP_N}
-    command = [python, str(SCRIPT), str(folder / "input.npz"), str(folder / "lists.npz")]
+    _write(folder / "input.npz", data, users)
+    settings = params | {"seed": seed, "top_n": TOP_N, "item_count": data.item_count}
+    python, *checkout = program
+    command = [python, str(TRAINED[name].script), "input.npz", "lists.npz"]
+    command += [json.dumps(settings), *checkout]
     with (folder / "log").open("w") as lines:
         done = subprocess.run(
-            [*command, json.dumps(settings)],
-            stdout=lines,
-            stderr=subprocess.STDOUT,
-            check=False,
-            cwd=folder,
+            command, stdout=lines, stderr=subprocess.STDOUT, check=False, cwd=folder
         )
     if done.returncode:
         said = "\n".join((folder / "log").read_text(errors="replace").splitlines()[-5:])
@@ -99,7 +176,8 @@ def measure(
     )
 
 
-def _write(file: Path, data: DataSet, users: dict[str, HeldOutUsers], maxlen: int) -> None:
+def _write(file: Path, data: DataSet, users: dict[str, HeldOutUsers]) -> None:
+    """Training clicks, whole histories, and the valid users' truths."""
     log = data.log()
     arrays = {
         "users": np.repeat(log.user_ids, log.lengths),
@@ -108,5 +186,6 @@ def _write(file: Path, data: DataSet, users: dict[str, HeldOutUsers], maxlen: in
         "valid_indptr": users["valid"].truth_indptr,
     }
     for split, held_out in users.items():
-        arrays[f"{split}_histories"] = held_out.histories(maxlen)[0]
+        longest = int(np.diff(held_out.history_indptr).max())
+        arrays[f"{split}_histories"] = held_out.histories(longest)[0]
     np.savez(file, **arrays)  # type: ignore[arg-type]

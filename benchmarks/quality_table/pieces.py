@@ -48,7 +48,7 @@ class Piece:
     seed: int
     maxlen: int
     code: str = baselines.CODE
-    program: str = ""  # the yaml of a model, the Python of a peer
+    program: tuple[str, ...] = ()  # the yaml of a model; of a peer its Python, and its checkout
 
     @property
     def name(self) -> str:
@@ -76,9 +76,9 @@ def work_on(piece: Piece, work: Path) -> PieceResult:
         return baselines.tune(data, method, params, maxlen)
     if method in baselines.METHODS:
         return baselines.measure(data, method, params, piece.seed, maxlen)
-    if method == peer.NAME:
-        return peer.measure(data, piece.program, params, piece.seed, maxlen, folder)
-    yaml, options = Path(piece.program), params["options"]
+    if method in peer.TRAINED:
+        return peer.measure(data, method, piece.program, params, piece.seed, folder)
+    yaml, options = Path(*piece.program), params["options"]
     if piece.stage == "speed":
         return training.speed(data, yaml, options, folder)
     length = RunLength(*params["length"]) if "length" in params else None

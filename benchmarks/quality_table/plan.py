@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.baselines.ease import check_size
@@ -16,7 +14,7 @@ from quality_table.baselines import CODE, METHODS, Method, Params, combinations
 from quality_table.budget import length_in
 from quality_table.data import DataSet
 from quality_table.expected import Expected, known_params
-from quality_table.models import ModelRow, code_of
+from quality_table.models import PEERS, ModelRow, code_of
 from quality_table.pieces import Piece
 from quality_table.results import TrainerSpeed
 
@@ -26,7 +24,7 @@ BASELINE_SEEDS, PEER_MINUTES = 3, 5.0  # where the run says nothing of them
 def model_piece(data: DataSet, name: str, yaml: Path, options: Sequence[str], maxlen: int) -> Piece:
     """A training of the model of ``yaml`` with the first seed, as long as its settings say."""
     params, code = {"options": list(options)}, code_of(yaml)
-    return Piece(data, name, "measure", params, 1, maxlen, code, str(yaml))
+    return Piece(data, name, "measure", params, 1, maxlen, code, (str(yaml),))
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Plan:
     paddlerec: Path | None
     paddlerec_batches: int
     peer_python: str
+    remi: Path | None  # a checkout of REMI
     peer_minutes: float
     retune: bool
     expected: dict[str, Expected]
@@ -115,11 +114,12 @@ class Plan:
             yaml = self.paddlerec / "models" / "recall" / "mind" / "config.yaml"
             options = training.paddlerec_options(self.paddlerec_batches)
             pieces.append(model_piece(data, "mind_paddlerec", yaml, options, self.maxlen))
-        if peer.NAME in self.methods and peer.NAME not in refused:
-            params: dict[str, Any] = peer.settings_of(self.peer_minutes, self.maxlen)
-            code = sha256(peer.SCRIPT.read_bytes()).hexdigest()
-            piece = Piece(data, peer.NAME, "measure", params, 1, self.maxlen, code)
-            pieces.append(replace(piece, program=self.peer_python))
+        for name, trained in peer.TRAINED.items():
+            if name in self.methods and name not in refused:
+                params = trained.settings_of(self.peer_minutes, self.maxlen)
+                program = (self.peer_python, *([str(self.remi)] if trained.needs_checkout else []))
+                piece = Piece(data, name, "measure", params, 1, self.maxlen, trained.code, program)
+                pieces.append(piece)
         return pieces
 
     def refused(self, data: DataSet) -> dict[str, str]:
@@ -134,8 +134,13 @@ class Plan:
             refused[fusion.NAME] = "the fusion of two needs two baselines in --methods"
         if "mind_paddlerec" in self.methods and self.paddlerec is None:
             refused["mind_paddlerec"] = "MIND of PaddleRec needs --paddlerec DIR, a checkout"
-        if peer.NAME in self.methods and (lacks := peer.missing(self.peer_python)):
-            refused[peer.NAME] = lacks
+        for name, trained in peer.TRAINED.items():
+            if name not in self.methods:
+                continue
+            if trained.needs_checkout and self.remi is None:
+                refused[name] = f"{PEERS[name]} needs --remi DIR, a checkout"
+            elif lacks := peer.missing(name, self.peer_python):
+                refused[name] = lacks
         return refused
 
 

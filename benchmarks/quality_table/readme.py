@@ -23,10 +23,12 @@ HEADS = {
     "docs/results/quality.md": (
         "| log (items, users) | model | recall@50 | ndcg@50 | ndcg@10 | hitrate@50 | training |",
         "| log, metric | against | points | 95 % interval | relative |",
+        "| log, metric | ours - theirs | points | 95 % interval | relative |",
     ),
     "docs/results/quality.zh.md": (
         "| 日志（物品数，测试用户数） | 模型 | recall@50 | ndcg@50 | ndcg@10 | hitrate@50 | 训练 |",
         "| 日志，指标 | 相对于 | 百分点 | 95 % 区间 | 相对差 |",
+        "| 日志，指标 | 本项目 - 公开实现 | 百分点 | 95 % 区间 | 相对差 |",
     ),
 }
 SHOWN = ("recall", "ndcg", "ndcg_short", "hitrate")
@@ -77,8 +79,10 @@ def _best_baseline(log: LogQuality, field: str) -> tuple[str, str]:
     return "", ""
 
 
-def tables(report: QualityReport, head: str, comparisons_head: str) -> str:
-    """Every row of each log by falling recall, and the comparisons of the recommended model."""
+def tables(report: QualityReport, head: str, comparisons_head: str, counterparts_head: str) -> str:
+    """Every row of each log by falling recall, the comparisons of the recommended model, and those
+    of each model with its public implementation.
+    """
     lines = [head, "| --- | --- |" + " ---: |" * (len(SHOWN) + 1)]
     for name, log in report.data.items():
         place = f"{name} ({log.items:,}, {log.test_users:,})"
@@ -88,13 +92,24 @@ def tables(report: QualityReport, head: str, comparisons_head: str) -> str:
             values = [value_of(getattr(row, field)) for field in SHOWN]
             lines.append(f"| {' | '.join([place, title, *values, f'{row.seconds:.0f} s'])} |")
             place = ""
-    lines += ["", comparisons_head, "| --- | --- | ---: | ---: | ---: |"]
-    for name, log in report.data.items():
-        for comparison in log.comparisons:
-            place, title = f"{name}, {comparison.metric}", log.methods[comparison.against].title
-            relative = f"{100 * comparison.difference.relative:+.1f} %"
-            lines.append(f"| {' | '.join([place, title, *_points(comparison), relative])} |")
+    for of_head, counterparts in ((comparisons_head, False), (counterparts_head, True)):
+        rows_of = [
+            _comparison(name, log, comparison)
+            for name, log in report.data.items()
+            for comparison in log.comparisons
+            if (comparison.role == "counterpart") == counterparts
+        ]
+        if rows_of:
+            lines += ["", of_head, "| --- | --- | ---: | ---: | ---: |", *rows_of]
     return "\n".join(lines)
+
+
+def _comparison(name: str, log: LogQuality, comparison: Comparison) -> str:
+    ours, theirs = log.methods[comparison.model].title, log.methods[comparison.against].title
+    title = f"{ours} - {theirs}" if comparison.role == "counterpart" else theirs
+    relative = f"{100 * comparison.difference.relative:+.1f} %"
+    cells = [f"{name}, {comparison.metric}", title, *_points(comparison), relative]
+    return f"| {' | '.join(cells)} |"
 
 
 def _points(comparison: Comparison) -> tuple[str, str]:

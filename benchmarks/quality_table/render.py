@@ -166,9 +166,11 @@ def _notes(report: QualityReport) -> list[str]:
         "Fusion: z-scores of two baselines over all items, weighted.",
         f"Models: one recipe for all logs (benchmarks/models.yaml), {minutes}. All vectors of a "
         "user, exact search, merged by the best score; the best epoch on valid. MIND of PaddleRec: "
-        "its own folder and yaml, the last step of the given budget, one seed. SASRec of RecTools: "
-        "trained at a constant rate as long as the minutes last, the best part on valid; users' "
-        "clicks in windows, so that every click is a target.",
+        "its own folder and yaml, the last step of the given budget, one seed. Models of RecTools "
+        "and of REMI's authors: trained at a constant rate as long as the minutes last, the best "
+        "part on valid, one seed. SASRec of RecTools: users' clicks in windows, so that every "
+        "click is a target. ComiRec and REMI of REMI's authors: their model and loss, batches "
+        "drawn as their reader draws them.",
         *_origins(report),
     ]
 

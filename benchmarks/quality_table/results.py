@@ -196,8 +196,10 @@ class Comparison(QualityResult):
     metric: str
     model: str
     against: str
-    role: Literal["best baseline", "fusion", "peer"]
-    """``best baseline``: by this metric on these users, the fusion of two left out."""
+    role: Literal["best baseline", "fusion", "peer", "counterpart"]
+    """``best baseline``: by this metric on these users, the fusion of two left out;
+    ``counterpart``: a public implementation of the model.
+    """
     difference: Difference
     paired: bool
     """Bootstrap over users, paired; else from the two standard errors over users alone, wider."""

@@ -113,6 +113,15 @@ def test_each_metric_has_its_own_best_baseline_and_the_others_are_no_baselines()
     assert found["ndcg@50", "peer"][0] == "sasrec_rectools"
 
 
+def test_a_model_is_compared_with_its_public_implementation():
+    fused = row(0.9, short=0.9)
+    report = report_of(mind=row(0.5), sasrec=row(0.5), sasrec_rectools=row(0.25), fusion=fused)
+    found = compared(report, {}).data["log"].comparisons
+    pairs = {(each.model, each.against): each for each in found if each.role == "counterpart"}
+    assert list(pairs) == [("sasrec", "sasrec_rectools")]
+    assert pairs["sasrec", "sasrec_rectools"].difference.mean == 0.25
+
+
 def test_lists_without_the_histories_are_compared_too(tmp_path):
     half = Estimate(mean=0.5, se_seeds=None, se_users=0.0)
     whole = Estimate(mean=1.0, se_seeds=None, se_users=0.0)

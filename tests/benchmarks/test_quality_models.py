@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,26 +195,35 @@ def test_rows_of_other_histories_are_not_compared(monkeypatch, run, capsys):
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_peer_that_is_not_installed_is_named_with_its_extra(run, capsys, monkeypatch):
-    monkeypatch.setattr(peer, "missing", lambda python: f"{python}: paddlerec-milvus[peers]")
+    monkeypatch.setattr(peer, "missing", lambda name, python: f"{python}: paddlerec-milvus[peers]")
     arguments = ["--peer_python", "somewhere"]
     assert run("--methods", "most_popular", "sasrec_rectools", *arguments)[0] == 2
     assert "somewhere: paddlerec-milvus[peers]" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_a_peer_without_its_checkout_is_not_measured_and_said(run, capsys, tmp_path):
+    assert run("--methods", "most_popular", "--remi", str(tmp_path))[0] == 2
+    assert f"--remi {tmp_path}: no checkout of REMI" in capsys.readouterr().err
+    _, log = run("--methods", "most_popular", "remi_remi")
+    assert log["not_measured"] == {"remi_remi": "REMI of its authors needs --remi DIR, a checkout"}
+
+
 def test_what_a_python_lacks_for_the_peer(tmp_path):
-    assert "No such file" in str(peer.missing(str(tmp_path / "python")))
+    assert "No such file" in str(peer.missing(RECTOOLS, str(tmp_path / "python")))
     fake = tmp_path / "fake"
     fake.write_text("#!/bin/sh\necho \"['rectools']\"\n")
     fake.chmod(0o755)
-    words = str(peer.missing(str(fake)))
+    words = str(peer.missing(RECTOOLS, str(fake)))
     assert "['rectools']" in words
     assert "paddlerec-milvus[peers]" in words
     full = tmp_path / "full"
     full.write_text("#!/bin/sh\necho '[]'\n")
     full.chmod(0o755)
-    assert peer.missing(str(full)) is None
+    assert peer.missing(RECTOOLS, str(full)) is None
 
 
+RECTOOLS = "sasrec_rectools"
 PEER = """\
 import json, sys
 import numpy as np
@@ -230,9 +240,10 @@ np.savez(out, **lists, about=json.dumps(about))
 def test_a_peer_is_measured_by_its_lists(data, tmp_path, monkeypatch):
     script = tmp_path / "peer.py"
     script.write_text(PEER)
-    monkeypatch.setattr(peer, "SCRIPT", script)
-    params = peer.settings_of(minutes=2.0, maxlen=20)
-    found = peer.measure(data, sys.executable, params, 1, 20, tmp_path / "run")
+    rectools = replace(peer.TRAINED[RECTOOLS], script=script)
+    monkeypatch.setattr(peer, "TRAINED", {RECTOOLS: rectools})
+    params = rectools.settings_of(minutes=2.0, maxlen=20)
+    found = peer.measure(data, RECTOOLS, (sys.executable,), params, 1, tmp_path / "run")
     users = data.users("test")
     expected = relevance_of(np.tile(np.arange(1, 51), (len(users), 1)), users)
     assert found.test == expected
