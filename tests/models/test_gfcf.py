@@ -62,6 +62,7 @@ def test_scores_are_the_filters() -> None:
         np.testing.assert_allclose(scores, filtered, atol=1e-4)
 
 
-def test_item_features_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"hyper_parameters\.item_features: True \(GF-CF"):
-        SmallModel("gfcf", item_features=True).build()
+@pytest.mark.parametrize(("key", "value"), [("item_features", True), ("item_start", "clicks")])
+def test_what_its_tables_have_no_place_for_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"hyper_parameters\.{key}: {value} \(.*GF-CF's tables"):
+        SmallModel("gfcf", **{key: value}).build()

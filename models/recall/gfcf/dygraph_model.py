@@ -19,9 +19,13 @@ class DygraphModel(RecallModel):
     limits = LIMITS
 
     def conflicts(self, read):
-        """The tables come from clicks alone."""
-        features = read["item_features"]
-        return [f"item_features: {features} (GF-CF has none)"] if features else []
+        """The tables come from clicks alone, in closed form."""
+        only = {"item_features": False, "item_start": "random"}
+        return [
+            f"{key}: {read[key]} ({value}: GF-CF's tables come from the log's spectrum)"
+            for key, value in only.items()
+            if read[key] != value
+        ]
 
     def create_model(self, config):
         """Build the network; ValueError says which settings cannot be used."""
