@@ -45,6 +45,7 @@ class ModelRow(BaseModel):
     title: str = ""
     options: list[str] = []
     seeds: int = Field(default=1, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
 
     @property
     def yaml(self) -> Path:

@@ -102,7 +102,7 @@ class Plan:
         """``params``, and the length of the run where the budget shortens it."""
         assert self.minutes is not None
         runner = training.settings_of(data, row.yaml, params["options"]).runner
-        length = length_in(self.minutes, speed, runner.epochs)
+        length = length_in(row.minutes or self.minutes, speed, runner.epochs)
         if not length.batches:
             return params
         return params | {"length": list(length), "whole_epoch": speed.batches}

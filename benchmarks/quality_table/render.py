@@ -152,7 +152,8 @@ def _notes(report: QualityReport) -> list[str]:
         if report.minutes is None
         else f"{report.minutes:g} minutes a training at most, a thread each, {report.jobs} at a "
         "time: a short run measures the speed, then epochs and batches are set so that the "
-        "learning-rate schedule ends inside them; runner.epochs of a row is the ceiling"
+        "learning-rate schedule ends inside them; runner.epochs of a row is the ceiling, and a row "
+        "with other minutes says so"
     )
     return [
         "Difference: of the users' values, mean over seeds; paired bootstrap over users, "
