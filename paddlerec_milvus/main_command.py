@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = import_module(f"paddlerec_milvus.{SUBCOMMANDS[name].module}")
         subcommand: Callable[[Sequence[str]], int] = module.main
         return subcommand(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         print(f"error: {MissingPackageError.of(error)}", file=sys.stderr)
         return 2

@@ -270,6 +270,8 @@ class TestPaths:
         assert settings.path("model_init_path") == tmp_path / "start" / "0"
         assert settings.milvus_uri == str(mind_yaml.parent / "milvus.db")
         assert load_settings(mind_yaml, ["milvus.uri=my.db"]).milvus_uri == str(tmp_path / "my.db")
+        odd = tmp_path / "Proj #2" / "[x].db"
+        assert load_settings(mind_yaml, [f"milvus.uri={odd}"]).milvus_uri == str(odd)
 
     def test_a_server_is_no_path(self, mind_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         uri = "http://127.0.0.1:19530"

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from paddlerec_milvus.api.frames import Frame, library_of, log_frame, titles_frame
+from paddlerec_milvus.api.frames import (
+    Frame,
+    checked_columns,
+    library_of,
+    log_frame,
+    titles_frame,
+)
 from paddlerec_milvus.api.python_words import option_texts, quiet_import
 from paddlerec_milvus.api.trained_run import (
     CHECKPOINTS,
@@ -20,6 +26,7 @@ from paddlerec_milvus.api.trained_run import (
     is_prepared,
     yaml_of,
 )
+from paddlerec_milvus.checkpoint_record import read_record
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.log_options import LogOptions
 from paddlerec_milvus.data.prepare import prepare
@@ -77,6 +84,9 @@ class Fitting:
             train(run.settings(trained=False), resume=self.resume)
         except KeyboardInterrupt as stopped:  # which says how to go on, and not where
             raise type(stopped)(f"{stopped} (folder='{folder}')") from None
+        if (record := read_record(run.checkpoint)) is not None:
+            description = description.model_copy(update={"run": record.run})
+            run = replace(run, description=description)
         run.write()
         return run
 
@@ -95,7 +105,8 @@ class Fitting:
 
     def _source(self) -> Source | None:
         """Where the log comes from; None: it is prepared."""
-        options = LogOptions(columns=dict(self.columns or {}))
+        columns = checked_columns(self.columns)
+        options = LogOptions(columns=columns)
         if isinstance(self.clicks, str | Path):
             path = Path(self.clicks)
             if path.is_dir() and is_prepared(path):
@@ -105,7 +116,7 @@ class Fitting:
                 raise DataError(f"items: clicks is the file {path}; name a file of items, too")
             titles = None if self.items is None else Path(self.items)
             return Interactions(path, titles, self.string_ids, options)
-        frame = log_frame(self.clicks, "clicks", self.columns)
+        frame = log_frame(self.clicks, "clicks", columns)
         titles_part = None if self.items is None else titles_frame(self.items)
         return DataFrameLog(frame, titles_part, self.string_ids, options)
 

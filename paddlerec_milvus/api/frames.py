@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from paddlerec_milvus.data.log_columns import named_columns
+from paddlerec_milvus.data.log_options import ROLES
 from paddlerec_milvus.data.log_times import TimeColumn
-from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.errors import DataError, SettingsError, nearest
 
 Frame: TypeAlias = Any
 """A data frame of pandas or of polars; pandas is imported by those alone who use it."""
@@ -31,6 +32,21 @@ def library_of(frame: object) -> Library | None:
     return "pandas" if is_pandas else None
 
 
+def checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
+    """``columns`` as texts. SettingsError: an unknown role, or a column that is two of them."""
+    chosen = {str(role): str(name) for role, name in (columns or {}).items()}
+    for role in chosen:
+        if role not in ROLES:
+            raise SettingsError(
+                f"columns: {role} is nothing that a column can be{nearest(role, ROLES)}; of "
+                f"{', '.join(ROLES)}"
+            )
+    for role, name in chosen.items():
+        if others := [other for other, same in chosen.items() if same == name and other != role]:
+            raise SettingsError(f"columns: '{name}' is both {role} and {others[0]}")
+    return chosen
+
+
 def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
     """The columns of a log that ``frame`` has, under their own names.
 
@@ -42,7 +58,14 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
         SettingsError: a column of ``columns`` is not there.
     """
     names = _names(frame, what)
-    positions = named_columns(names, columns or {}, what)
+    chosen = checked_columns(columns)
+    for role, name in chosen.items():
+        if name not in names:
+            raise SettingsError(
+                f"columns: {what} has no column '{name}' for {role}; it has {', '.join(names):.200}"
+                f"{nearest(name, names)}"
+            )
+    positions = named_columns(names, chosen, what)
     return _part(frame, what, names, sorted(positions.values()))
 
 
@@ -53,7 +76,7 @@ def clicks_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = No
     :func:`log_frame`.
     """
     part = log_frame(frame, what, columns)
-    positions = named_columns(part.columns, columns or {}, what)
+    positions = named_columns(part.columns, checked_columns(columns), what)
     roles = {role: part.to_series(at) for role, at in positions.items()}
     clicks = pl.DataFrame({role: roles[role] for role in ("user", "item")})
     for role in clicks.columns:
@@ -105,8 +128,10 @@ def _part(frame: Frame, what: str, names: Sequence[str], places: Iterable[int]) 
 
 
 def _of_pandas(column: Any, name: str, what: str) -> pl.Series:
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufM":
-        return pl.Series(name, column.to_numpy())
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        return pl.Series(name, column.to_numpy(), nan_to_null=True)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "M":
+        return pl.Series(name, column.to_numpy().astype("M8[us]"))
     cells = zip(column.tolist(), column.isna().tolist(), strict=True)
     return _of_values([None if missing else value for value, missing in cells], name, what)
 

@@ -40,13 +40,25 @@ def held_out_users(
         DataError: ``test`` cannot be read, or nobody is left.
     """
     later = histories_of(test, ids.items, columns, "test")
-    users = [_number(user, ids.users) for user in later.users]
+    users = [_number(user, ids.users) if later.named else NOBODY for user in later.users]
     total = prepared.item_count - 1
     if history is None:
+        if not later.named:
+            raise DataError(
+                "test: lists do not say whose they are; give as many lists as history=…, or a "
+                "dict of user to ids, or a data frame with the columns user and item"
+            )
         clicks = logged_clicks(prepared)
         known = [clicks.get(number, []) for number in users]
     else:
         before = histories_of(history, ids.items, columns, "history")
+        if before.named != later.named or (
+            not later.named and len(before.users) != len(later.users)
+        ):
+            raise DataError(
+                f"history: {len(before.users)} users, test: {len(later.users)}; both name their "
+                "users, or both are lists of equal length, one for each user"
+            )
         rows = known_histories(before.items, ids.items, total).numbers
         by_user = dict(zip(map(str, before.users), rows, strict=True))
         known = [by_user.get(str(user), []) for user in later.users]
@@ -72,7 +84,8 @@ def _number(user: OwnId, users: IdMap) -> int:
     if users.kind == "string":
         number = users.number(str(user))
     else:
-        number = int(user) if str(user).removeprefix("-").isdecimal() else None
+        text = str(user).removesuffix(".0")  # of a column with missing values
+        number = int(text) if text.removeprefix("-").isdecimal() else None
     return NOBODY if number is None else number
 
 

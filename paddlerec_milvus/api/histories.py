@@ -29,6 +29,8 @@ class Histories(NamedTuple):
     """[B], own ids."""
     library: Library | None = None
     """Whose data frame they came in."""
+    named: bool = True
+    """False: the users' numbers are places of a list, and no ids of the log."""
 
 
 class KnownHistories(NamedTuple):
@@ -62,7 +64,8 @@ def histories_of(
     for user, row in zip(users, rows, strict=True):
         if isinstance(row, str | bytes) or not isinstance(row, Sequence | np.ndarray | pl.Series):
             raise DataError(f"{what}: {row!r:.{SHOWN}} of user {user!r} is no list; {_EXPECTED}")
-    return Histories(users, [[_own(item, ids.kind, what) for item in row] for row in rows])
+    items = [[_own(item, ids.kind, what) for item in row] for row in rows]
+    return Histories(users, items, named=isinstance(value, Mapping))
 
 
 def known_histories(histories: Sequence[Sequence[OwnId]], ids: IdMap, total: int) -> KnownHistories:

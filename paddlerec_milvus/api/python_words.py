@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import MissingPackageError, UserError, redacted
 
 _WORDS = (
     (r"--columns user=[^ ;]+( \([^)]*\))?", 'columns={"user": "…", "item": "…", "time": "…"}'),
@@ -25,11 +25,20 @@ _WORDS = (
     (r"(?<!\S)-o(?=[ :])", "options"),
     ("the same command with --resume", "the same call with its folder=… and resume=True"),
 )
+_COMMAND = re.compile(r"(`?(?:python3?|paddlerec-milvus|tools/\w+\.py) [^`;)]*`?)")
 _OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)")
 
 
 def python_words(text: str) -> str:
-    """``text``, which speaks of the options of commands, with the arguments of Python's calls."""
+    """``text``, which speaks of the options of commands, with the arguments of Python's calls.
+
+    A command that stands in it as a whole is left as it is typed.
+    """
+    parts = _COMMAND.split(text)  # commands are every second one
+    return "".join(part if at % 2 else _in_words(part) for at, part in enumerate(parts))
+
+
+def _in_words(text: str) -> str:
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)
     return _OPTION.sub(lambda match: match[1].replace("-", "_"), text)
@@ -51,8 +60,7 @@ def python_call(*, progress: bool = False) -> Iterator[None]:
                 raise
             raise type(error)(words) from None
         except ModuleNotFoundError as error:
-            words = f"this needs {error.name}, which is not installed: pip install"
-            raise UserError(f"{words} 'paddlerec-milvus[train,serve]'") from None
+            raise MissingPackageError.of(error) from None
 
 
 @contextmanager
@@ -79,7 +87,8 @@ def _logging(shown: bool) -> Iterator[None]:
 def option_texts(options: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """``{"runner.epochs": 3}`` or ``["runner.epochs=3"]`` as the texts that ``-o`` takes."""
     if isinstance(options, str):
-        raise UserError(f'options is the text {options!r}; expected {{"runner.epochs": 3}}')
+        text = redacted(repr(options))
+        raise UserError(f'options is the text {text}; expected {{"runner.epochs": 3}}')
     if not isinstance(options, Mapping):
         return [str(option) for option in options]
     return [f"{key}={_text_of(value)}" for key, value in options.items()]

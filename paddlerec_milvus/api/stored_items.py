@@ -45,6 +45,12 @@ def open_index(model: LoadedModel, settings: Settings, *, rebuild: bool) -> Milv
                 )
             _build(retriever, model, own)
         retriever.open(rows=None, pin=True)
+        if (added := retriever.count() - model.total) > 0:
+            raise RefusedError(
+                f"collection {retriever.collection!r} at {retriever.uri} holds {added} items more "
+                "than the model, which a service added: ask that service, or give another "
+                'options={"milvus.collection": …}, or replace all with rebuild=True'
+            )
     except BaseException:
         retriever.close()
         raise

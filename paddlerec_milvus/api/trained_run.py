@@ -49,6 +49,8 @@ class RunDescription(BaseModel):
     """The prepared folder; from the folder of this file on where it is in it."""
     library: Library = "polars"
     """Whose data frames come back."""
+    run: str = ""
+    """The run that ended here, as its checkpoints name it; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class TrainedRun:
         record = read_record(self.checkpoint) if trained else None
         if record is None:
             return settings
+        if own.run and record.run != own.run:
+            raise CheckpointError(_began_anew(self.folder))
         return settings.model_copy(update={"hyper_parameters": _hyper_parameters(record)})
 
     def trained(self, settings: Settings) -> TrainedModel:
@@ -101,13 +105,19 @@ class TrainedRun:
     def copy_to(self, out: Path) -> None:
         """Copy what is used of this run to the folder ``out``, which appears whole or not at all.
 
-        An earlier copy there is replaced.
+        An earlier copy there is replaced; a run's own folder holds all of it already.
 
         Raises:
-            DataError: ``out`` holds anything else, or cannot be written.
+            DataError: ``out`` holds anything else, another run of ``fit``, say, or cannot be
+                written; it is this run's folder, and another epoch than ``load`` takes is used.
         """
         out = out.absolute()
         if out.resolve() == self.folder.resolve() and (out / RUN_FILE).is_file():
+            if self.checkpoint != replace(self, epoch="").checkpoint:
+                raise DataError(
+                    f"{out}: is the folder of this run, of which load() takes another epoch; name "
+                    "another folder, which will hold this one alone"
+                )
             return
         _require_ours(out)
         checkpoint = self.checkpoint
@@ -145,6 +155,19 @@ def _require_ours(out: Path) -> None:
             f"{out}: holds {(foreign or sorted(names))[0]}, which save() did not write; it is left "
             "alone: name another folder"
         )
+    if any((out / CHECKPOINTS).glob(f"**/{PREFIX}.pdstate")):
+        raise DataError(
+            f"{out}: is a run of fit(), with all its epochs and what it needs to go on; it is left "
+            "alone: name another folder"
+        )
+
+
+def _began_anew(folder: Path) -> str:
+    return (
+        f"{folder}: another training began here and did not end; Recommender.fit(…, "
+        f"folder='{folder}', resume=True) with its arguments goes on. The epochs of before are in "
+        f"{folder / CHECKPOINTS}/earlier-1, or the last of that name"
+    )
 
 
 def find_run(folder: Path, model: str | None, data: Path | None, epoch: str) -> TrainedRun:
@@ -162,6 +185,8 @@ def find_run(folder: Path, model: str | None, data: Path | None, epoch: str) -> 
         run = TrainedRun(folder, own, folder / CHECKPOINTS, place.resolve(), epoch)
     else:
         run = _run_of_trainer(folder, model, data, epoch)
+    if run.description.run and not any(run.checkpoints.glob(f"*/{PREFIX}.pdparams")):
+        raise CheckpointError(_began_anew(folder))
     if not run.data.is_dir():
         raise DataError(f"{run.data}: the data of {folder} is not there; name it with data=…")
     return run

@@ -41,10 +41,18 @@ def titles_of(frame: pl.DataFrame, place: str) -> pl.DataFrame:
             f"{place}: columns {', '.join(frame.columns)[:100]}; expected a header with item and "
             "title, and optionally category, authors and year"
         )
-    category = frame["category"] if "category" in frame.columns else pl.lit("")
-    return frame.select(
-        frame.to_series(at["item"]).cast(pl.String).alias("source_id"),
-        pl.col("title").cast(pl.String).fill_null(""),
-        category.cast(pl.String).fill_null("").alias("category"),
-        *(pl.col(name).cast(pl.String).fill_null("") for name in DETAILS if name in frame.columns),
-    ).drop_nulls("source_id")
+    shown = [name for name in ("title", "category", *DETAILS) if name in frame.columns]
+    columns = [_texts(frame[name]).fill_null("") for name in shown]
+    if "category" not in shown:
+        columns.insert(1, pl.Series("category", [""] * len(frame), pl.String))
+    ids = _texts(frame.to_series(at["item"])).alias("source_id")
+    return pl.DataFrame([ids, *columns]).drop_nulls("source_id")
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """As strings; whole numbers that a missing value beside them made floats are whole."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        if (column.drop_nulls() % 1 == 0).all():
+            column = column.cast(pl.Int64)
+    return pl.Series(column.cast(pl.String))

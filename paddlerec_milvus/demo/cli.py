@@ -18,6 +18,7 @@ from paddlerec_milvus.data.cli import report as prepared_report
 from paddlerec_milvus.data.prepare import prepare
 from paddlerec_milvus.demo.books import BOOKS, CLICKS, SOURCE
 from paddlerec_milvus.demo.example_users import MARK, USERS, in_words, varied_users
+from paddlerec_milvus.errors import redacted
 from paddlerec_milvus.evaluation.report import check_place
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.subcommands import CommandParser, as_typed
@@ -89,7 +90,7 @@ def _demo(out: Path, options: Sequence[str], *, overwrite: bool) -> None:
     check_place(report, "--out")
     same = f"-m {YAML} --data {shlex.quote(str(data))}"
     if options:
-        same += f" -o {shlex.join(options)}"
+        same += f" -o {redacted(shlex.join(options))}"
     try:
         log = f"--interactions {_near(CLICKS)} --items {_near(BOOKS)}"
         _head(1, f"datasets/amazonbook/prepare.py {log} --out {shlex.quote(str(data))}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.evaluation.report import rows_of
 from paddlerec_milvus.evaluation.results import EvaluationReport
 
@@ -42,7 +43,8 @@ def draw(report: EvaluationReport, file: Path) -> None:
     ):
         _bars(axis, title, [*rows, TRUTHS], heights, last_hatched=True)
     figure.suptitle(f"{last.users:,} test users, clicks held out; {report.held_out.split}")
-    figure.savefig(file, dpi=150)
+    with replacing(file) as fresh:
+        figure.savefig(fresh, dpi=150, format="png")
     plt.close(figure)
 
 

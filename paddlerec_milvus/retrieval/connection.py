@@ -316,8 +316,8 @@ def _check_lite_path(uri: str) -> None:
     path = Path(uri)
     if path.suffix != ".db":
         raise RetrievalError(
-            f"milvus.uri: {uri!r} is neither a server's address (http://host:19530) nor a path "
-            "that ends in .db, which Milvus Lite demands"
+            f"milvus.uri: {uri.rpartition('@')[2]!r} is neither a server's address "
+            "(http://host:19530) nor a path that ends in .db, which Milvus Lite demands"
         )
     if not path.absolute().parent.is_dir():
         raise RetrievalError(f"milvus.uri: the folder of {uri} does not exist: create it first")

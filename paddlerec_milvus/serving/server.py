@@ -25,6 +25,8 @@ MORE_SECONDS = 3.0  # until a thread that goes on, a build's, is not waited for 
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """A socket with this address; SettingsError: it is in use, or not this machine's."""
+    if not 0 <= port < 65_536:
+        raise SettingsError(f"port: {port} is none; expected 0 to 65535, 0 for any that is free")
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # without it an answer's body waits 40 ms for the receipt of its head

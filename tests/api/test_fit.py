@@ -106,6 +106,26 @@ def test_what_save_did_not_write_is_left_alone(fitted, tmp_path):
         fitted.save(tmp_path / "notes.txt")
 
 
+def test_another_run_is_not_saved_over(fitted, tmp_path):
+    other = shutil.copytree(fitted.folder, tmp_path / "other")
+    with pytest.raises(DataError, match=r"other: is a run of fit\(\), with all its epochs"):
+        fitted.save(other)
+    assert (other / "checkpoints" / "0" / "rec.pdopt").exists()
+
+
+def test_a_training_that_began_anew_and_did_not_end_is_said(fitted, tmp_path):
+    folder = shutil.copytree(fitted.folder, tmp_path / "run")
+    file = folder / "recommender.json"
+    content = json.loads(file.read_text())
+    assert len(content["run"]) == 16
+    file.write_text(json.dumps({**content, "run": "0" * 16}))
+    with pytest.raises(CheckpointError, match=r"another training began here .*resume=True"):
+        Recommender.load(folder)
+    shutil.move(folder / "checkpoints" / "0", folder / "earlier")
+    with pytest.raises(CheckpointError, match=r"another training began here .*resume=True"):
+        Recommender.load(folder)
+
+
 def test_folders_that_cannot_be_written(fitted, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"folder: .*/file/run: Not a directory; name another"):
@@ -159,7 +179,7 @@ def test_arguments_of_fit_that_cannot_be(tmp_path):
     assert "no column for item among user, sku, time; name the columns" in text
     assert 'columns={"user": "…", "item": "…", "time": "…"}' in text
     text = refusal(columns={"item": "items"})
-    assert "no column 'items' for item among user, item, time (did you mean 'item'?)" in text
+    assert "no column 'items' for item; it has user, item, time (did you mean 'item'?)" in text
     two = pandas.DataFrame({"user": [1, 2], "item": [7, "B7"]})
     text = refusal(two)
     assert "the column 'item' holds values of several types: str ('B7'), int (7)" in text

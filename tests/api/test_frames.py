@@ -8,9 +8,10 @@ from datetime import datetime, timezone
 import polars as pl
 import pytest
 
-from paddlerec_milvus.api.frames import clicks_frame, in_library, log_frame
+from paddlerec_milvus.api.frames import clicks_frame, in_library, log_frame, titles_frame
 from paddlerec_milvus.api.python_words import option_texts, python_words
-from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.data.item_titles import titles_of
+from paddlerec_milvus.errors import DataError, SettingsError
 
 pandas = pytest.importorskip("pandas")
 
@@ -77,3 +78,49 @@ def test_options_are_texts_as_the_commands_take_them():
 )
 def test_options_of_commands_are_arguments_of_calls(text, words):
     assert python_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"timestamp": "when"}, r"columns: timestamp is nothing that a column can be"),
+        ({"user": "3", "item": "sku"}, r"no column '3' for user; it has visitor, sku"),
+        ({"user": 0, "item": "sku"}, r"no column '0' for user"),
+        ({"user": "sku", "item": "sku"}, r"'sku' is both user and item"),
+        ({"user": "visiter", "item": "sku"}, r"did you mean 'visitor'"),
+    ],
+)
+def test_columns_that_cannot_be_are_said(columns, text):
+    frame = pl.DataFrame({"visitor": [1], "sku": [2], "when": [3]})
+    with pytest.raises(SettingsError, match=text):
+        log_frame(frame, "clicks", columns)
+
+
+def test_missing_numbers_of_pandas_are_no_ids_and_no_words():
+    users = pandas.DataFrame({"user": [1, None, 2], "item": [3, 4, 5]})
+    with pytest.raises(DataError, match="an empty user id in row 1"):
+        clicks_frame(users, "clicks")
+    items = pandas.DataFrame({"item": [1, 2], "title": ["A", "B"], "year": [1994, None]})
+    assert titles_of(titles_frame(items), "items").rows() == [
+        ("1", "A", "", "1994"),
+        ("2", "B", "", ""),
+    ]
+
+
+def test_seconds_of_pandas_are_times():
+    times = pandas.to_datetime(["2020-01-02", "2020-01-01"]).astype("datetime64[s]")
+    frame = pandas.DataFrame({"user": [1, 1], "item": [3, 4], "time": times})
+    assert clicks_frame(frame, "clicks")["item"].to_list() == [4, 3]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m paddlerec_milvus.data.migrate datasets/mine --out DIR",
+        "`python -m paddlerec_milvus.retrieval.server`",
+        "tools/trainer.py -m mind/config.yaml --data DIR",
+    ],
+)
+def test_commands_in_a_message_stay_as_they_are_typed(command):
+    text = f"run {command}; or give a smaller --min-count"
+    assert python_words(text) == f"run {command}; or give a smaller min_count"

@@ -132,6 +132,13 @@ def second_identity():
             DataError,
             "histories: an empty user id in row 1",
         ),
+        (lambda r: r.evaluate([[1]], ["recall@5"]), DataError, "lists do not say whose they are"),
+        (
+            lambda r: r.evaluate([[1]], ["recall@5"], history={1: [2]}),
+            DataError,
+            "history: 1 users, test: 1; both name their users, or both are lists",
+        ),
+        (lambda r: r.serve(port=70_000), SettingsError, "port: 70000 is none"),
         (lambda r: r.evaluate(metrics=["recal@5"]), SettingsError, "did you mean 'recall'?"),
         (lambda r: r.evaluate(metrics=["recall"]), SettingsError, "'recall' is not known"),
         (lambda r: r.evaluate(metrics="recall@5"), SettingsError, "is no list such as"),
