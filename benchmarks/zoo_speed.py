@@ -84,7 +84,7 @@ def table(measured: Sequence[Pair], style: str) -> str:
 
 
 def _rates(one: Contender) -> str:
-    rates = [each["rate"] for each in one.runs]
+    rates = [measured["rate"] for measured in one.runs]
     return f"{one.median('rate'):,.0f} ({min(rates):,.0f}, {max(rates):,.0f})"
 
 
@@ -112,7 +112,7 @@ def main() -> None:
         raise SettingsError(f"--remi {remi}: no checkout of REMI")
     if arguments.seconds <= 0 or arguments.repeats < 1 or arguments.threads < 1:
         raise SettingsError("--seconds is above 0, --repeats and --threads are at least 1")
-    python = peer.found_python(arguments.peer_python)
+    python = peer.absolute_python(arguments.peer_python)
     if lacks := peer.missing("sasrec_rectools", python):
         raise SettingsError(lacks)
     work.mkdir(parents=True, exist_ok=True)

@@ -88,22 +88,22 @@ class RemiModel:
         for _ in range(batches):
             histories, targets = map(torch.from_numpy, self._batch())
             self._optimizer.zero_grad()
-            found = self.network(histories, targets, (histories > 0).long(), None, "cpu")
-            self._loss(found, targets).backward()
+            outputs = self.network(histories, targets, (histories > 0).long(), None, "cpu")
+            self._loss(outputs, targets).backward()
             self._optimizer.step()
 
-    def _loss(self, found: Any, targets: torch.Tensor) -> Any:
+    def _loss(self, outputs: Any, targets: torch.Tensor) -> Any:
         """From what a model returns, which differs by model."""
         penalty: Any = 0.0
         match self._settings["model_type"]:
             case "ComiRec-SA" | "REMI" as model:
-                _, _, attention, readout, _ = found
+                _, _, attention, readout, _ = outputs
                 if model == "REMI":
                     penalty = self.network.calculate_atten_loss(attention)
             case "ComiRec-DR":
-                _, _, readout = found
+                _, _, readout = outputs
             case _:
-                readout, _ = found
+                readout, _ = outputs
         loss = self.network.calculate_sampled_loss(readout, targets, None, None)
         return loss + self._settings["rlambda"] * penalty
 

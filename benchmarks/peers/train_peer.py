@@ -30,9 +30,9 @@ def main() -> int:
     """Train and print."""
     cut = sys.argv.index("-o")
     source, words, *checkout = sys.argv[1:cut]
-    given = dict(pair.split("=", 1) for pair in sys.argv[cut + 1 :])
+    options = dict(pair.split("=", 1) for pair in sys.argv[cut + 1 :])
     batch, batches, interval = (
-        int(given[f"runner.{key}"])
+        int(options[f"runner.{key}"])
         for key in ("train_batch_size", "batches_per_epoch", "print_interval")
     )
     settings = json.loads(words) | {"batch_size": batch}
@@ -43,7 +43,7 @@ def main() -> int:
         from peers.remi_torch import RemiModel, open_checkout
 
         open_checkout(*checkout)
-        settings["sampled_n"] = int(given["hyper_parameters.neg_samples"])
+        settings["sampled_n"] = int(options["hyper_parameters.neg_samples"])
         model: Trained = RemiModel(data, settings)
     else:
         from peers.sasrec_rectools import RecToolsSASRec

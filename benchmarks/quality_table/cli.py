@@ -145,7 +145,7 @@ def _plan(arguments: argparse.Namespace, models: ModelRows) -> Plan:
         raise SettingsError(f"--paddlerec {checkout}: no checkout of PaddleRec")
     if arguments.remi and not (arguments.remi / "src/REMI.py").exists():
         raise SettingsError(f"--remi {arguments.remi}: no checkout of REMI")
-    python = peer.found_python(arguments.peer_python)
+    python = peer.absolute_python(arguments.peer_python)
     for name in peer.TRAINED.keys() & (arguments.methods or ()):
         without_checkout = peer.TRAINED[name].needs_checkout and not arguments.remi
         if not without_checkout and (lacks := peer.missing(name, python)):

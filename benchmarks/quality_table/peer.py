@@ -97,10 +97,10 @@ TRAINED: Mapping[str, Peer] = {
 """By the names of their rows."""
 
 
-def found_python(given: str) -> str:
-    """``given``, a Python, as it is run from any folder."""
-    found = shutil.which(given)
-    return str(Path(found).absolute()) if found else given
+def absolute_python(python: str) -> str:
+    """``python`` as it is run from any folder."""
+    program = shutil.which(python)
+    return str(Path(program).absolute()) if program else python
 
 
 def versions_of(python: str) -> dict[str, str]:
