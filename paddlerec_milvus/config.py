@@ -194,7 +194,7 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
     section, name = key.split(".", 1)
     is_path = section == "runner" and name in PATH_KEYS and raw != ""
     try:  # a path or a token may hold what yaml takes for something else
-        is_uri = key == "milvus.uri" and raw[:1] not in ("'", '"')
+        is_uri = key == "milvus.uri" and raw[:1] not in tuple("'\"[{")
         free = is_path or is_uri or key == "milvus.token"
         value = raw if free else yaml.load(raw, _Loader)  # nosec B506 # a SafeLoader
     except yaml.YAMLError:
