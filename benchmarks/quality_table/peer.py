@@ -38,6 +38,8 @@ class Peer:
     pip: str
     """What brings the packages into an environment of their own."""
     needs_checkout: bool = False
+    length_key: str = "maxlen"
+    """Of its settings: how many clicks of a history it sees."""
 
     @property
     def code(self) -> str:
@@ -46,8 +48,7 @@ class Peer:
 
     def settings_of(self, minutes: float, maxlen: int) -> dict[str, Any]:
         """All that decides the row."""
-        length = "session_max_len" if "n_blocks" in self.settings else "maxlen"
-        return {**self.settings, length: maxlen, "minutes": minutes}
+        return {**self.settings, self.length_key: maxlen, "minutes": minutes}
 
 
 SASREC = {
@@ -89,6 +90,7 @@ TRAINED: Mapping[str, Peer] = {
         packages=("rectools", "torch", "pytorch_lightning"),
         settings=SASREC,
         pip="'rectools[torch]>=0.19'",
+        length_key="session_max_len",
     ),
     "comirec_sa_remi": _remi("ComiRec-SA"),
     "comirec_dr_remi": _remi("ComiRec-DR"),
