@@ -3,9 +3,11 @@
 
 Ours by tools/trainer.py; ComiRec-SA, ComiRec-DR, REMI, GRU4Rec and the mean of the history
 (YouTubeDNN) of REMI's authors, SASRec of RecTools. Same log, batch, width, history and number of
-negatives; whole steps with the reading. Every run is a process of its own, the two of a pair take
-turns, and the median run is shown. REMI's models get their batches faster than from their own
-reader. GF-CF is not trained by steps. (MIND: benchmarks/training_speed.py.)
+negatives; whole steps with the reading. Every run is a process of its own, all take turns, and the
+median run is shown. Networks of several interests are measured as their yaml trains them (an item's
+score is its best interest's) and with the loss of REMI's authors (the target's, "hard"). REMI's
+models get their batches faster than from their own reader. GF-CF is not trained by steps. (MIND:
+benchmarks/training_speed.py.)
 
     python benchmarks/zoo_speed.py --data datasets/books --remi ../REMI --peer_python PYTHON
 
@@ -43,7 +45,9 @@ REMI = {
     "youtube_dnn": "DNN",
 }
 """Folders of models/recall, and the same in its words."""
+SEVERAL = ("comirec_sa", "comirec_dr", "remi")  # interests
 EXACT = {"sampler": "all"}  # the softmax over all items, as RecTools' default is
+RATE = 500  # samples/s, a guess
 Pair = tuple[Contender, Contender]
 
 
@@ -54,23 +58,27 @@ def pairs(data: DataSet, remi: Path, python: str, work: Path) -> Iterator[Pair]:
     np.savez(source, users=np.repeat(log.user_ids, log.lengths), items=log.items)
     command = ["-u", str(SCRIPT), str(source)]
 
-    def ours(folder: str, **hyper: Any) -> Contender:
+    def ours(folder: str, loss: str = "", **hyper: Any) -> Contender:
         trainer = ["-u", str(ROOT / "tools" / "trainer.py"), "-m", f"{folder}/config.yaml"]
         sizes = {"item_count": data.item_count, "embedding_dim": WIDTH, "maxlen": MAXLEN, **hyper}
         runner = {"train_data_dir": data.folder / "train", "valid_data_dir": None, "patience": 0}
-        title = f"{folder}, exact softmax" if hyper else folder
-        return Contender(title, trainer, BATCH, NEGATIVES, sizes, runner, rate=2_000)
+        return Contender(folder + loss, trainer, BATCH, NEGATIVES, sizes, runner, rate=RATE)
 
     def theirs(title: str, name: str, *places: str, **settings: Any) -> Contender:
         about = peer.TRAINED[name].settings_of(0, MAXLEN) | {"seed": 1, "top_n": 50, **settings}
         words = [*command, json.dumps(about | {"item_count": data.item_count}), *places]
-        return Contender(title, words, BATCH, NEGATIVES, {}, {}, rate=2_000, python=python)
+        return Contender(title, words, BATCH, NEGATIVES, {}, {}, rate=RATE, python=python)
 
     for folder, model in REMI.items():
         name = f"{folder}_remi" if f"{folder}_remi" in peer.TRAINED else "comirec_sa_remi"
-        title = f"{model} of REMI's authors"
-        yield ours(folder), theirs(title, name, str(remi), model_type=model)
-    yield ours("sasrec", **EXACT), theirs("SASRec of RecTools", "sasrec_rectools")
+        other = theirs(f"{model} of REMI's authors", name, str(remi), model_type=model)
+        yield ours(folder), other
+        if folder in SEVERAL:
+            yield ours(folder, ", attention hard", attention="hard"), other
+    yield (
+        ours("sasrec", ", exact softmax", **EXACT),
+        theirs("SASRec of RecTools", "sasrec_rectools"),
+    )
 
 
 def table(measured: Sequence[Pair], style: str) -> str:
@@ -118,10 +126,10 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     data = open_data(f"{arguments.data.resolve().name}={arguments.data}", work)
     measured = list(pairs(data, remi, python, work))
+    contenders = {one.key: one for pair in measured for one in pair}.values()
     for _ in range(arguments.repeats):  # in turns: what else the machine does meets all alike
-        for own, other in measured:
-            for one in (own, other):
-                one.run(work, arguments.seconds, arguments.threads)
+        for one in contenders:
+            one.run(work, arguments.seconds, arguments.threads)
     print(table(measured, "simple"))
     report = {
         "measured": [

@@ -79,6 +79,19 @@ def test_training_speeds(page):
     assert [value for value in two.values() if value not in text_of(f"docs/results/{page}")] == []
 
 
+@pytest.mark.parametrize("page", ["training-speed.md", "training-speed.zh.md"])
+def test_speeds_of_the_zoo(page):
+    rates = []
+    for pair in kept("zoo_speed")["measured"]:
+        own, other = (median(run["rate"] for run in runs) for runs in pair["runs"])
+        rates.append((f"{own:,.0f}", f"{other:,.0f}", f"{own / other:.2f}"))
+    rows = [
+        (ours, *re.findall(r"^[\d,]+|[\d.]+(?=\)$)", theirs))
+        for _, ours, theirs in rows_between(f"docs/results/{page}", "zoo_speed")
+    ]
+    assert sorted(rows) == sorted(rates)
+
+
 @pytest.mark.parametrize(
     ("page", "tutorial"),
     [("README.md", "first-run.md"), ("README_CN.md", "first-run.zh.md")],
