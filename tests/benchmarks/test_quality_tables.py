@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from quality_table import cli, readme
 from quality_table.expected import read_expected, tolerance_of, write_expected
 from quality_table.merge import read_report
 from quality_table.render import markdown, params_of, trained
-from quality_table.results import Estimate, MethodQuality, QualityReport, TrainingRun
+from quality_table.results import Difference, Estimate, MethodQuality, QualityReport, TrainingRun
 from support import ROOT
 
 from paddlerec_milvus.errors import DataError
@@ -63,6 +64,32 @@ def test_every_row_is_in_the_docs_and_five_at_most_in_the_readme(kept):
     lead = tables["README.md"].splitlines()[2:]
     assert 0 < len(lead) <= 5
     assert lead[0].startswith("| goodbooks_mix | MIND for unseen items (≤ 20 min) 32.67 ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
+def test_the_readmes_sentences_on_the_recommended_model(kept, page):
+    text = (ROOT / page).read_text("utf-8")
+    rows = [log.methods[kept.recommended.method] for log in kept.data.values()]
+    minutes = [row.seconds / 60 for row in rows]
+    span = f"{round(min(minutes))} {'to' if page == 'README.md' else '到'} {ceil(max(minutes))} "
+    assert span in text
+
+    def points(role: str, *metrics: str) -> dict[tuple[str, str], Difference]:
+        return {
+            (name, row.metric): row.difference
+            for name, log in kept.data.items()
+            for row in log.comparisons
+            if row.model == kept.recommended.method and row.role == role and row.metric in metrics
+        }
+
+    ahead = points("best baseline", "recall@50", "ndcg@50") | points("fusion", "recall@50")
+    assert min(interval.low for interval in ahead.values()) > 0
+    unseen = [f"{metric}@50 of unseen items" for metric in ("recall", "ndcg")]
+    open_ones = {key: i for key, i in points("best baseline", *unseen).items() if i.low <= 0}
+    ((where, metric), interval), *others = open_ones.items()
+    assert (where, metric, others) == ("goodbooks_mix", unseen[0], [])
+    mean, low, high = (f"{100 * v:+.2f}" for v in (interval.mean, interval.low, interval.high))
+    assert f"{mean}, {low} … {high}" in text or f"{mean}，{low} … {high}" in text
 
 
 def test_a_page_without_the_marks_is_named_and_nothing_is_written(tmp_path, kept):
