@@ -33,6 +33,7 @@ SMALL = {
     "neg_samples": 16,
     "max_k": K,
     "capsual.max_k": K,
+    "transitions.dim": 2 * D,
     "seen.dim": D,
 }
 

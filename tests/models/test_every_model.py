@@ -47,7 +47,7 @@ class TestVectors:
         model = larger_items(small.build())
         vectors = small.user_vectors(model, *some_users())
         items = small.contract.item_vectors(model).numpy()
-        width = 3 * D if name in WIDER else D
+        width = 4 * D if name in WIDER else D
         assert vectors.shape == (5, 1 if name in SINGLE else K, width)
         assert items.shape == (V, width)
         assert (items[0] == 0).all()

@@ -59,10 +59,10 @@ def test_what_follows_counts_in_what_was_seen() -> None:
     both = with_seen / np.linalg.norm(with_seen[..., :D], axis=2, keepdims=True)
     for user, (length,) in enumerate(lengths):
         clicked = history[user, :length]
-        scores = (both[user, :, : 2 * D] @ items[clicked, : 2 * D].T).max(axis=0)
+        scores = (both[user, :, : 3 * D] @ items[clicked, : 3 * D].T).max(axis=0)
         above = np.maximum(scores - 0.2 * 1.5, 0.0)
         np.testing.assert_allclose(
-            both[user, 0, 2 * D :], -0.6 * above @ items[clicked, 2 * D :], atol=1e-5
+            both[user, 0, 3 * D :], -0.6 * above @ items[clicked, 3 * D :], atol=1e-5
         )
     np.testing.assert_allclose(np.linalg.norm(with_seen, axis=2), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(items[1:], axis=1), np.sqrt(3), atol=1e-4)

@@ -83,7 +83,7 @@ def test_a_score_is_the_best_interest_and_transitions() -> None:
     joined = small.user_vectors(model, history, lengths)
     searched = np.einsum("ukd,id->uki", joined, small.contract.item_vectors(model).numpy())
     np.testing.assert_allclose(searched * np.sqrt(2 * 1.25), scores, atol=1e-5)
-    assert joined.shape == (len(history), K, 2 * D)
+    assert joined.shape == (len(history), K, 3 * D)
     small.contract.freeze(model)
     assert (small.user_vectors(model, history, lengths) == joined).all()
 

@@ -31,6 +31,7 @@ DEFAULTS = {
     "routing_penalty": 0.0,
     "transitions.weight": 0.0,
     "transitions.dropout": 0.0,
+    "transitions.dim": 128,
     "seen.weight": 0.0,
     "seen.above": 0.3,
     "seen.dim": 256,
@@ -48,6 +49,7 @@ LIMITS = {
     "routing_penalty": FROM_ZERO,
     "transitions.weight": FROM_ZERO,
     "transitions.dropout": BELOW_ONE,
+    "transitions.dim": AT_LEAST_ONE,
     "seen.weight": FROM_ZERO,
     "seen.above": BELOW_ONE,
     "seen.dim": AT_LEAST_ONE,
@@ -112,7 +114,7 @@ class DygraphModel(RecallModel):
             return None
         return Transitions(
             s["item_count"],
-            s["embedding_dim"],
+            s["transitions.dim"],
             s["maxlen"],
             s["emb_init_std"],
             s["transitions.weight"],

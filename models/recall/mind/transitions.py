@@ -2,7 +2,8 @@
 """What follows a click: a factorised table of transitions, as a second part of each vector.
 
 Factorised Markov chains (Rendle et al., WWW 2010) over all clicks of the history, by age (as in He
-and McAuley, ICDM 2016). Letters: B users, L history, K interests, D dimensions.
+and McAuley, ICDM 2016). Letters: B users, L history, K interests, D dimensions of an interest, T of
+this part.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Transitions(nn.Layer):
         self.frozen_weights = None  # of a click's age, once the layer is frozen
 
     def before(self, ids):
-        """Vectors [..., D], of length 1, of items ``ids`` as what comes before."""
+        """Vectors [..., T], of length 1, of items ``ids`` as what comes before."""
         return to_unit(self.before_emb(ids))
 
     def after(self, ids):
-        """Vectors [..., D], of length 1, of items ``ids`` as what comes after; zeros of padding and
+        """Vectors [..., T], of length 1, of items ``ids`` as what comes after; zeros of padding and
         of items that the table does not hold.
         """
         rows = paddle.where(ids < self.after_emb.weight.shape[0], ids, paddle.zeros_like(ids))
@@ -56,7 +57,7 @@ class Transitions(nn.Layer):
         self.frozen_weights = weights_by_length(self.recency, self.recency.shape[0])
 
     def users(self, clicks, lengths):
-        """Vectors [B, 1, D], of length 1, of histories whose clicks are ``clicks`` [B, L, D]."""
+        """Vectors [B, 1, T], of length 1, of histories whose clicks are ``clicks`` [B, L, T]."""
         length = clicks.shape[1]
         weights = self.frozen_weights
         if weights is None or weights.shape[1] != length:
@@ -72,10 +73,10 @@ class Transitions(nn.Layer):
         return softmax(user, target, labels, ids, negative)
 
     def joined_users(self, interests, history, lengths):
-        """[B, K, 2 D]: ``interests`` [B, K, D] with the weighed transitions beside each."""
+        """[B, K, D + T]: ``interests`` [B, K, D] with the weighed transitions beside each."""
         own = self.users(self.before(history), lengths) * self.weight
         return paddle.concat([interests, own.expand([-1, interests.shape[1], -1])], -1)
 
     def joined_items(self, vectors, ids):
-        """[..., 2 D] of ``vectors`` [..., D] of the items ``ids`` [...], with ``after`` beside."""
+        """[..., D + T] of ``vectors`` [..., D] of the items ``ids`` [...], with ``after`` beside."""
         return paddle.concat([vectors, self.after(ids)], -1)
