@@ -33,6 +33,7 @@ from paddlerec_milvus.data.prepare import prepare
 from paddlerec_milvus.data.sources import DataFrameLog, Interactions, Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import SplitChoice
+from paddlerec_milvus.data.staging import recover
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.settings import PATH_KEYS
 
@@ -95,6 +96,7 @@ class Fitting:
         if self.folder is None and self.resume:
             raise SettingsError("resume: say in which folder=… the run was that shall go on")
         folder = _new_folder(yaml) if self.folder is None else Path(self.folder)
+        recover(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -109,7 +111,7 @@ class Fitting:
         options = LogOptions(columns=columns)
         if isinstance(self.clicks, str | Path):
             path = Path(self.clicks)
-            if path.is_dir() and is_prepared(path):
+            if is_prepared(path):
                 self._require_no_choice(path)
                 return None
             if self.items is not None and not isinstance(self.items, str | Path):

@@ -22,7 +22,7 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import OWN_SECTIONS
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.prepared import META
-from paddlerec_milvus.data.staging import staged
+from paddlerec_milvus.data.staging import recover, staged
 from paddlerec_milvus.errors import CheckpointError, DataError, SettingsError
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel, checkpoint_of
@@ -119,6 +119,7 @@ class TrainedRun:
                     "another folder, which will hold this one alone"
                 )
             return
+        recover(out)
         _require_ours(out)
         checkpoint = self.checkpoint
         copied = replace(self, folder=out, description=self.description.model_copy(update=_INSIDE))
@@ -177,6 +178,7 @@ def find_run(folder: Path, model: str | None, data: Path | None, epoch: str) -> 
         CheckpointError: nothing trained is there, or by another version of the program.
         DataError: its data is not there.
     """
+    recover(folder)
     if (folder / RUN_FILE).is_file():
         own = _read_description(folder / RUN_FILE)
         if model is not None:
@@ -187,6 +189,7 @@ def find_run(folder: Path, model: str | None, data: Path | None, epoch: str) -> 
         run = _run_of_trainer(folder, model, data, epoch)
     if run.description.run and not any(run.checkpoints.glob(f"*/{PREFIX}.pdparams")):
         raise CheckpointError(_began_anew(folder))
+    recover(run.data)
     if not run.data.is_dir():
         raise DataError(f"{run.data}: the data of {folder} is not there; name it with data=…")
     return run
@@ -261,4 +264,5 @@ def yaml_of(model: str) -> str:
 
 def is_prepared(folder: Path) -> bool:
     """Whether ``folder`` is a prepared one: ours, or PaddleRec's."""
+    recover(folder)
     return (folder / META).is_file() or all((folder / part).is_dir() for part in ("train", "valid"))

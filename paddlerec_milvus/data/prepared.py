@@ -16,6 +16,7 @@ from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.data.split_choice import BY_USERS, words_of
+from paddlerec_milvus.data.staging import recover
 from paddlerec_milvus.errors import DataError
 
 META = "meta.json"
@@ -56,6 +57,7 @@ def open_prepared(folder: Path | str) -> Prepared:
         DataError: no such folder, a part is missing, or meta.json is damaged or of another format.
     """
     folder = Path(folder)
+    recover(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; prepare one: {_PREPARE}")
     if (folder / META).exists():

@@ -2,7 +2,8 @@
 """A folder that appears whole or not at all.
 
 It is filled beside its place, as ``.NAME.preparing``, and renamed at the end. A killed run leaves
-at most that hidden folder, which the next run removes; a lock tells it from a run at work.
+at most that hidden folder, which the next run removes; a lock tells it from a run at work. What it
+replaces is moved aside meanwhile, as ``.NAME.replaced``, and put back if it comes to that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from paddlerec_milvus.errors import DataError
@@ -26,16 +27,18 @@ def staged(out: Path) -> Iterator[Path]:
     Raises:
         DataError: another run is filling it, or the place is not writable.
     """
-    staging = out.with_name(f".{out.name}.preparing")
+    staging = _staging(out)
     lock = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        recover(out)
         lock = _claim(staging, out)
+        _restore(out)
         try:
             yield staging
             _publish(staging, out)
         except BaseException:
+            with suppress(OSError):
+                _restore(out)
             shutil.rmtree(staging, ignore_errors=True)
             raise
     except OSError as error:
@@ -75,14 +78,53 @@ def _publish(staging: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _staging(out: Path) -> Path:
+    return out.parent / f".{out.name}.preparing"
+
+
 def _replaced(out: Path) -> Path:
-    return out.with_name(f".{out.name}.replaced")
+    return out.parent / f".{out.name}.replaced"
 
 
 def recover(out: Path) -> None:
-    """Undo a replacement that was killed between its two renames, or finish one killed after."""
+    """Undo a replacement that was cut off between its two renames, or finish one cut off after.
+
+    Whoever opens ``out`` calls this first. A replacement that is under way is left alone.
+
+    Raises:
+        DataError: what was at ``out`` cannot be put back.
+    """
+    try:
+        if _replaced(out).exists() and not _is_claimed(_staging(out)):
+            _restore(out)
+    except OSError as error:
+        raise DataError(
+            f"{out}: what was there before is in {_replaced(out)} and cannot be put back "
+            f"({error.strerror}); rename it"
+        ) from None
+
+
+def _restore(out: Path) -> None:
+    """Put back what was moved aside, or remove it where ``out`` is filled; for who fills it."""
     old = _replaced(out)
-    if old.exists() and not out.exists():
+    if not old.exists():
+        return
+    if out.is_dir() and any(out.iterdir()):
+        shutil.rmtree(old, ignore_errors=True)
+    else:
         old.rename(out)
-    elif old.exists():
-        shutil.rmtree(old)
+
+
+def _is_claimed(staging: Path) -> bool:
+    """Whether a run that is alive fills ``staging``."""
+    try:
+        folder = os.open(staging, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False

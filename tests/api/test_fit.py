@@ -82,6 +82,20 @@ def test_save_copies_what_load_needs_and_both_give_the_same(fitted, tmp_path):
     assert (fitted.folder / "checkpoints" / "0" / "rec.pdopt").exists()
 
 
+def test_load_and_save_put_back_what_a_killed_save_moved_aside(fitted, tmp_path):
+    out, aside = tmp_path / "saved", tmp_path / ".saved.replaced"
+    fitted.save(out)
+    out.rename(aside)
+    with Recommender.load(out) as loaded:
+        assert loaded.epoch == 0
+    assert not aside.exists()
+    (out / "notes.txt").touch()
+    out.rename(aside)
+    with pytest.raises(DataError, match=r"holds notes.txt, which save\(\) did not write"):
+        fitted.save(out)
+    assert (out / "notes.txt").exists()
+
+
 def test_an_older_and_a_newer_format_are_refused_with_what_to_do(fitted, tmp_path):
     fitted.save(tmp_path / "saved")
     file = tmp_path / "saved" / "recommender.json"
