@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
+from uuid import UUID
 
 import numpy as np
 import polars as pl
@@ -54,7 +56,7 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
 
     Raises:
         DataError: it is no data frame, has no column for user or item, or a column holds values
-            of two types.
+            of two types, or lists.
         SettingsError: a column of ``columns`` is not there.
     """
     names = _names(frame, what)
@@ -66,7 +68,15 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
                 f"{nearest(name, names)}"
             )
     positions = named_columns(names, chosen, what)
-    return _part(frame, what, names, sorted(positions.values()))
+    part = _part(frame, what, names, sorted(positions.values()))
+    for column in part:
+        if column.dtype.is_nested():
+            raise DataError(
+                f"{what}: the column '{column.name}' holds values of type {column.dtype}; expected "
+                f"one number, text or time in a row ({what}.explode('{column.name}') makes rows of "
+                "lists)"
+            )
+    return part
 
 
 def clicks_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -136,17 +146,35 @@ def _of_pandas(column: Any, name: str, what: str) -> pl.Series:
     return _of_values([None if missing else value for value, missing in cells], name, what)
 
 
+def plain(value: Any) -> Any:
+    """A single value as Python has it: of numpy's the value, of a UUID its text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, UUID) else value
+
+
 def _of_values(cells: list[Any], name: str, what: str) -> pl.Series:
-    """A column of Python's values. DataError: of two types, such as 7 and "7"."""
-    values = [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
+    """A column of Python's values.
+
+    DataError: of two types, such as 7 and "7", or of one that no column has, such as a set.
+    """
+    values = list(map(plain, cells))
     examples = {type(value): value for value in reversed(values) if value is not None}
+    shown = ", ".join(f"{kind.__name__} ({one!r:.{SHOWN}})" for kind, one in examples.items())
     if len(examples) > 1:
-        shown = [f"{kind.__name__} ({one!r:.{SHOWN}})" for kind, one in examples.items()]
         raise DataError(
-            f"{what}: the column '{name}' holds values of several types: {', '.join(shown)}; make "
+            f"{what}: the column '{name}' holds values of several types: {shown}; make "
             f"them one, such as {what}['{name}'].astype(str)"
         )
-    return pl.Series(name, values)
+    column = None
+    with suppress(TypeError, pl.exceptions.PolarsError):  # of lists whose values are of two types
+        column = pl.Series(name, values)
+    if column is None or column.dtype == pl.Object:
+        raise DataError(
+            f"{what}: the column '{name}' holds values of type {shown}; expected numbers, texts or "
+            "times, one in a row"
+        )
+    return column
 
 
 def _pandas_column(pandas: Any, column: pl.Series) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from paddlerec_milvus.api.frames import SHOWN, Library, clicks_frame, library_of
+from paddlerec_milvus.api.frames import SHOWN, Library, clicks_frame, library_of, plain
 from paddlerec_milvus.data.id_map import IdMap, Kind, OwnId
 from paddlerec_milvus.data.log_ids import IdColumn
 from paddlerec_milvus.errors import DataError
@@ -56,7 +56,7 @@ def histories_of(
     if library is not None:
         return _of_clicks(clicks_frame(value, what, columns), ids.kind, library, what)
     if isinstance(value, Mapping):
-        users, rows = list(value), list(value.values())
+        users, rows = list(map(plain, value)), list(value.values())
     elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
         users, rows = list(range(len(value))), list(value)
     else:
@@ -109,8 +109,7 @@ def own_column(column: pl.Series, kind: Kind, role: str, what: str) -> pl.Series
 
 def _own(value: Any, kind: Kind, what: str) -> OwnId:
     """An id of a list. DataError: it is of the other kind."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain(value)
     if kind == "int" and type(value) is int:
         return value
     if kind == "string" and isinstance(value, str):

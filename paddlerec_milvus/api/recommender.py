@@ -78,8 +78,8 @@ class Recommender:
 
         Args:
             clicks: a data frame of pandas or polars, a click a row: users, items, and times, or
-                else the order of rows counts. Ids are integers (of items from 1) or strings. Or
-                the file of a log, or a folder that prepare.py wrote.
+                else the order of rows counts. Ids are integers (of items from 1), strings or
+                UUIDs (as strings). Or the file of a log, or a folder that prepare.py wrote.
             model: the name of a folder in models/recall, or the path of one, or of its yaml.
             items: a data frame, or a csv, with the columns item, title and perhaps category.
             columns: which column is what, unless they are called user, item, time, or much the

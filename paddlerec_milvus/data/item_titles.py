@@ -34,7 +34,10 @@ def read_titles_file(path: Path) -> pl.DataFrame:
 
 
 def titles_of(frame: pl.DataFrame, place: str) -> pl.DataFrame:
-    """The same of a table that is read, whose columns hold anything; words call it ``place``."""
+    """The same of a table that is read, whose columns hold anything; words call it ``place``.
+
+    DataError: no such columns, or one of them holds lists.
+    """
     at = known_columns(frame.columns)
     if "item" not in at or "title" not in frame.columns:
         raise DataError(
@@ -42,6 +45,12 @@ def titles_of(frame: pl.DataFrame, place: str) -> pl.DataFrame:
             "title, and optionally category, authors and year"
         )
     shown = [name for name in ("title", "category", *DETAILS) if name in frame.columns]
+    for column in (frame.to_series(at["item"]), *(frame[name] for name in shown)):
+        if column.dtype.is_nested():
+            raise DataError(
+                f"{place}: the column '{column.name}' holds values of type {column.dtype}; "
+                "expected one text in a row: join the texts of a list"
+            )
     columns = [_texts(frame[name]).fill_null("") for name in shown]
     if "category" not in shown:
         columns.insert(1, pl.Series("category", [""] * len(frame), pl.String))

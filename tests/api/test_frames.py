@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from uuid import UUID
 
 import polars as pl
 import pytest
 
 from paddlerec_milvus.api.frames import clicks_frame, in_library, log_frame, titles_frame
+from paddlerec_milvus.api.histories import histories_of
 from paddlerec_milvus.api.python_words import option_texts, python_words
+from paddlerec_milvus.data.id_map import IdMap
 from paddlerec_milvus.data.item_titles import titles_of
 from paddlerec_milvus.errors import DataError, SettingsError
 
@@ -41,6 +44,48 @@ def test_missing_ids_stay_missing_and_are_said():
     twice = pandas.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])
     with pytest.raises(DataError, match="the column 'item' is there twice"):
         log_frame(twice, "clicks")
+
+
+@pytest.mark.parametrize("library", [pandas.DataFrame, pl.DataFrame])
+def test_uuids_are_taken_as_their_texts(library):
+    ids = [UUID(int=number) for number in (5, 6)]
+    texts = [str(one) for one in ids]
+    part = log_frame(library({"user": ids, "item": ids}), "clicks")
+    assert part.to_dict(as_series=False) == {"user": texts, "item": texts}
+    histories = histories_of({ids[0]: ids}, IdMap("string", texts))
+    assert (histories.users, histories.items) == (texts[:1], [texts])
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        ([["a"], ["b"]], r"holds values of type List\(String\); .*clicks.explode\('item'\) makes"),
+        ([[1], ["b"]], r"holds values of type list \(\[1\]\); expected numbers, texts or times"),
+        ([("a", 1), ("b", 2)], r"holds values of type tuple \(\('a', 1\)\)"),
+        ([{"a"}, {"b"}], r"holds values of type set \(\{'a'\}\)"),
+        ([{"a": 1}, {"a": 2}], r"holds values of type Struct"),
+    ],
+)
+def test_columns_of_lists_and_the_like_are_refused(cells, text):
+    frame = pandas.DataFrame({"user": [1, 2], "item": cells})
+    with pytest.raises(DataError, match=f"clicks: the column 'item' {text}"):
+        log_frame(frame, "clicks")
+
+
+def test_lists_of_polars_are_refused_in_any_column_of_a_log():
+    for role in ("user", "item", "time"):
+        frame = pl.DataFrame({"user": [1], "item": [2], "time": [3]}).with_columns(
+            pl.concat_list(role).alias(role)
+        )
+        with pytest.raises(DataError, match=f"the column '{role}' holds values of type List"):
+            clicks_frame(frame, "test")
+
+
+def test_lists_in_a_table_of_items_are_refused_where_they_would_be_shown():
+    items = pl.DataFrame({"item": ["a"], "title": ["A"], "authors": [["X", "Y"]], "tags": [[1]]})
+    with pytest.raises(DataError, match=r"items: the column 'authors' holds values of type List"):
+        titles_of(titles_frame(items), "items")
+    assert titles_of(titles_frame(items.drop("authors")), "items").rows() == [("a", "A", "")]
 
 
 def test_clicks_are_in_the_order_of_their_times():
