@@ -62,6 +62,8 @@ class TimeColumn:
         Raises:
             DataError: an empty cell, or one that is neither a number nor a date.
         """
+        if column.dtype in (pl.Categorical, pl.Enum):
+            column = column.cast(pl.String)
         if column.dtype == pl.String:
             column = pl.Series(column.str.strip_chars().replace("", None))
         if column.null_count():
@@ -70,11 +72,16 @@ class TimeColumn:
                 f"{where(row)}: time is empty; fill it in, or remove the line (the order of lines "
                 "is used where no column is named as time)"
             )
-        if column.dtype.is_temporal():
-            dates = True
+        dates = column.dtype in (pl.Date, pl.Datetime)
+        if dates:
             times = column.cast(pl.Datetime("us")).to_physical()
-        else:
+        elif column.dtype == pl.String or column.dtype.is_numeric():
             times, dates = self._from_cells(column)
+        else:
+            raise DataError(
+                f"{where(0)}: times of type {column.dtype}; expected numbers, or dates with or "
+                "without a time of day, such as 2024-05-17T08:30:00Z"
+            )
         bad = times.is_null() | (times.is_nan() if times.dtype.is_float() else False)
         if self._dates is None:
             self._dates = dates

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, time, timedelta, timezone
 from uuid import UUID
 
 import polars as pl
@@ -169,3 +169,23 @@ def test_seconds_of_pandas_are_times():
 def test_commands_in_a_message_stay_as_they_are_typed(command):
     text = f"run {command}; or give a smaller --min-count"
     assert python_words(text) == f"run {command}; or give a smaller min_count"
+
+
+@pytest.mark.parametrize(
+    ("when", "text"),
+    [
+        (time(8, 30), "clicks, row 1: times of type Time; expected numbers, or dates with or"),
+        (timedelta(hours=8), "clicks, row 1: times of type Duration"),
+        (b"8", "clicks, row 1: times of type Binary"),
+    ],
+)
+def test_times_that_are_no_moments_are_refused(when, text):
+    frame = pl.DataFrame({"user": [1], "item": [2], "time": [when]})
+    with pytest.raises(DataError, match=text):
+        clicks_frame(frame, "clicks")
+
+
+def test_times_may_be_categories():
+    frame = pl.DataFrame({"user": [1, 1], "item": [3, 4], "time": ["2024-05-17", "2024-05-16"]})
+    frame = frame.with_columns(pl.col("time").cast(pl.Categorical))
+    assert clicks_frame(frame, "clicks")["item"].to_list() == [4, 3]
