@@ -56,7 +56,7 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
 
     Raises:
         DataError: it is no data frame, has no column for user or item, or a column holds values
-            of two types, or lists.
+            of two types, or lists; or there is no row.
         SettingsError: a column of ``columns`` is not there.
     """
     names = _names(frame, what)
@@ -76,6 +76,10 @@ def log_frame(frame: Frame, what: str, columns: Mapping[str, str] | None = None)
                 f"one number, text or time in a row ({what}.explode('{column.name}') makes rows of "
                 "lists)"
             )
+    if not part.height:
+        raise DataError(
+            f"{what}: no clicks, the data frame has no rows; give one with a click a row"
+        )
     return part
 
 

@@ -46,6 +46,20 @@ def test_missing_ids_stay_missing_and_are_said():
         log_frame(twice, "clicks")
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pandas.DataFrame({"user": [], "item": []}),
+        pandas.DataFrame({"user": ["a"], "item": ["b"], "time": [1]}).head(0),
+        pl.DataFrame(schema={"user": pl.Int64, "item": pl.Int64, "time": pl.String}),
+        pl.LazyFrame(schema={"user": pl.String, "item": pl.String}),
+    ],
+)
+def test_a_frame_without_rows_has_no_clicks(frame):
+    with pytest.raises(DataError, match="test: no clicks, the data frame has no rows; give one"):
+        histories_of(frame, IdMap("int"), what="test")
+
+
 @pytest.mark.parametrize("library", [pandas.DataFrame, pl.DataFrame])
 def test_uuids_are_taken_as_their_texts(library):
     ids = [UUID(int=number) for number in (5, 6)]
