@@ -17,6 +17,7 @@ from paddlerec_milvus.api.python_words import quiet_import
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
+from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.report import OwnIds
 from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, Retriever
 from paddlerec_milvus.retrieval.candidates import (
@@ -64,6 +65,15 @@ class LoadedModel:
     def total(self) -> int:
         """N, the number of items."""
         return len(self.vectors)
+
+    def list_length(self, k: object) -> int:
+        """``k``, of Python's ints or numpy's, as an int. SettingsError: no list is that long."""
+        expected = f"expected 1 to {self.total:,}, the number of items"
+        if isinstance(k, bool) or not isinstance(k, int | np.integer):
+            raise SettingsError(f"k is {k!r:.{SHOWN}}, of type {type(k).__name__}; {expected}")
+        if not 1 <= k <= self.total:
+            raise SettingsError(f"k is {k}; {expected}")
+        return int(k)
 
     @cached_property
     def catalogue(self) -> Catalogue:

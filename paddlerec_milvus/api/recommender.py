@@ -21,7 +21,7 @@ from paddlerec_milvus.api.trained_run import TrainedRun, find_run
 from paddlerec_milvus.data.prepared import open_prepared
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT
 from paddlerec_milvus.data.split_choice import USERS, SplitChoice, moment_of
-from paddlerec_milvus.errors import SettingsError, UserError
+from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.trained_model import epoch_of
@@ -203,13 +203,12 @@ class Recommender:
 
         Raises:
             DataError: ids of another type than the log's.
-            SettingsError: ``k`` is above the number of items.
+            SettingsError: ``k`` is no integer, or above the number of items.
             UserError: ``index`` was not called.
         """
         with python_call():
             retriever, model = self._searched(), self._model
-            if not 1 <= k <= model.total:
-                raise SettingsError(f"k is {k}; expected 1 to {model.total:,}, the number of items")
+            k = model.list_length(k)
             users = histories_of(histories, model.ids.items, columns)
             numbers, exclude = model.known(users.items), self._excludes(exclude_history)
             lists = model.candidates(retriever, numbers, k, exclude=exclude)

@@ -60,7 +60,7 @@ def test_lists_are_those_of_brute_force(recommender):
         expected = np.sort(scores[user])[::-1][:6]
         np.testing.assert_allclose(rows["score"].to_numpy(), expected, rtol=1e-5)
         np.testing.assert_allclose(scores[user, rows["item"].to_numpy() - 1], expected, rtol=1e-5)
-    kept = recommender.recommend([[5, 9, 30]], k=300)
+    kept = recommender.recommend([[5, 9, 30]], k=np.int64(300))
     assert kept.height == 300
     assert kept["interest"].is_between(0, 3).all()
 
@@ -117,6 +117,13 @@ def second_identity():
     [
         (lambda r: r.recommend([[1]], k=301), SettingsError, "k is 301; expected 1 to 300"),
         (lambda r: r.recommend([[1]], k=0), SettingsError, "k is 0; expected 1 to 300"),
+        (
+            lambda r: r.recommend([[1]], k="10"),
+            SettingsError,
+            "k is '10', of type str; expected 1 to",
+        ),
+        (lambda r: r.recommend([[1]], k=10.0), SettingsError, "k is 10.0, of type float; expected"),
+        (lambda r: r.recommend([[1]], k=True), SettingsError, "k is True, of type bool; expected"),
         (lambda r: r.recommend([["7"]]), DataError, "integers in the log: give 7, not '7'"),
         (lambda r: r.recommend([[1.5]]), DataError, "integers in the log, not 1.5"),
         (lambda r: r.recommend([1, 2]), DataError, "1 of user 0 is no list"),
