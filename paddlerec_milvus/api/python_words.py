@@ -85,20 +85,29 @@ def _logging(shown: bool) -> Iterator[None]:
 
 
 def option_texts(options: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """``{"runner.epochs": 3}`` or ``["runner.epochs=3"]`` as the texts that ``-o`` takes."""
+    """``{"runner.epochs": 3}`` or ``["runner.epochs=3"]`` as the texts that ``-o`` takes.
+
+    UserError: it is a text, or a value is none that yaml has.
+    """
     if isinstance(options, str):
         text = redacted(repr(options))
         raise UserError(f'options is the text {text}; expected {{"runner.epochs": 3}}')
     if not isinstance(options, Mapping):
         return [str(option) for option in options]
-    return [f"{key}={_text_of(value)}" for key, value in options.items()]
+    return [f"{key}={_text_of(value, str(key))}" for key, value in options.items()]
 
 
-def _text_of(value: Any) -> str:
+def _text_of(value: Any, key: str) -> str:
     """As yaml has it; of a text what yaml reads from it."""
     if isinstance(value, str | os.PathLike):
         return str(value)
-    return json.dumps(value.tolist() if hasattr(value, "tolist") else value)
+    try:
+        return json.dumps(value.tolist() if hasattr(value, "tolist") else value)
+    except (TypeError, ValueError) as error:  # which names the type, and no value
+        raise UserError(
+            f"options: {key} is of type {type(value).__name__} and cannot be written as yaml "
+            f"({error}); expected a number, a text, a bool, None, or a list or dict of these"
+        ) from None
 
 
 @contextmanager

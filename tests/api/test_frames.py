@@ -14,7 +14,7 @@ from paddlerec_milvus.api.histories import histories_of
 from paddlerec_milvus.api.python_words import option_texts, python_words
 from paddlerec_milvus.data.id_map import IdMap
 from paddlerec_milvus.data.item_titles import titles_of
-from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.errors import DataError, SettingsError, UserError
 
 pandas = pytest.importorskip("pandas")
 
@@ -119,6 +119,15 @@ def test_options_are_texts_as_the_commands_take_them():
     options = {"a.b": 3, "c.d": True, "e.f": "uniform", "g.h": None, "i.j": 1e-5}
     assert option_texts(options) == ["a.b=3", "c.d=true", "e.f=uniform", "g.h=null", "i.j=1e-05"]
     assert option_texts(["runner.epochs=3"]) == ["runner.epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [({1}, "set"), ([{1}], "list"), (datetime(2024, 7, 1), "datetime"), ({(1, 2): 3}, "dict")],
+)
+def test_an_option_that_is_no_value_of_yaml_is_refused(value, kind):
+    with pytest.raises(UserError, match=f"options: x.y is of type {kind} and .*; expected a num"):
+        option_texts({"x.y": value})
 
 
 @pytest.mark.parametrize(
