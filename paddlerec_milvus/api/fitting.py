@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -26,6 +28,7 @@ from paddlerec_milvus.api.trained_run import (
     is_prepared,
     yaml_of,
 )
+from paddlerec_milvus.checkpoint import PREFIX
 from paddlerec_milvus.checkpoint_record import read_record
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.log_options import LogOptions
@@ -34,7 +37,7 @@ from paddlerec_milvus.data.sources import DataFrameLog, Interactions, Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import SplitChoice
 from paddlerec_milvus.data.staging import recover
-from paddlerec_milvus.errors import DataError, SettingsError
+from paddlerec_milvus.errors import DataError, ModelError, SettingsError
 from paddlerec_milvus.settings import PATH_KEYS
 
 RUNS = Path("output")
@@ -65,13 +68,18 @@ class Fitting:
         yaml = yaml_of(self.model)
         load_settings(yaml, options)  # a mistake in it need not wait for the log
         source = self._source()
-        folder = self._folder(yaml)
+        with _made(self._folder(yaml)) as folder:
+            return self._trained(folder, yaml, options, source)
+
+    def _trained(
+        self, folder: Path, yaml: str, options: Sequence[str], source: Source | None
+    ) -> TrainedRun:
         if source is None:
-            data = Path(self.clicks).resolve()
+            data, is_new = Path(self.clicks).resolve(), False
         else:
-            data = folder / DATA
             seed = DEFAULT_SEED if self.seed is None else self.seed
-            prepare(source, data, seed, self.min_count, split=self.split)
+            outcome = prepare(source, folder / DATA, seed, self.min_count, split=self.split)
+            data, is_new = outcome.folder, not outcome.already
         description = RunDescription(
             yaml=yaml,
             options=tuple(options),
@@ -85,6 +93,10 @@ class Fitting:
             train(run.settings(trained=False), resume=self.resume)
         except KeyboardInterrupt as stopped:  # which says how to go on, and not where
             raise type(stopped)(f"{stopped} (folder='{folder}')") from None
+        except (DataError, SettingsError, ModelError):  # a refusal, unless an epoch is saved
+            if is_new and not any(run.checkpoints.glob(f"*/{PREFIX}.pdparams")):
+                shutil.rmtree(data, ignore_errors=True)
+            raise
         if (record := read_record(run.checkpoint)) is not None:
             description = description.model_copy(update={"run": record.run})
             run = replace(run, description=description)
@@ -92,18 +104,9 @@ class Fitting:
         return run
 
     def _folder(self, yaml: str) -> Path:
-        """The folder of the run, which is made. DataError: it cannot be written."""
         if self.folder is None and self.resume:
             raise SettingsError("resume: say in which folder=… the run was that shall go on")
-        folder = _new_folder(yaml) if self.folder is None else Path(self.folder)
-        recover(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"folder: {folder}: {error.strerror}; name another one") from None
-        if not os.access(folder, os.W_OK):
-            raise DataError(f"folder: {folder}: cannot be written; name another one")
-        return folder.resolve()
+        return _new_folder(yaml) if self.folder is None else Path(self.folder)
 
     def _source(self) -> Source | None:
         """Where the log comes from; None: it is prepared."""
@@ -133,6 +136,36 @@ class Fitting:
         }
         if names := [name for name, is_said in said.items() if is_said]:
             raise SettingsError(f"{path} is a prepared log: leave out {', '.join(names)}")
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """``folder``, made where it is not there; what of that an exception leaves empty goes again.
+
+    DataError: it cannot be written.
+    """
+    new = _make(folder)
+    try:
+        yield folder.resolve()
+    except BaseException:
+        with suppress(OSError):  # one is not empty
+            for place in new:
+                place.rmdir()
+        raise
+
+
+def _make(folder: Path) -> list[Path]:
+    """What was made of ``folder`` and those above it, itself first."""
+    whole = folder.absolute()
+    try:
+        recover(folder)
+        new = [place for place in (whole, *whole.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"folder: {folder}: {error.strerror}; name another one") from None
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"folder: {folder}: cannot be written; name another one")
+    return new
 
 
 def _checked(texts: list[str], seed: int | None) -> list[str]:

@@ -94,8 +94,10 @@ def recover(out: Path) -> None:
     Raises:
         DataError: what was at ``out`` cannot be put back.
     """
+    if not _replaced(out).exists():
+        return
     try:
-        if _replaced(out).exists() and not _is_claimed(_staging(out)):
+        if not _is_claimed(_staging(out)):
             _restore(out)
     except OSError as error:
         raise DataError(

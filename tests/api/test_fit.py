@@ -207,6 +207,42 @@ def test_arguments_of_fit_that_cannot_be(tmp_path):
     assert "resume: say in which folder" in refusal(folder=None, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"min_count": 1000}, "0 of 60 users are left"),
+        ({"options": {"runner.epochs": 0}}, "runner.epochs: 0"),
+        ({"options": {"hyper_parameters.attention": "x"}}, "attention: x"),
+    ],
+)
+def test_a_refused_fit_leaves_nothing(tmp_path, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, tmp_path / "new" / "run"):
+        with pytest.raises(UserError, match=text):
+            Recommender.fit(clicks(), folder=folder, **arguments)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_fit_leaves_what_was_there(fitted, tmp_path):
+    folder = shutil.copytree(fitted.folder, tmp_path / "run")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="attention: x"):
+        Recommender.fit(
+            pandas.DataFrame(clicks().rename({"user": "visitor"}).to_dict(as_series=False)),
+            items=pandas.DataFrame(books().to_dict(as_series=False)),
+            columns={"user": "visitor"},
+            options=OPTIONS | {"hyper_parameters.attention": "x"},
+            folder=folder,
+        )
+    assert sorted(folder.rglob("*")) == before
+    shutil.rmtree(folder / "data")
+    (folder / "notes.txt").touch()
+    with pytest.raises(UserError, match="0 of 60 users are left"):
+        Recommender.fit(clicks(), min_count=1000, folder=folder)
+    assert (folder / "notes.txt").exists()
+    assert any((folder / "checkpoints").glob("*/rec.pdparams"))
+
+
 def test_a_recommender_is_made_by_fit_or_load():
     with pytest.raises(UserError, match=r"Recommender.fit\(clicks\) trains one"):
         Recommender()
