@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from paddlerec_milvus.data.log_columns import named_columns
-from paddlerec_milvus.data.log_options import ROLES
+from paddlerec_milvus.data.log_options import require_roles
 from paddlerec_milvus.data.log_times import TimeColumn
 from paddlerec_milvus.errors import DataError, SettingsError, nearest
 
@@ -37,15 +37,7 @@ def library_of(frame: object) -> Library | None:
 def checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     """``columns`` as texts. SettingsError: an unknown role, or a column that is two of them."""
     chosen = {str(role): str(name) for role, name in (columns or {}).items()}
-    for role in chosen:
-        if role not in ROLES:
-            raise SettingsError(
-                f"columns: {role} is nothing that a column can be{nearest(role, ROLES)}; of "
-                f"{', '.join(ROLES)}"
-            )
-    for role, name in chosen.items():
-        if others := [other for other, same in chosen.items() if same == name and other != role]:
-            raise SettingsError(f"columns: '{name}' is both {role} and {others[0]}")
+    require_roles(chosen, "columns")
     return chosen
 
 

@@ -46,11 +46,22 @@ class LogOptions:
         }
 
 
+def require_roles(columns: Mapping[str, str], place: str) -> None:
+    """SettingsError, which begins with ``place``: an unknown role, or a column of two of them."""
+    by_name: dict[str, str] = {}
+    for role, name in columns.items():
+        if role not in ROLES:
+            known = f"{', '.join(ROLES)}{nearest(role, ROLES)}"
+            raise SettingsError(f"{place}: '{role}' is none of {known}")
+        if (first := by_name.setdefault(name, role)) != role:
+            raise SettingsError(f"{place}: '{name}' is both {first} and {role}; choose one")
+
+
 def parse_columns(text: str) -> dict[str, str]:
     """``user=visitorid,item=itemid,time=1`` as a mapping of roles to names.
 
     Raises:
-        SettingsError: not of this form, an unknown role, or a role twice.
+        SettingsError: not of this form, an unknown role, or a role or a column twice.
     """
     columns: dict[str, str] = {}
     for part in text.split(","):
@@ -60,11 +71,8 @@ def parse_columns(text: str) -> dict[str, str]:
                 f"--columns {text}: '{part}' is not role=column; expected "
                 "user=…,item=…,time=…[,kind=…][,rating=…]"
             )
-        if role not in ROLES:
-            raise SettingsError(
-                f"--columns {text}: '{role}' is none of {', '.join(ROLES)}{nearest(role, ROLES)}"
-            )
-        if role in columns or name in columns.values():
-            raise SettingsError(f"--columns {text}: '{part}' is there twice; name each column once")
+        if role in columns:
+            raise SettingsError(f"--columns {text}: {role} is there twice; name it once")
         columns[role] = name
+    require_roles(columns, f"--columns {text}")
     return columns

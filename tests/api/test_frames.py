@@ -151,10 +151,10 @@ def test_options_of_commands_are_arguments_of_calls(text, words):
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({"timestamp": "when"}, r"columns: timestamp is nothing that a column can be"),
+        ({"timestamp": "when"}, r"columns: 'timestamp' is none of user, item, time, kind"),
         ({"user": "3", "item": "sku"}, r"no column '3' for user; it has visitor, sku"),
         ({"user": 0, "item": "sku"}, r"no column '0' for user"),
-        ({"user": "sku", "item": "sku"}, r"'sku' is both user and item"),
+        ({"user": "sku", "item": "sku"}, r"columns: 'sku' is both user and item"),
         ({"user": "visiter", "item": "sku"}, r"did you mean 'visitor'"),
     ],
 )

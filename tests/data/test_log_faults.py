@@ -117,10 +117,18 @@ def test_separators_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["user", "usr=1", "user=1,user=2", "user=1,item=1", "user=,item=2", ""]
+    ("spec", "message"),
+    [
+        ("user", "'user' is not role=column"),
+        ("user=,item=2", "'user=' is not role=column"),
+        ("", "'' is not role=column"),
+        ("usr=1", r"'usr' is none of user, .*, rating \(did you mean 'user'\?\)"),
+        ("user=1,user=2", "user is there twice"),
+        ("user=1,item=1", "'1' is both user and item"),
+    ],
 )
-def test_a_false_columns_option(spec: str) -> None:
-    with pytest.raises(SettingsError, match="--columns"):
+def test_a_false_columns_option(spec: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--columns {spec}: {message}"):
         parse_columns(spec)
 
 
