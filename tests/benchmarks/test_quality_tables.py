@@ -63,7 +63,8 @@ def test_every_row_is_in_the_docs_and_five_at_most_in_the_readme(kept):
     assert len(shown) == 2 + sum(len(log.methods) for log in kept.data.values())
     lead = tables["README.md"].splitlines()[2:]
     assert 0 < len(lead) <= 5
-    assert lead[0].startswith("| goodbooks_mix | MIND for unseen items (≤ 20 min) 32.67 ")
+    recall = 100 * kept.data["goodbooks_mix"].methods[kept.recommended.method].recall.mean
+    assert lead[0].startswith(f"| goodbooks_mix | MIND for unseen items (≤ 20 min) {recall:.2f} ")
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
@@ -90,6 +91,23 @@ def test_the_readmes_sentences_on_the_recommended_model(kept, page):
     assert (where, metric, others) == ("goodbooks_mix", unseen[0], [])
     mean, low, high = (f"{100 * v:+.2f}" for v in (interval.mean, interval.low, interval.high))
     assert f"{mean}, {low} … {high}" in text or f"{mean}，{low} … {high}" in text
+
+
+def test_the_pages_percentages_of_the_recommended_model(kept):
+    texts = [(ROOT / f"docs/results/quality{kind}.md").read_text("utf-8") for kind in ("", ".zh")]
+    for metric in ("recall@50", "ndcg@50", "ndcg@10"):
+        gains = [
+            next(
+                row.difference
+                for row in log.comparisons
+                if row.role == "best baseline" and row.metric == metric
+            )
+            for log in kept.data.values()
+        ]
+        assert min(gain.low for gain in gains) > 0
+        first, second, third = (f"{100 * gain.relative:.0f}" for gain in gains)
+        assert f"{metric} by {first}, {second} and {third} %" in texts[0]
+        assert f"{metric} 高 {first} %、{second} %、{third} %" in texts[1]
 
 
 def test_a_page_without_the_marks_is_named_and_nothing_is_written(tmp_path, kept):
