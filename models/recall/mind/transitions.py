@@ -78,5 +78,5 @@ class Transitions(nn.Layer):
         return paddle.concat([interests, own.expand([-1, interests.shape[1], -1])], -1)
 
     def joined_items(self, vectors, ids):
-        """[..., D + T] of ``vectors`` [..., D] of the items ``ids`` [...], with ``after`` beside."""
+        """[..., D + T] of ``vectors`` [..., D] of items ``ids`` [...], with ``after`` beside."""
         return paddle.concat([vectors, self.after(ids)], -1)
