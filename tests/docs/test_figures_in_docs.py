@@ -75,6 +75,10 @@ def test_training_speeds(page):
                 ratios = {f"{ours / theirs:.0f}", f"{ours / theirs:.2f}"}
                 assert numbers[0] == f"{theirs:,.0f}"
                 assert set(numbers[1:]) <= ratios
+    again = {bar["what"]: bar["value"] for bar in kept("training_speed_again")["bars"]}
+    shown = [value for what, value in again.items() if what.startswith("samples/s")]
+    assert len(shown) == 5
+    assert [value for value in shown if value not in text_of(f"docs/results/{page}")] == []
     two = {bar["what"]: bar["value"] for bar in kept("training_speed_processes")["bars"]}
     assert [value for value in two.values() if value not in text_of(f"docs/results/{page}")] == []
 
