@@ -26,6 +26,7 @@ class BackgroundServer:
         """The page's address; ``url + "docs"`` describes all calls."""
         self._server, self._listening = server, listening
         self._failure: BaseException | None = None
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
 
     def start(self) -> None:
@@ -39,8 +40,8 @@ class BackgroundServer:
     def wait(self) -> None:
         """Stay until Ctrl-C, and stop then."""
         try:
-            while self._thread.is_alive():
-                self._thread.join(1)
+            while not self._ended.wait(1):  # a join that Ctrl-C cuts off takes the thread for ended
+                pass
         except KeyboardInterrupt:
             self.stop()
 
@@ -57,6 +58,8 @@ class BackgroundServer:
             self._failure = UserError(getattr(self._server.app.state, "refused", str(error)))
         except BaseException as error:
             self._failure = error
+        finally:
+            self._ended.set()
 
     def __enter__(self) -> BackgroundServer:
         return self

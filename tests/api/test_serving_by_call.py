@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from itertools import chain
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -15,6 +19,7 @@ from support import ROOT
 
 from paddlerec_milvus import Recommender
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.serving.background import BackgroundServer
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +88,30 @@ def test_a_script_serves_until_ctrl_c(trained, tmp_path):
         out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == ("ended\n", 0)
     assert "Traceback" not in err
+
+
+class SlowServer:
+    """Takes its time to end."""
+
+    started = True
+    should_exit = False
+    ended = False
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        while not self.should_exit:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        self.ended = True
+
+
+def test_ctrl_c_waits_for_the_answers_under_way():
+    slow = SlowServer()
+    server = BackgroundServer(cast(Any, slow), socket.socket(), "")
+    server.start()
+    main = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    server.wait()
+    assert slow.ended
 
 
 def test_importing_is_quiet_and_light():
