@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 from support import held_out, log_of
 
+from paddlerec_milvus.data.item_pairs import transition_counts
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.baselines import (
@@ -18,7 +19,6 @@ from paddlerec_milvus.evaluation.baselines import (
     TransitionsKNN,
 )
 from paddlerec_milvus.evaluation.baselines.base import history_matrix, top_items, top_positive
-from paddlerec_milvus.evaluation.baselines.transitions import transition_counts
 
 ITEMS = 12  # ids below this
 

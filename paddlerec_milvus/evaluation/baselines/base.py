@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.item_pairs import click_matrix
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.retrieval.base import checked_k
@@ -18,22 +19,6 @@ _USERS, _SCORES = 512, 2**25  # at most at a time: users, and scores of theirs
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-
-
-def click_matrix(log: ClickLog, item_count: int) -> sparse.csr_matrix:
-    """[U, item_count] float32: 1 where a user clicked an item, however often.
-
-    Raises DataError when the log holds an item that ``item_count`` has no column for.
-    """
-    largest = int(log.items.max(initial=0))
-    if largest >= item_count:
-        raise DataError(f"the log holds item {largest}, but item_count is {item_count}")
-    clicks = np.ones(len(log.items), dtype=np.float32)
-    shape = (len(log.user_ids), item_count)
-    matrix = sparse.csr_matrix((clicks, log.items, log.indptr), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
 
 
 def history_matrix(histories: IntArray, item_count: int, gamma: float = 1.0) -> sparse.csr_matrix:

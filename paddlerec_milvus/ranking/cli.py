@@ -1,0 +1,67 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The command line of ``tools/rank.py``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from paddlerec_milvus.command import model_parser, read_settings, run
+from paddlerec_milvus.subcommands import CommandParser, as_typed
+from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
+
+SHOWN = 8  # features
+EXAMPLES = """\
+examples:
+  python -u tools/rank.py -m mind/config.yaml
+  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine
+  python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
+
+Candidates come from four channels: the interests of the vector model, what followed the last clicks
+in the log (transitions), what the same users clicked (neighbours), and popular items. Boosted trees
+order them. They learn from the valid users, whom the vector model has not seen, and start from the
+vector model's own order. What is written, the folder ranking/ beside rec.pdparams, serves that
+checkpoint alone.
+"""
+
+
+def _parser() -> CommandParser:
+    parser = model_parser(
+        "Train channels and a ranker for a trained vector model.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "--epoch", default="", metavar="N", help="of the checkpoint (the best, else the last)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and trees (1)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and train; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def work() -> None:
+        settings = read_settings(arguments)
+        folder = settings.path("infer_load_path")
+        trained = TrainedModel(settings, checkpoint_of(folder, arguments.epoch, "--epoch "))
+        from paddlerec_milvus.ranking.training import train_ranking  # paddle: not for --help
+
+        began = time.perf_counter()
+        model = train_ranking(trained, arguments.seed, os.cpu_count() or 1)
+        shares = list(model.ranker.importance().items())[:SHOWN]
+        rows = [[name, f"{100 * share:.1f}"] for name, share in shares]
+        print(tabulate(rows, headers=["feature", "share of gain, %"], disable_numparse=True))
+        print(
+            f"{model.ranker.trees} trees from {model.manifest.lists:,} lists in "
+            f"{time.perf_counter() - began:.0f} s: {trained.checkpoint / 'ranking'}"
+        )
+        again = f"-m {arguments.config_yaml}"
+        if arguments.data is not None:
+            again += f" --data {arguments.data}"
+        print(as_typed(f"next: python -u tools/infer.py {again} --best --rank"))
+
+    return run(work)

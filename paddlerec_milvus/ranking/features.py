@@ -1,0 +1,127 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""What a ranker knows of a candidate: one definition, for training and for serving.
+
+Letters: n candidates, K interests, D dimensions, L clicks, F features, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from paddlerec_milvus.ranking.channels import (
+    INTERESTS,
+    NEIGHBOURS,
+    PAIR_TABLES,
+    TRANSITIONS,
+    Pool,
+)
+from paddlerec_milvus.ranking.pair_table import PairHits
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+NO_CATEGORY = -1
+NEVER = 99.0  # the age of a category that the history lacks
+RECENT = 3  # clicks whose vectors are compared
+SCORE = "interest_score"
+PAIR_FEATURES = ("total", "largest", "newest", "clicks")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    INTERESTS: (
+        *(SCORE, "interest_gap", "interest_second", "interest_mean", "interest_rank"),
+        *("newest_cosine", "recent_cosine"),
+    ),
+    **{name: tuple(f"{name}_{one}" for one in PAIR_FEATURES) for name in PAIR_TABLES},
+    "channel_ranks": (f"{TRANSITIONS}_rank", f"{NEIGHBOURS}_rank"),
+    "popularity": ("popularity", "popularity_to_history", "popularity_to_newest"),
+    "category": ("category_clicks", "category_age"),
+    "history": ("history_clicks",),
+}
+"""Features by group, as an ablation leaves them out."""
+FEATURES = tuple(name for names in GROUPS.values() for name in names)
+
+_Put = Callable[[npt.ArrayLike], None]
+
+
+class ItemTraits(NamedTuple):
+    """What features need of items."""
+
+    vectors: FloatArray
+    """[V, D], as the vector model's index holds them."""
+    popularity: FloatArray
+    """[V], log(1 + users that clicked it)."""
+    categories: IntArray
+    """[V], a number for the category, -1: none."""
+
+    @classmethod
+    def of(cls, vectors: FloatArray, clicks: IntArray, categories: IntArray) -> ItemTraits:
+        """From the item table, ``clicks`` [V] and ``categories`` [V]."""
+        return cls(vectors, np.log1p(clicks).astype(np.float32), categories)
+
+
+def feature_rows(
+    pool: Pool, history: IntArray, interests: FloatArray, traits: ItemTraits
+) -> FloatArray:
+    """[n, F] float32, nan where a feature is not known; columns as in ``FEATURES``.
+
+    ``history`` [L] are the user's last known clicks, the newest last, at least one, of which the
+    vector model made ``interests`` [K, D].
+    """
+    rows = np.empty((len(pool.items), len(FEATURES)), np.float32)
+    columns = iter(rows.T)
+
+    def put(values: npt.ArrayLike) -> None:
+        next(columns)[:] = values
+
+    if len(rows):
+        _put_interests(put, pool, history, interests, traits.vectors)
+        for name in PAIR_TABLES:
+            _put_pairs(put, pool.items, pool.pairs[name])
+        for ranks in pool.ranks.T[1:3]:
+            put(np.where(ranks > 0, ranks, np.nan))
+        popularity, clicked = traits.popularity[pool.items], traits.popularity[history]
+        for value in (0, clicked.mean(), clicked[-1]):
+            put(popularity - value)
+        _put_categories(put, traits.categories[pool.items], traits.categories[history[::-1]])
+        put(len(history))
+    return rows
+
+
+def _put_interests(
+    put: _Put, pool: Pool, history: IntArray, interests: FloatArray, table: FloatArray
+) -> None:
+    """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks."""
+    vectors = table[pool.items]
+    scores = np.sort(vectors @ interests.T, axis=1)
+    best = scores[:, -1]
+    put(best)
+    put(best - best.max())
+    put(scores[:, -2] if scores.shape[1] > 1 else best)
+    put(scores.mean(axis=1))
+    ranks = pool.ranks[:, 0]
+    put(np.where(ranks > 0, ranks, np.nan))
+    near = vectors @ table[history[::-1][:RECENT]].T
+    put(near[:, 0])
+    put(near.max(axis=1))
+
+
+def _put_pairs(put: _Put, items: IntArray, hits: PairHits) -> None:
+    """What a pair table says of ``items`` [n]; zeros where it says nothing."""
+    if not len(hits.items):
+        for _ in PAIR_FEATURES:
+            put(0)
+        return
+    place = np.minimum(np.searchsorted(hits.items, items), len(hits.items) - 1)
+    known = hits.items[place] == items
+    for name in PAIR_FEATURES:
+        put(np.where(known, getattr(hits, name)[place], 0))
+
+
+def _put_categories(put: _Put, categories: IntArray, clicked: IntArray) -> None:
+    """How many clicks share the category, and the age of the newest of them."""
+    same = (categories[:, None] == clicked) & (categories != NO_CATEGORY)[:, None]
+    put(same.sum(axis=1))
+    put(np.where(same.any(axis=1), same.argmax(axis=1), NEVER))

@@ -1,0 +1,225 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Channels and a ranker of one vector model: from a user's search to a ranked list, and on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paddlerec_milvus.data.staging import staged
+from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.ranking.channels import (
+    CHANNELS,
+    PAIR_TABLES,
+    TRANSITIONS,
+    Allowed,
+    Channels,
+    Pool,
+    VectorHits,
+)
+from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
+from paddlerec_milvus.ranking.pair_table import PairTable
+from paddlerec_milvus.ranking.trees import TreesRanker
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+FOLDER = "ranking"  # beside rec.pdparams
+MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.txt"
+
+
+class RankingManifest(BaseModel):
+    """What a ranker was trained with; it serves nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: Literal[1] = 1
+    model: str
+    """16 hex digits of the SHA-256 of the vector model's parameters."""
+    data: str
+    """Fingerprint of the prepared data; empty: not known."""
+    item_count: int
+    channels: list[str]
+    features: list[str]
+    """All, in the order of their columns."""
+    used: list[str]
+    """Those that the trees use."""
+    start: float
+    """What the interests' score weighs beside the trees."""
+    seed: int
+    lists: int
+    """Lists that it was trained on."""
+    files: dict[str, str]
+    """SHA-256 of the files beside it."""
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that tell this ranker from all others."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class RankedList(NamedTuple):
+    """The ranked candidates of one user, best first; k of them."""
+
+    items: IntArray
+    """[k]"""
+    scores: npt.NDArray[np.float64]
+    """[k], the ranker's."""
+    ranks: IntArray
+    """[k, C], the place in each channel's list from 1; 0: it is not in it."""
+    interests: IntArray
+    """[k], the interest that is nearest."""
+    follows: IntArray
+    """[k], the click that it follows most often in the log; 0: none."""
+
+
+class RankingModel:
+    """Channels and ranker beside one vector model. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        manifest: RankingManifest,
+        channels: Channels,
+        ranker: TreesRanker,
+        vectors: FloatArray,
+        categories: IntArray,
+    ) -> None:
+        """``vectors`` [V, D] are the model's item table, ``categories`` [V] numbers, -1: none."""
+        self.manifest, self.channels, self.ranker = manifest, channels, ranker
+        self.traits = ItemTraits.of(vectors, channels.clicks, categories)
+
+    def rank(
+        self,
+        history: IntArray,
+        interests: FloatArray,
+        hits: VectorHits,
+        excluded: Set[int],
+        top_k: int,
+        allowed: Allowed | None = None,
+        channels: Set[str] = frozenset(CHANNELS),
+    ) -> RankedList:
+        """The ``top_k`` best candidates for the clicks ``history`` [L], the newest last.
+
+        ``interests`` [K, D] are the model's of this history, ``hits`` what they found; further see
+        :meth:`Channels.pool`. FloatingPointError: a score is no number.
+        """
+        pool = self.channels.pool(history, hits, excluded, allowed, channels)
+        rows = feature_rows(pool, history, interests, self.traits)
+        scores = self.ranker.scores(rows) if len(rows) else np.zeros(0)
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("the ranker gave a score that is no number")
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        items = pool.items[best]
+        return RankedList(
+            items,
+            scores[best],
+            pool.ranks[best],
+            (self.traits.vectors[items] @ interests.T).argmax(axis=1),
+            _followed(pool, items, history),
+        )
+
+    def save(self, checkpoint: Path) -> None:
+        """Write to the folder ``ranking`` of ``checkpoint``, whole or not at all."""
+        with staged(checkpoint / FOLDER) as folder:
+            tables = {
+                f"{name}_{part}": getattr(table, part)
+                for name, table in self.channels.tables.items()
+                for part in PairTable._fields
+            }
+            np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
+            (folder / TREES).write_text(self.ranker.text(), encoding="utf-8")
+            files = {name: _sha256((folder / name).read_bytes()) for name in (TABLES, TREES)}
+            manifest = self.manifest.model_copy(update={"files": files})
+            text = json.dumps(manifest.model_dump(), indent=2)
+            (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        self.manifest = manifest
+
+
+def load_ranking(
+    checkpoint: Path, vectors: FloatArray, categories: IntArray, model: str, data: str
+) -> RankingModel:
+    """The ranker beside ``checkpoint``, for the model with the digest ``model`` and data ``data``.
+
+    ``vectors`` [V, D] and ``categories`` [V] are the items'. CheckpointError: there is none, it is
+    of another model, other data, channels or features, or a file is not the one that was saved.
+    """
+    folder = checkpoint / FOLDER
+    manifest = read_manifest(folder)
+    _require_fit(folder, manifest, model, data, len(vectors))
+    content = {name: _content(folder / name, manifest) for name in (TABLES, TREES)}
+    with np.load(io.BytesIO(content[TABLES]), allow_pickle=False) as arrays:
+        tables = {
+            name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
+            for name in PAIR_TABLES
+        }
+        channels = Channels(arrays["clicks"], tables)
+    ranker = TreesRanker.of_text(content[TREES].decode(), manifest.start, manifest.used)
+    return RankingModel(manifest, channels, ranker, vectors, categories)
+
+
+def read_manifest(folder: Path) -> RankingManifest:
+    """What ``folder/manifest.json`` says. CheckpointError: there is none, or it is damaged."""
+    file = folder / MANIFEST
+    try:
+        return RankingManifest.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no ranker was trained for this checkpoint: python tools/rank.py -m "
+            "mind/config.yaml trains one"
+        ) from None
+    except (OSError, ValidationError) as error:
+        reason = str(error).replace("\n", " ")
+        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; train it anew") from None
+
+
+def _require_fit(
+    folder: Path, manifest: RankingManifest, model: str, data: str, item_count: int
+) -> None:
+    expected: dict[str, tuple[object, object]] = {
+        "model": (manifest.model, model),
+        "data": (manifest.data, data),
+        "item_count": (manifest.item_count, item_count),
+        "channels": (manifest.channels, list(CHANNELS)),
+        "features": (manifest.features, list(FEATURES)),
+    }
+    for name, (theirs, ours) in expected.items():
+        if theirs != ours:
+            raise CheckpointError(
+                f"{folder}: the ranker was trained with another {name}: {theirs}, here {ours}; "
+                "train it anew: python tools/rank.py"
+            )
+
+
+def _content(file: Path, manifest: RankingManifest) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    if _sha256(content) != manifest.files.get(file.name):
+        raise CheckpointError(
+            f"{file}: is not the file that was saved (its sha256 is not the one in {MANIFEST} "
+            "beside it): restore it, or train the ranker anew"
+        )
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _followed(pool: Pool, items: IntArray, history: IntArray) -> IntArray:
+    """[k]: of each of ``items`` the click after which it came most, 0: after none."""
+    hits = pool.pairs[TRANSITIONS]
+    if not len(hits.items):
+        return np.zeros(len(items), np.int64)
+    place = np.minimum(np.searchsorted(hits.items, items), len(hits.items) - 1)
+    clicks = history[len(history) - 1 - hits.follows[place]]
+    return np.where(hits.items[place] == items, clicks, 0)

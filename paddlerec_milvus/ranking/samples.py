@@ -1,0 +1,149 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Lists to learn a ranking from: candidates as serving makes them, for clicks that no model saw.
+
+The users are those of ``valid/``, whom the vector model was not trained on. Of users who are not in
+the training log at all, earlier places of their clicks are used as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.histories import pad_histories
+from paddlerec_milvus.data.log import ClickLog
+from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS, Channels, Pool, VectorHits
+from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
+from paddlerec_milvus.ranking.trees import RankingLists
+from paddlerec_milvus.retrieval.base import Retriever
+from paddlerec_milvus.retrieval.candidates import search_users
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+Interests = Callable[[IntArray, IntArray, IntArray | None], FloatArray]
+
+PLACES, LISTS = 8, 12_000  # of a user's clicks, and of all users: at most so many lists
+EARLIEST = 0.3  # of a user's clicks: there a list may begin
+BATCH = 256  # users searched for at a time
+
+
+class Moment(NamedTuple):
+    """A user at one place of the clicks: what came before, and what is to be recommended."""
+
+    user: int
+    """The user's id."""
+    history: IntArray
+    """[L], the newest last."""
+    later: IntArray
+    """Clicks after that, the labels."""
+
+
+class SearchedUser(NamedTuple):
+    """A moment with what the vector model found for it."""
+
+    moment: Moment
+    clicks: IntArray
+    """The last ``maxlen`` of the history, that the model sees."""
+    interests: FloatArray
+    """[K, D]"""
+    hits: VectorHits
+
+
+def held_out_moments(users: HeldOutUsers) -> list[Moment]:
+    """One moment for each user: the history, and the truths."""
+    rows = zip(users.user_ids.tolist(), users.history_list(), users.truth_list(), strict=True)
+    return [Moment(*row) for row in rows]
+
+
+def training_moments(users: HeldOutUsers, log: ClickLog, seed: int) -> list[Moment]:
+    """Moments of ``users``, whole users one after the other in an order of ``seed``.
+
+    DataError: a label is a click of the same user in ``log``, which the vector model learned.
+    """
+    require_unseen(users, log)
+    rng, known = np.random.default_rng(seed), set(log.user_ids.tolist())
+    moments = held_out_moments(users)
+    order = rng.permutation(len(moments))[:LISTS]
+    places = int(np.clip(LISTS // len(order), 1, PLACES))
+    chosen: list[Moment] = []
+    for row in order.tolist():
+        moment = moments[row]
+        chosen.append(moment)
+        if moment.user not in known:
+            chosen += _earlier(moment, places - 1, rng)
+    return chosen
+
+
+def _earlier(moment: Moment, count: int, rng: np.random.Generator) -> Iterator[Moment]:
+    """At most ``count`` other places of the same user's clicks, with as many labels."""
+    clicks = np.concatenate([moment.history, moment.later])
+    first, end = max(1, int(EARLIEST * len(clicks))), len(clicks)
+    others = np.setdiff1d(np.arange(first, end), [len(moment.history)])
+    for place in rng.choice(others, min(count, len(others)), replace=False).tolist():
+        yield Moment(moment.user, clicks[:place], clicks[place : place + len(moment.later)])
+
+
+def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
+    """DataError where a truth of ``users`` is a click of the same user in ``log``."""
+    span = 1 + max(int(log.items.max(initial=0)), users.largest_item())
+    rows = np.searchsorted(log.user_ids, users.user_ids)
+    rows = np.minimum(rows, max(len(log.user_ids) - 1, 0))
+    there = log.user_ids[rows] == users.user_ids
+    row_of = np.where(there, rows, -1)
+    owners = np.repeat(row_of, np.diff(users.truth_indptr))
+    labels = (owners * span + users.truths)[owners >= 0]
+    clicked = np.repeat(np.arange(len(log.user_ids)), log.lengths) * span + log.items
+    leaked = np.isin(labels, clicked)
+    if leaked.any():
+        row = int(labels[leaked][0]) // span
+        raise DataError(
+            f"{int(leaked.sum())} clicks that the ranker is to predict are in the training log, "
+            f"the first of user {log.user_ids[row]}: the vector model has seen them, and a ranker "
+            "trained so would trust it too much; prepare the data anew"
+        )
+
+
+def searched_users(
+    moments: list[Moment], interests: Interests, maxlen: int, retriever: Retriever
+) -> Iterator[SearchedUser]:
+    """What the vector model finds for each of ``moments``, histories left out."""
+    for start in tqdm(range(0, len(moments), BATCH), "users", unit="batch", disable=None):
+        part = moments[start : start + BATCH]
+        histories, lengths = pad_histories([one.history for one in part], maxlen)
+        ids = np.array([one.user for one in part], np.int64)
+        vectors = interests(histories, lengths, ids)
+        excluded = [one.history for one in part]
+        lists = search_users(retriever, vectors, QUOTAS[INTERESTS], exclude=excluded)
+        for row, moment in enumerate(part):
+            hits = VectorHits.of(lists.ids[row], lists.scores[row], lists.interests[row])
+            yield SearchedUser(moment, moment.history[-maxlen:], vectors[row], hits)
+
+
+def pool_and_rows(
+    channels: Channels, traits: ItemTraits, user: SearchedUser
+) -> tuple[Pool, FloatArray]:
+    """All candidates of ``user``, and their features [n, F]."""
+    excluded = set(user.moment.history.tolist())
+    pool = channels.pool(user.clicks, user.hits, excluded)
+    return pool, feature_rows(pool, user.clicks, user.interests, traits)
+
+
+def ranking_lists(
+    channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser]
+) -> RankingLists:
+    """Rows and labels of all users with a label among their candidates, in their order."""
+    rows, labels = [np.empty((0, len(FEATURES)), np.float32)], [np.empty(0, np.bool_)]
+    for user in users:
+        pool, features = pool_and_rows(channels, traits, user)
+        label = np.isin(pool.items, user.moment.later)
+        if label.any():
+            rows.append(features)
+            labels.append(label)
+    sizes = np.array([len(one) for one in labels[1:]], np.int64)
+    return RankingLists(np.concatenate(rows), np.concatenate(labels), sizes)

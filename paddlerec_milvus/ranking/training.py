@@ -1,0 +1,113 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""From a trained vector model to channels and a ranker beside its checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from paddlerec_milvus.data.catalogue import read_catalogue
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.device import use_device
+from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.ranking.channels import CHANNELS, Channels
+from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
+from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel, load_ranking
+from paddlerec_milvus.ranking.samples import ranking_lists, searched_users, training_moments
+from paddlerec_milvus.ranking.trees import TreesRanker
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
+from paddlerec_milvus.zoo import ModelFolder
+
+logger = logging.getLogger(__name__)
+
+
+def require_inner_product(settings: Settings) -> None:
+    """SettingsError for a metric in which features are not made."""
+    if settings.retrieval.metric != "IP":
+        raise SettingsError(
+            f"retrieval.metric is {settings.retrieval.metric}: ranking wants IP (with vectors of "
+            "length 1 it is the cosine)"
+        )
+
+
+def train_ranking(trained: TrainedModel, seed: int = 1, threads: int = 1) -> RankingModel:
+    """Count the channels, make lists of the valid users, fit the ranker, save all of it.
+
+    UserError: the checkpoint does not fit its data, there are no valid users, labels leaked, or
+    too few lists have a label.
+    """
+    settings = trained.settings
+    require_inner_product(settings)
+    if settings.runner.valid_data_dir is None:
+        raise SettingsError(
+            "runner.valid_data_dir: a ranker learns from valid users, whom the vector model has "
+            "not seen; name them, or use --data with a folder that prepare.py wrote"
+        )
+    trained.require_fit()
+    began = time.perf_counter()
+    log = read_click_log(settings.path("train_data_dir"))
+    moments = training_moments(read_held_out(settings.path("valid_data_dir")), log, seed)
+    encoder = loaded_encoder(trained)
+    vectors = encoder.item_vectors()
+    channels = Channels.of(log, len(vectors))
+    logger.info("channels: %.1f s", time.perf_counter() - began)
+    traits = ItemTraits.of(vectors, channels.clicks, category_numbers(trained, len(vectors)))
+    retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
+    users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+    lists = ranking_lists(channels, traits, users)
+    logger.info(
+        "%d lists, %d with a later click among %d candidates, %d labels: %.1f s",
+        *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
+        time.perf_counter() - began,
+    )
+    ranker = TreesRanker.fit(lists, seed, threads)
+    logger.info("%d trees: %.1f s", ranker.trees, time.perf_counter() - began)
+    identity = identity_of_model(trained, trained.fingerprint())
+    manifest = RankingManifest(
+        model=identity.digest,
+        data=identity.data_fingerprint,
+        item_count=len(vectors),
+        channels=list(CHANNELS),
+        features=list(FEATURES),
+        used=list(ranker.features),
+        start=ranker.start,
+        seed=seed,
+        lists=len(lists.sizes),
+        files={},
+    )
+    model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
+    model.save(trained.checkpoint)
+    return model
+
+
+def ranking_beside(trained: TrainedModel, vectors: npt.NDArray[np.float32]) -> RankingModel:
+    """The ranker of ``trained``, whose item table is ``vectors`` [V, D].
+
+    CheckpointError: there is none, or it does not fit.
+    """
+    categories = category_numbers(trained, len(vectors))
+    identity = identity_of_model(trained, trained.fingerprint())
+    return load_ranking(
+        trained.checkpoint, vectors, categories, identity.digest, identity.data_fingerprint
+    )
+
+
+def category_numbers(trained: TrainedModel, item_count: int) -> npt.NDArray[np.int64]:
+    """[item_count]: a number for the category of each item of the prepared data, -1: none."""
+    catalogue = read_catalogue(trained.data, item_count - 1)
+    return catalogue.category_numbers(np.arange(item_count))
+
+
+def loaded_encoder(trained: TrainedModel) -> Encoder:
+    """The user tower of ``trained``."""
+    use_device(trained.settings)
+    encoder = Encoder(trained.settings, ModelFolder(trained.settings.model_dir))
+    encoder.load(trained.checkpoint)
+    return encoder
