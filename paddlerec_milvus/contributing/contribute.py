@@ -18,11 +18,13 @@ from paddlerec_milvus.contributing.contributed_files import (
     TRAIN,
     WHOLE_DATA,
     code_files,
+    maxlen_read,
     paper_of,
     sample_files,
     sections_of,
     title_of,
     upstream_yaml,
+    with_maxlen,
 )
 from paddlerec_milvus.contributing.paddlerec_checkout import ModelEntry, PaddleRecCheckout
 from paddlerec_milvus.contributing.templates import template
@@ -70,8 +72,10 @@ def contribute(
             "will read it"
         )
     entry = ModelEntry(task, name, title_of(readme), paper_of(readme))
-    parts = _folder_files(settings, entry)
-    scripts = _tipc_files(settings, entry)
+    whole = load_settings(source / "config_bigdata.yaml")
+    maxlen = _exported_maxlen(whole)
+    parts = _folder_files(settings, entry, maxlen)
+    scripts = _tipc_files(settings, whole, entry)
     block = template("prepare.sh.txt", name=name, task=task)
     texts = checkout.lists(entry)
     texts[checkout.root / "test_tipc" / "prepare.sh"] = checkout.prepare_script(entry, block)
@@ -83,7 +87,9 @@ def contribute(
             shutil.copymode(file, fresh)
     written = [f"{folder}/{part}" for part in parts] + [f"{tipc}/{part}" for part in scripts]
     written += [str(file.relative_to(checkout.root)) for file in texts]
-    return Contribution(written, _left(parts, entry, chinese=(source / "README_CN.md").is_file()))
+    left = _reader_to_mend(f"{settings.runner.infer_reader_path}.py", parts, maxlen)
+    left += _left(parts, entry, chinese=(source / "README_CN.md").is_file())
+    return Contribution(written, left)
 
 
 def _read(file: Path) -> str:
@@ -101,9 +107,21 @@ def _write_folder(folder: Path, files: dict[str, str]) -> None:
             (place / name).write_text(text, encoding="utf-8")
 
 
-def _folder_files(settings: Settings, entry: ModelEntry) -> dict[str, str]:
+def _exported_maxlen(whole: Settings) -> int:
+    """The length of histories for which test_tipc exports the tower, by config_bigdata.yaml."""
+    maxlen = whole.hyper_parameters.get("maxlen")
+    if type(maxlen) is not int or maxlen < 1:
+        raise SettingsError(
+            f"{whole.file}: hyper_parameters.maxlen: {maxlen!r}, expected the length of histories, "
+            "at least 1: the user tower is exported for it"
+        )
+    return maxlen
+
+
+def _folder_files(settings: Settings, entry: ModelEntry, maxlen: int) -> dict[str, str]:
     source, name = settings.model_dir, entry.name
-    files = code_files(source) | sample_files(settings)
+    files = {file: with_maxlen(code, maxlen) for file, code in code_files(source).items()}
+    files |= sample_files(settings)
     for script in ("static_model.py", "infer.py"):
         files.setdefault(script, template(f"{script}.txt"))
     files["__init__.py"] = "# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.\n"
@@ -168,8 +186,8 @@ def _network(net: str) -> str:
     return f"```\n{match[1].strip()}\n```" if match else "net.py"
 
 
-def _tipc_files(settings: Settings, entry: ModelEntry) -> dict[str, str]:
-    whole = load_settings(settings.model_dir / "config_bigdata.yaml").runner
+def _tipc_files(settings: Settings, whole: Settings, entry: ModelEntry) -> dict[str, str]:
+    runner = whole.runner
     return {
         "train_infer_python.txt": template(
             "train_infer_python.txt",
@@ -178,12 +196,19 @@ def _tipc_files(settings: Settings, entry: ModelEntry) -> dict[str, str]:
             yaml="config_bigdata.yaml",
             reader=settings.runner.infer_reader_path,
             batch=BATCH,
-            whole_batch=whole.train_batch_size,
-            epochs=whole.epochs,
-            last_epoch=whole.epochs - 1,
+            whole_batch=runner.train_batch_size,
+            epochs=runner.epochs,
+            last_epoch=runner.epochs - 1,
         ),
         **{name: template(f"{name}.txt") for name in ("to_static.py", "paddle_infer.py")},
     }
+
+
+def _reader_to_mend(reader: str, parts: dict[str, str], maxlen: int) -> list[str]:
+    """A line where the infer reader reads maxlen in a way of its own."""
+    if maxlen_read(maxlen) in parts.get(reader, ""):
+        return []
+    return [f"{reader}: test_tipc's inference gives it no maxlen; it has to take {maxlen} then"]
 
 
 def _left(parts: dict[str, str], entry: ModelEntry, *, chinese: bool) -> list[str]:

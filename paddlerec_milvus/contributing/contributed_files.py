@@ -21,6 +21,7 @@ BATCH, INFER_BATCH = 64, 32
 OWN_KEYS = ("valid_data_dir", "patience", "valid_top_n")  # of the section runner, ours alone
 TRAIN, TEST = "data/sample_data/train", "data/sample_data/test"
 WHOLE_DATA = "../../../datasets/AmazonBook"
+MAXLEN_READ = re.compile(r"""config\.get\(["']hyper_parameters\.maxlen["'](, \w+)?\)""")
 
 
 def code_files(folder: Path) -> dict[str, str]:
@@ -29,6 +30,16 @@ def code_files(folder: Path) -> dict[str, str]:
     if broken:
         raise ModelError(f"{folder}: {', '.join(broken)}: a link that leads nowhere")
     return {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.py"))}
+
+
+def maxlen_read(maxlen: int) -> str:
+    """How contributed code reads ``hyper_parameters.maxlen``."""
+    return f'config.get("hyper_parameters.maxlen", {maxlen})'
+
+
+def with_maxlen(code: str, maxlen: int) -> str:
+    """``code`` that takes ``maxlen`` where a config has none, as that of test_tipc's inference."""
+    return MAXLEN_READ.sub(maxlen_read(maxlen), code)
 
 
 def sample_files(settings: Settings) -> dict[str, str]:

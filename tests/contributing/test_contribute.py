@@ -13,6 +13,7 @@ from support import python, write_log
 from upstream_skeleton import git, upstream_checkout
 
 from paddlerec_milvus.contributing.contribute_cli import main
+from paddlerec_milvus.zoo import ModelFolder
 
 TIPC = ("to_static.py", "paddle_infer.py", "train_infer_python.txt")
 
@@ -90,6 +91,27 @@ def test_again_and_under_another_name(mind: Path, upstream: Path) -> None:
     assert script.rstrip().endswith("fi")
 
 
+def test_inference_without_a_yaml_reads_histories_as_they_are_exported(
+    mind: Path, upstream: Path
+) -> None:
+    edit(mind.parent / "config_bigdata.yaml", "maxlen: 5", "maxlen: 7")  # that of test_tipc
+    assert contribute(mind, upstream) == 0
+    folder = upstream / "models" / "recall" / "mind"
+    files = [folder / "data" / "sample_data" / "test" / "part-0"]
+    reader = ModelFolder(folder).reader("mind_infer_reader", files, {"runner.inference": True})
+    history, _, _ = next(iter(reader))
+    assert history.shape == (7,)
+
+
+def test_a_reader_that_reads_maxlen_otherwise_is_left_to_a_person(
+    mind: Path, upstream: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(mind.parent / "mind_infer_reader.py", '.get("hyper_parameters.maxlen", 20)', ".maxlen")
+    assert contribute(mind, upstream) == 0
+    line = "mind_infer_reader.py: test_tipc's inference gives it no maxlen; it has to take 5 then"
+    assert line in capsys.readouterr().out
+
+
 def test_what_it_refuses(
     mind: Path, upstream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +130,9 @@ def test_what_it_refuses(
     (mind.parent / "README.md").write_text(f"{readme}\nTODO: results\n")
     assert "TODO in README.md marks what is still to be written" in refused()
     (mind.parent / "README.md").write_text(readme)
+    edit(mind.parent / "config_bigdata.yaml", "maxlen: 5", "maxlen: null")
+    assert "hyper_parameters.maxlen: None, expected the length" in refused()
+    edit(mind.parent / "config_bigdata.yaml", "maxlen: null", "maxlen: 5")
     edit(upstream / "README_EN.md", "# A list", "# My list")
     assert "not committed: README_EN.md; commit them" in refused()
     git(upstream, "checkout", "-q", ".")
