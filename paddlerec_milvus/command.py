@@ -16,9 +16,26 @@ from paddlerec_milvus.errors import MissingPackageError, SettingsError, UserErro
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.subcommands import CommandParser, as_typed
 
+OPT_HELP = (
+    "override settings, e.g. runner.epochs=3 hyper_parameters.maxlen=10; keys and types are "
+    "checked; paths here are relative to the working directory, paths inside a yaml to that yaml's "
+    "folder"
+)
+DATA_HELP = (
+    "a folder made by datasets/amazonbook/prepare.py: train on its train/, evaluate on its test/, "
+    "take item_count from its meta.json, and where the yaml has a valid_data_dir keep the best "
+    "epoch on its valid/. Its models are in a place of their own: the yaml's model_save_path with "
+    "_ and the folder's name behind it"
+)
 
-def model_parser(description: str, examples: str) -> CommandParser:
-    """A parser with the arguments that training and evaluation share."""
+
+def model_parser(
+    description: str, examples: str, *, opt: str = OPT_HELP, data: str = DATA_HELP
+) -> CommandParser:
+    """A parser with the arguments that training and evaluation share.
+
+    ``opt`` and ``data`` are what the help says of ``-o`` and ``--data``.
+    """
     parser = CommandParser(
         description=description,
         epilog=examples,
@@ -40,19 +57,9 @@ def model_parser(description: str, examples: str) -> CommandParser:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override settings, e.g. runner.epochs=3 hyper_parameters.maxlen=10; keys and types "
-        "are checked; paths here are relative to the working directory, paths inside a yaml to "
-        "that yaml's folder",
+        help=opt,
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="a folder made by datasets/amazonbook/prepare.py: train on its train/, evaluate on "
-        "its test/, take item_count from its meta.json, and where the yaml has a valid_data_dir "
-        "keep the best epoch on its valid/. Its models are in a place of their own: the yaml's "
-        "model_save_path with _ and the folder's name behind it",
-    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
     return parser
 
 

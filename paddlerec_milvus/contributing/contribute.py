@@ -33,6 +33,7 @@ from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import ModelError, SettingsError
 from paddlerec_milvus.settings import Settings
 
+SAMPLE_KEYS = ("runner.train_data_dir", "runner.test_data_dir")
 LISTED = ("README.md", "README_CN.md", "README_EN.md")
 
 
@@ -51,10 +52,11 @@ def contribute(
 
     All texts are made before the first is written. SettingsError: ``to`` is no checkout, has
     changes that are not committed where this writes, or a folder of that name that is not this
-    tool's.
+    tool's; ``options`` has another key than ``SAMPLE_KEYS``.
     """
     settings = settings_for(yaml, options, data)
     source = settings.model_dir
+    _require_sample_keys(options, source)
     name = source.name if name is None else name
     if not name.isidentifier() or name != name.lower():
         raise SettingsError(f"--name {name!r}: expected lower-case letters, digits and _")
@@ -92,6 +94,17 @@ def contribute(
     return Contribution(written, left)
 
 
+def _require_sample_keys(options: Sequence[str], source: Path) -> None:
+    """SettingsError for an option that no written file would show."""
+    keys = [text.partition("=")[0].strip() for text in options]
+    if others := [key for key in keys if key not in SAMPLE_KEYS]:
+        raise SettingsError(
+            f"-o {' '.join(others)}: settings are written from config.yaml and config_bigdata.yaml "
+            f"in {source}; edit those. Here -o takes {' and '.join(SAMPLE_KEYS)} alone, for the "
+            "sample"
+        )
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -121,7 +134,8 @@ def _exported_maxlen(whole: Settings) -> int:
 def _folder_files(settings: Settings, entry: ModelEntry, maxlen: int) -> dict[str, str]:
     source, name = settings.model_dir, entry.name
     files = {file: with_maxlen(code, maxlen) for file, code in code_files(source).items()}
-    files |= sample_files(settings)
+    own = load_settings(source / "config.yaml")
+    files |= sample_files(settings, own.hyper_parameters.get("item_count") or 0)
     for script in ("static_model.py", "infer.py"):
         files.setdefault(script, template(f"{script}.txt"))
     files["__init__.py"] = "# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paddlerec_milvus.command import model_parser, run
 from paddlerec_milvus.config import find_yaml
-from paddlerec_milvus.contributing.contribute import contribute
+from paddlerec_milvus.contributing.contribute import SAMPLE_KEYS, contribute
 
 EXAMPLES = """\
 examples:
@@ -23,11 +23,21 @@ a row in the lists of README.md, README_CN.md and README_EN.md. Nothing else is 
 committed. The same command again replaces what it wrote, once that is committed or put aside.
 Before: python tools/check_model.py -m NAME/config.yaml
 """
+OPT_HELP = (
+    f"{' and '.join(SAMPLE_KEYS)} alone: the data that the sample is taken from. Settings are "
+    "written from the folder's config.yaml and config_bigdata.yaml: edit those"
+)
+DATA_HELP = (
+    "a folder made by datasets/amazonbook/prepare.py: take the sample from its train/ and test/. "
+    "Its item ids must be below item_count of config.yaml, which is written as it is"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and write the contribution; returns the exit code."""
-    parser = model_parser("Write a model folder into a checkout of PaddleRec.", EXAMPLES)
+    parser = model_parser(
+        "Write a model folder into a checkout of PaddleRec.", EXAMPLES, opt=OPT_HELP, data=DATA_HELP
+    )
     parser.add_argument(
         "--to", type=Path, required=True, metavar="PADDLEREC", help="the checkout's folder"
     )

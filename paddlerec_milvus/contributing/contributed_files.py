@@ -42,14 +42,24 @@ def with_maxlen(code: str, maxlen: int) -> str:
     return MAXLEN_READ.sub(maxlen_read(maxlen), code)
 
 
-def sample_files(settings: Settings) -> dict[str, str]:
-    """Clicks of the first train users and lines of the first test users, small enough for git."""
+def sample_files(settings: Settings, item_count: int) -> dict[str, str]:
+    """Clicks of the first train users and lines of the first test users, small enough for git.
+
+    ``item_count`` is that of the contributed yaml. SettingsError: the data has larger ids.
+    """
     log = read_click_log(settings.path("train_data_dir"))
     users = read_held_out(settings.path("test_data_dir"))
     if len(users) < INFER_BATCH:
         raise SettingsError(
             f"runner.test_data_dir: {len(users)} users are too few for a sample, which needs "
             f"{INFER_BATCH}; give a larger log with --data"
+        )
+    largest = max(int(log.items.max()), users.largest_item())
+    if largest >= item_count:
+        raise SettingsError(
+            f"hyper_parameters.item_count: {item_count} in config.yaml, but the sample's data has "
+            f"item ids up to {largest}; set it there to {largest + 1}, or take the sample from "
+            "other data"
         )
     return {f"{TRAIN}/part-0.csv": _clicks(log), f"{TEST}/part-0": _test_lines(users)}
 

@@ -137,6 +137,11 @@ def test_what_it_refuses(
     assert "not committed: README_EN.md; commit them" in refused()
     git(upstream, "checkout", "-q", ".")
     (upstream / "note.txt").write_text("of no concern")
+    wider = refused("-o", "hyper_parameters.maxlen=10", "milvus.token=secret")
+    assert "-o hyper_parameters.maxlen milvus.token: settings are written from" in wider
+    edit(mind, "item_count: 41", "item_count: 40")
+    assert "item_count: 40 in config.yaml, but the sample's data has item ids up to 40" in refused()
+    edit(mind, "item_count: 40", "item_count: 41")
     write_test_users(tmp_path / "data" / "test", 5)
     assert "5 users are too few for a sample" in refused()
     edit(upstream / "test_tipc" / "prepare.sh", "\nfi\n", "\nfi\necho done\n")
