@@ -203,5 +203,6 @@ def test_it_is_a_static_graph_there(model: str, mind: Path, tmp_path: Path, upst
     run_there(folder, "../../../tools/trainer.py", "-m", "config.yaml")
     script = f"../../../test_tipc/configs/{model}/to_static.py"
     options = [f"runner.model_init_path=output_model_{model}/3", "runner.model_save_path=exported"]
+    options += ["hyper_parameters.maxlen=5"]  # a number, as in the yaml
     run_there(folder, script, "-m", "config.yaml", "-o", *options)
     assert (folder / "exported" / "tostatic.json").is_file()
