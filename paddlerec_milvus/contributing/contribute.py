@@ -18,6 +18,7 @@ from paddlerec_milvus.contributing.contributed_files import (
     TRAIN,
     WHOLE_DATA,
     code_files,
+    imports_scipy,
     maxlen_read,
     paper_of,
     sample_files,
@@ -179,6 +180,7 @@ def _readmes(settings: Settings, entry: ModelEntry, files: dict[str, str]) -> di
         "task": entry.task,
         "tree": "\n".join(names),
         "train_lines": "\n".join(files[f"{TRAIN}/part-0.csv"].splitlines()[:3]),
+        "packages": ", scipy" if imports_scipy(files) else "",
         "test_line": files[f"{TEST}/part-0"].splitlines()[0],
     }
     texts = {}

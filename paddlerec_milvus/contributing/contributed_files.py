@@ -32,6 +32,13 @@ def code_files(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.py"))}
 
 
+def imports_scipy(files: dict[str, str]) -> bool:
+    """Whether one of ``files`` does; paddle and numpy come with PaddlePaddle, scipy does not."""
+    return any(
+        re.search(r"^\s*(import|from) scipy\b", text, re.MULTILINE) for text in files.values()
+    )
+
+
 def maxlen_read(maxlen: int) -> str:
     """How contributed code reads ``hyper_parameters.maxlen``."""
     return f'config.get("hyper_parameters.maxlen", {maxlen})'

@@ -151,7 +151,7 @@ def allowed_imports(trial: Trial) -> str:
     if wrong:
         raise ModelError(
             f"{'; '.join(wrong)}: upstream does not install that; import files of the folder by "
-            "bare names, paddle and numpy"
+            "bare names, paddle, numpy and scipy"
         )
     return ", ".join(sorted(used))
 

@@ -70,6 +70,8 @@ def test_what_it_writes(mind: Path, upstream: Path, capsys: pytest.CaptureFixtur
     chinese = (folder / "README.md").read_text()
     for heading in ("模型简介", "数据准备", "运行环境", "快速开始", "模型组网", "效果复现"):
         assert f"\n## {heading}\n" in chinese
+    for text in (chinese, (folder / "README_en.md").read_text()):
+        assert "\nPaddlePaddle>=3.0, scipy\n" in text  # item_start.py imports it
     assert "$" not in re.sub(r"```.*?```", "", chinese, flags=re.DOTALL)
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("models/recall/mind/net.py", "contributor.md"))
