@@ -16,6 +16,7 @@ from paddlerec_milvus.config import UPSTREAM_SECTIONS, load_settings, source_str
 from paddlerec_milvus.contributing.check_results import NotApplicableError
 from paddlerec_milvus.contributing.reader_checks import first_batch
 from paddlerec_milvus.contributing.trial import Trial
+from paddlerec_milvus.data.files import data_files
 from paddlerec_milvus.errors import ModelError, SettingsError, UserError, nearest
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.settings import RunnerSettings
@@ -93,6 +94,7 @@ def keys_are_read(trial: Trial) -> str:
 def _one_batch(trial: Trial, config: RecordedConfig) -> None:
     """Model, optimizer, both readers and both passes, each once."""
     folder, runner = trial.folder, trial.settings.runner
+    data_files(trial.settings.path("train_data_dir"), "runner.train_data_dir")  # as a run does
     contract = folder.dygraph_model()
     with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
         model = contract.create_model(config)

@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.collate import seed_everything
-from paddlerec_milvus.data.files import reader_files
+from paddlerec_milvus.data.files import data_files, reader_files
 from paddlerec_milvus.data.prepared import split_words_beside
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
@@ -93,6 +93,8 @@ class Trainer:
         self.processes = join(settings, self.device)
         seed_everything(settings.runner.seed)
         self.config = settings.dotted()
+        # a model may read them too, and says less of where they should be
+        data_files(settings.path("train_data_dir"), "runner.train_data_dir")
         self._create_model()
         dataset, runner = self._open_reader(), settings.runner
         self.run_folder = RunFolder(settings, self.device, self.processes.world)

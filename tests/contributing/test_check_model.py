@@ -184,6 +184,14 @@ def test_what_lacks_and_what_upstream_would_refuse(mind: Path, tmp_path: Path) -
     assert {result.status for result in results.values()} == {"FAILED", "not run"}
 
 
+def test_where_there_is_no_log_the_command_that_makes_one(mind: Path, tmp_path: Path) -> None:
+    options = [f"runner.train_data_dir={tmp_path / 'none'}", "hyper_parameters.item_start=clicks"]
+    detail = checked(mind, tmp_path / "place", "trains", options=options)[
+        "every key is read"
+    ].detail
+    assert "none: no such folder; make the sample with 'python datasets/amazonbook/" in detail
+
+
 def test_an_exception_of_the_folder_names_its_line(mind: Path, tmp_path: Path) -> None:
     edit(
         mind.parent / "net.py", "        ids = self.softmax.draw(labels)\n", "        ids = {}[7]\n"

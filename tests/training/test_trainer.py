@@ -275,6 +275,15 @@ class TestRefused:
         with pytest.raises(DataError, match=r"runner\.train_data_dir: .*empty: holds no data"):
             self.never(generic, tmp_path, f"runner.train_data_dir={tmp_path / 'empty'}")
 
+    def test_train_data_that_the_model_reads_first(self, mind: Path, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"none: no such folder; .*prepare\.py --sample"):
+            self.never(
+                mind,
+                tmp_path,
+                f"runner.train_data_dir={tmp_path / 'none'}",
+                "hyper_parameters.item_start=clicks",
+            )
+
     def test_train_data_not_set(self, tmp_path: Path) -> None:
         file = generic_folder(tmp_path / "model", train_data_dir=None)
         with pytest.raises(SettingsError, match=r"runner\.train_data_dir is missing"):
