@@ -37,6 +37,9 @@ SUBCOMMANDS = {
     "infer": Subcommand(
         "evaluation.cli", "tools/infer.py", "index its items and measure its lists"
     ),
+    "rank": Subcommand(
+        "ranking.cli", "tools/rank.py", "train channels and a ranker for a trained model"
+    ),
     "serve": Subcommand(
         "serving.__main__", "-m paddlerec_milvus.serving", "answer over HTTP, with a page to try it"
     ),

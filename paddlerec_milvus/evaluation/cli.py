@@ -29,6 +29,7 @@ examples:
   python -u tools/infer.py -m mind/config.yaml --best     # the best epoch on the valid users
   python -u tools/infer.py -m mind/config.yaml -top_n 50 --baselines --report out/report.json
   python -u tools/infer.py -m mind/config.yaml -o index.type=IVF_FLAT index.nlist=128 index.nprobe=8
+  python -u tools/infer.py -m mind/config.yaml --best --rank   # after tools/rank.py
   MILVUS_URI=http://127.0.0.1:19530 python -u tools/infer.py -m mind/config.yaml
   python -u tools/infer.py -m /path/to/PaddleRec/models/rank/deepfm/config.yaml
 
@@ -78,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         f"{', '.join(TITLES)}; without names all but transitions, which know order",
     )
     parser.add_argument(
+        "--rank",
+        action="store_true",
+        help="also measure the ranker that tools/rank.py trained for the checkpoint: lists of 10 "
+        "and 50 before and after, what each channel brought",
+    )
+    parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE.json",
@@ -97,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 def _refuse_list_options(arguments: argparse.Namespace, model_dir: Path) -> None:
     """UserError where an option of lists, or a setting of their search, is set by hand."""
     options = [] if arguments.top_n is None else ["-top_n"]
-    names = ("exact", "best", "baselines", "lists")
+    names = ("exact", "best", "baselines", "rank", "lists")
     options += [f"--{name}" for name in names if getattr(arguments, name) not in (None, False)]
     keys = [text.strip().partition("=")[0] for text in arguments.opt]
     options += [key for key in keys if key.partition(".")[0] in OWN_SECTIONS]
@@ -144,7 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from paddlerec_milvus.evaluation.evaluator import ORDER_BLIND, Evaluation
 
         top_n = 50 if arguments.top_n is None else arguments.top_n
-        evaluation = Evaluation(settings, top_n, arguments.exact, arguments.best)
+        evaluation = Evaluation(
+            settings, top_n, arguments.exact, arguments.best, rank=arguments.rank
+        )
         if evaluation.held_out.chose_epoch:
             print(_CHOSE_EPOCH, file=sys.stderr)
         epochs = evaluation.epochs()
@@ -155,6 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             exact=arguments.exact,
         )
         print(table(report))
+        if report.last.ranking is not None:
+            from paddlerec_milvus.evaluation.ranking_report import ranking_table
+
+            print(f"\n{ranking_table(report.last.ranking)}")
         if arguments.lists is not None:
             write_lists(evaluation.users.user_ids, evaluation.lists, arguments.lists, ids)
             print(f"lists: {arguments.lists}")

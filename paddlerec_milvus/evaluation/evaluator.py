@@ -46,13 +46,16 @@ from paddlerec_milvus.evaluation.results import (
     ListRelevance,
     ListSummary,
     MethodResult,
+    RankingResult,
 )
-from paddlerec_milvus.retrieval.base import checked_k
+from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
+from paddlerec_milvus.retrieval.base import Retriever, checked_k
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.trained_model import TrainedModel
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Evaluation:
     exact: bool = False
     best: bool = False  # the best epoch on the valid users, instead of infer_start_epoch …
     measured_on: InitVar[HeldOutUsers | None] = None  # instead of those of test_data_dir
+    rank: bool = False  # measure the ranker beside each checkpoint, too
 
     def __post_init__(self, measured_on: HeldOutUsers | None) -> None:
         checked_k(self.top_n)
@@ -125,7 +129,24 @@ class Evaluation:
                 "index": times.index_seconds,
                 "load": times.load_seconds,
             }
-        return self._measure(epoch, table, milvus, watch, began)
+        result = self._measure(epoch, table, milvus, watch, began)
+        if not self.rank:
+            return result
+        search = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
+        ranking = self._ranking(checkpoint, table, milvus or search.retriever)
+        return result.model_copy(update={"ranking": ranking})
+
+    def _ranking(
+        self, checkpoint: Path, table: npt.NDArray[np.float32], retriever: Retriever
+    ) -> RankingResult:
+        """What the ranker beside ``checkpoint`` makes of what ``retriever`` finds."""
+        from paddlerec_milvus.evaluation.ranking_report import rank_users, ranking_result
+        from paddlerec_milvus.ranking.training import ranking_beside
+
+        model = ranking_beside(TrainedModel(self.settings, checkpoint), table)
+        moments, encoder = held_out_moments(self.users), self.encoder
+        users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+        return ranking_result(model, rank_users(model, users), self.users)
 
     def of_index(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
         """What is measured of ``checkpoint``, whose item vectors ``milvus`` holds already.

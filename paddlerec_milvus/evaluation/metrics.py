@@ -88,6 +88,12 @@ def ndcg_hits(hits: Hits) -> FloatArray:
     return _share(hits.at @ _discounts(top_n), _ideal_dcg(count, top_n))
 
 
+def reciprocal_rank(hits: Hits) -> FloatArray:
+    """mrr@N [U] = 1 / place of the first hit, 0 without one (trec_eval's ``recip_rank``)."""
+    first = hits.at.argmax(axis=1) + 1.0
+    return np.where(hits.at.any(axis=1), 1.0 / first, 0.0)
+
+
 def index_recall(candidates: IntArray, exact: IntArray) -> FloatArray:
     """index_recall@N [U]: the share of the exact top N [U, N] that an index returned, by id.
 
@@ -106,6 +112,13 @@ def relevance_by_user(
         f"{function.__name__}@{top_n}": function(hits)
         for function in (recall, ndcg, ndcg_hits, hitrate)
     }
+
+
+def reciprocal_rank_by_user(
+    candidates: IntArray, indptr: IntArray, truths: IntArray, top_n: int
+) -> FloatArray:
+    """mrr@N [U] of the first ``top_n`` candidates."""
+    return reciprocal_rank(find_hits(candidates[:, :top_n], indptr, truths))
 
 
 def relevance(

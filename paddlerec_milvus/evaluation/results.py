@@ -175,6 +175,43 @@ class HeldOutSummary(EvaluationResult):
         return text
 
 
+class Gain(EvaluationResult):
+    """A mean difference over users, and the 95 % interval of a paired bootstrap."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class ChannelResult(EvaluationResult):
+    """What a channel brought to the candidates of all users."""
+
+    candidates: float
+    """A user."""
+    only: float
+    """Of these, those that no other channel had."""
+    relevant: int
+    """Later clicks among its candidates, of all users."""
+    relevant_only: int
+    """Of these, those that no other channel had."""
+
+
+class RankingResult(EvaluationResult):
+    """Channels and a ranker beside the vector model's own lists, both without the history."""
+
+    ranker: str
+    """16 hex digits that tell the ranker from all others."""
+    users: int
+    unranked: dict[str, float]
+    """Means over users of the vector model's lists: ``recall@10``, ``mrr@10`` …"""
+    ranked: dict[str, float]
+    gain: dict[str, Gain]
+    """Ranked minus unranked."""
+    without: dict[str, dict[str, float]]
+    """By channel: of ranked lists without the candidates that it alone had."""
+    channels: dict[str, ChannelResult]
+
+
 class EpochResult(MethodResult):
     """All that is measured of one epoch of a model."""
 
@@ -185,6 +222,8 @@ class EpochResult(MethodResult):
     interests: InterestSummary
     truths: ListSummary
     catalogue: CatalogueSummary
+    ranking: RankingResult | None = None
+    """Left out of a file where no ranker was measured."""
 
     @model_validator(mode="before")
     @classmethod
@@ -200,6 +239,8 @@ class EpochResult(MethodResult):
     def _flat(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
         del values["relevance"], values["index"]
+        if self.ranking is None:
+            del values["ranking"]
         exactness = self.index.flat(self.relevance.top_n) if self.index is not None else {}
         return self.relevance.flat() | values | exactness
 

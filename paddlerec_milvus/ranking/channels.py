@@ -29,7 +29,7 @@ CHANNELS = tuple(QUOTAS)
 PAIR_TABLES = (TRANSITIONS, NEIGHBOURS, NEXT)
 
 WINDOW = 10  # clicks apart that still count as a transition
-KEPT = 200  # pairs of an item in a table
+PAIRS_OF_ITEM = 200  # pairs of an item in a table
 
 
 class VectorHits(NamedTuple):
@@ -78,7 +78,9 @@ class Channels(NamedTuple):
             NEIGHBOURS: weighed(co_clicks(users), clicks, 0.5, 0.3, shrink=20.0),
             NEXT: weighed(transition_counts(log, item_count, 1), clicks, 1.0, 0.0, shrink=5.0),
         }
-        return cls(clicks, {name: PairTable.of(table, KEPT) for name, table in weights.items()})
+        return cls(
+            clicks, {name: PairTable.of(table, PAIRS_OF_ITEM) for name, table in weights.items()}
+        )
 
     def pool(
         self,

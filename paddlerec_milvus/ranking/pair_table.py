@@ -47,12 +47,14 @@ class PairTable(NamedTuple):
         rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
         order = np.lexsort((weights.indices, -weights.data, rows))
         place = np.arange(len(rows)) - weights.indptr[rows]
-        kept = order[(place < most) & (weights.data[order] > 0)]
-        kept = kept[np.lexsort((weights.indices[kept], rows[kept]))]
-        counts = np.bincount(rows[kept], minlength=weights.shape[0])
+        chosen = order[(place < most) & (weights.data[order] > 0)]
+        chosen = chosen[np.lexsort((weights.indices[chosen], rows[chosen]))]
+        counts = np.bincount(rows[chosen], minlength=weights.shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return cls(
-            indptr, weights.indices[kept].astype(np.int32), weights.data[kept].astype(np.float32)
+            indptr,
+            weights.indices[chosen].astype(np.int32),
+            weights.data[chosen].astype(np.float32),
         )
 
     def hits(self, clicks: IntArray) -> PairHits:

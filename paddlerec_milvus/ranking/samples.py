@@ -20,7 +20,6 @@ from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS, Channels, Pool, VectorHits
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
-from paddlerec_milvus.ranking.trees import RankingLists
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.candidates import search_users
 
@@ -30,7 +29,7 @@ Interests = Callable[[IntArray, IntArray, IntArray | None], FloatArray]
 
 PLACES, LISTS = 8, 12_000  # of a user's clicks, and of all users: at most so many lists
 EARLIEST = 0.3  # of a user's clicks: there a list may begin
-BATCH = 256  # users searched for at a time
+BATCH = 64  # users searched for at a time
 
 
 class Moment(NamedTuple):
@@ -53,6 +52,23 @@ class SearchedUser(NamedTuple):
     interests: FloatArray
     """[K, D]"""
     hits: VectorHits
+
+
+class RankingLists(NamedTuple):
+    """Candidates of g lists, one list after the other, with what came true."""
+
+    rows: FloatArray
+    """[n, F]"""
+    labels: npt.NDArray[np.bool_]
+    """[n], whether the item was clicked later."""
+    sizes: IntArray
+    """[g], candidates of each list; their sum is n."""
+
+    def part(self, first: int, last: int) -> RankingLists:
+        """The lists ``first`` … ``last`` - 1."""
+        ends = np.concatenate([[0], np.cumsum(self.sizes)])
+        rows = slice(ends[first], ends[last])
+        return RankingLists(self.rows[rows], self.labels[rows], self.sizes[first:last])
 
 
 def held_out_moments(users: HeldOutUsers) -> list[Moment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from paddlerec_milvus.errors import CheckpointError, DataError
 from paddlerec_milvus.ranking.features import FEATURES, SCORE
+from paddlerec_milvus.ranking.samples import RankingLists
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 PARAMETERS: dict[str, Any] = {
@@ -36,23 +36,6 @@ PARAMETERS: dict[str, Any] = {
 ROUNDS, PATIENCE = 600, 40
 WATCHED = 0.15  # of the lists, that say when to stop
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
-
-
-class RankingLists(NamedTuple):
-    """Candidates of g lists, one list after the other, with what came true."""
-
-    rows: FloatArray
-    """[n, F]"""
-    labels: npt.NDArray[np.bool_]
-    """[n], whether the item was clicked later."""
-    sizes: IntArray
-    """[g], candidates of each list; their sum is n."""
-
-    def part(self, first: int, last: int) -> RankingLists:
-        """The lists ``first`` … ``last`` - 1."""
-        ends = np.concatenate([[0], np.cumsum(self.sizes)])
-        rows = slice(ends[first], ends[last])
-        return RankingLists(self.rows[rows], self.labels[rows], self.sizes[first:last])
 
 
 class TreesRanker:
