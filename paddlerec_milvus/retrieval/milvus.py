@@ -146,7 +146,7 @@ class MilvusRetriever:
         version = describe(self._connection, name) if name else versions.serving()
         if version is None:
             raise versions.missing()
-        again = "build it again, or give another milvus.collection"
+        again = "build it again (a service: POST /insert), or give another milvus.collection"
         if dimension is not None and version.dimension != dimension:
             problem = f"the vectors have {version.dimension} dimensions, expected {dimension}"
             raise self._wrong(problem, again)

@@ -168,7 +168,7 @@ class MilvusDeployment:
             retriever.close()
             raise RefusedError(
                 f"{version.name!r} has {retriever.dimension} dimensions, its model "
-                f"{model.tower.dimension}"
+                f"{model.tower.dimension}: POST /insert"
             )
         before, self._retriever = self._retriever, retriever
         model.follow(retriever)

@@ -168,8 +168,9 @@ def test_open_says_what_differs(uri, make_retriever):
     with pytest.raises(RetrievalError, match="its metric is IP, expected L2"):
         metric.open()
     index = make_retriever(uri, first.collection, index=Hnsw())
-    with pytest.raises(RetrievalError, match=r"its index is IVF_FLAT .* expected HNSW"):
+    with pytest.raises(RetrievalError, match=r"its index is IVF_FLAT .* expected HNSW") as caught:
         index.search(VECTORS[:1], 1)
+    assert "build it again (a service: POST /insert)" in str(caught.value)
     with pytest.raises(SettingsError, match=r"expected \[n, 8\]"):
         first.search(np.ones((1, 9)), 1)
 

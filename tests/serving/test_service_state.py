@@ -90,6 +90,18 @@ def test_other_vectors_are_told(empty, change):
     assert fallback_of(empty) == POPULAR
 
 
+def test_another_type_of_index_in_the_yaml_needs_an_insert(empty, make_settings, caplog):
+    empty.http.post("/insert")
+    with running(make_settings("index.type=IVF_FLAT", "index.nlist=16")) as again:
+        assert again.ready() == (503, UNUSABLE.reason)
+        assert fallback_of(again) == POPULAR
+        advice = "build it again (a service: POST /insert)"
+        assert f"expected IVF_FLAT {{'nlist': 16}}; {advice}" in caplog.text
+        assert again.http.post("/insert").status_code == 200
+        assert again.ready()[0] == 200
+        assert again.candidates([3])["source"] == ["model"]
+
+
 def test_a_collection_that_we_did_not_make_is_left_alone(empty):
     connection = Connection(empty.service.settings.model.milvus_uri)
     connection.create_collection("mind_items", 128, {})
