@@ -9,11 +9,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from paddlerec_milvus.errors import MissingPackageError, UserError, redacted
+from paddlerec_milvus.errors import MissingPackageError, SettingsError, UserError, redacted
 
 _WORDS = (
     (r"--columns user=[^ ;]+( \([^)]*\))?", 'columns={"user": "…", "item": "…", "time": "…"}'),
@@ -87,14 +87,17 @@ def _logging(shown: bool) -> Iterator[None]:
 def option_texts(options: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """``{"runner.epochs": 3}`` or ``["runner.epochs=3"]`` as the texts that ``-o`` takes.
 
-    UserError: it is a text, or a value is none that yaml has.
+    SettingsError: it is neither, or a value is none that yaml has.
     """
-    if isinstance(options, str):
-        text = redacted(repr(options))
-        raise UserError(f'options is the text {text}; expected {{"runner.epochs": 3}}')
-    if not isinstance(options, Mapping):
-        return [str(option) for option in options]
-    return [f"{key}={_text_of(value, str(key))}" for key, value in options.items()]
+    if isinstance(options, Mapping):
+        return [f"{key}={_text_of(value, str(key))}" for key, value in options.items()]
+    if isinstance(options, str | bytes) or not isinstance(options, Iterable):
+        kind = "text" if isinstance(options, str) else type(options).__name__
+        raise SettingsError(
+            f"options is the {kind} {redacted(repr(options))}; expected "
+            '{"runner.epochs": 3} or ["runner.epochs=3"]'
+        )
+    return [str(option) for option in options]
 
 
 def _text_of(value: Any, key: str) -> str:
@@ -104,7 +107,7 @@ def _text_of(value: Any, key: str) -> str:
     try:
         return json.dumps(value.tolist() if hasattr(value, "tolist") else value)
     except (TypeError, ValueError) as error:  # which names the type, and no value
-        raise UserError(
+        raise SettingsError(
             f"options: {key} is of type {type(value).__name__} and cannot be written as yaml "
             f"({error}); expected a number, a text, a bool, None, or a list or dict of these"
         ) from None

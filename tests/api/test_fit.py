@@ -201,6 +201,7 @@ def test_arguments_of_fit_that_cannot_be(tmp_path):
     assert "runner.seed is said by seed" in refusal(options={"runner.seed": 1}, seed=2)
     assert "milvus.uri is said by index()" in refusal(options=["milvus.uri=a.db"])
     assert "options is the text" in refusal(options="runner.epochs=1")
+    assert "options is the int 3; expected {" in refusal(options=3)
     assert "model mindd/config.yaml: no such file" in refusal(model="mindd")
     assert "split time needs test_from DATE" in refusal(split="time")
     assert "split user: is none of users, leave-one-out, time (did" in refusal(split="user")

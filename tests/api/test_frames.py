@@ -14,7 +14,7 @@ from paddlerec_milvus.api.histories import histories_of
 from paddlerec_milvus.api.python_words import option_texts, python_words
 from paddlerec_milvus.data.id_map import IdMap
 from paddlerec_milvus.data.item_titles import titles_of
-from paddlerec_milvus.errors import DataError, SettingsError, UserError
+from paddlerec_milvus.errors import DataError, SettingsError
 
 pandas = pytest.importorskip("pandas")
 
@@ -122,11 +122,29 @@ def test_options_are_texts_as_the_commands_take_them():
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (3, "the int 3"),
+        (None, "the NoneType None"),
+        (b"runner.epochs=3", "the bytes b'runner.epochs=3'"),
+        ("runner.epochs=3", "the text 'runner.epochs=3'"),
+    ],
+)
+def test_options_that_are_neither_a_dict_nor_texts_are_refused(options, words):
+    with pytest.raises(SettingsError) as caught:
+        option_texts(options)
+    expected = '{"runner.epochs": 3} or ["runner.epochs=3"]'
+    assert str(caught.value) == f"options is {words}; expected {expected}"
+
+
+@pytest.mark.parametrize(
     ("value", "kind"),
     [({1}, "set"), ([{1}], "list"), (datetime(2024, 7, 1), "datetime"), ({(1, 2): 3}, "dict")],
 )
 def test_an_option_that_is_no_value_of_yaml_is_refused(value, kind):
-    with pytest.raises(UserError, match=f"options: x.y is of type {kind} and .*; expected a num"):
+    with pytest.raises(
+        SettingsError, match=f"options: x.y is of type {kind} and .*; expected a num"
+    ):
         option_texts({"x.y": value})
 
 
