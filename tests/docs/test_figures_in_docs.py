@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+import yaml
 from pages import ENGLISH, blocks_of, chinese, links_of, text_of
 from support import ROOT
 
@@ -151,6 +152,33 @@ def test_the_figures_of_evaluation(page):
     theirs, ours = list(kept_speed["users_per_second"].values())[:2]
     for number in (f"{ours:.0f}", f"{theirs:.0f}", f"{kept_speed['ratio']:.1f}"):
         assert number in text
+
+
+@pytest.mark.parametrize("page", ["choosing-an-index.md", "choosing-an-index.zh.md"])
+def test_the_index_to_take_is_that_of_the_models_and_was_measured(page):
+    text = text_of(f"docs/tutorials/{page}")
+    for mark, latin in (("，", ", "), ("、", ", "), (" 和 ", " and ")):
+        text = text.replace(mark, latin)
+    lines = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])["index"]
+    words = "M {M}, efConstruction {efConstruction}, ef {ef}".format(**lines)
+    assert words in text
+    for file in (ROOT / "models" / "recall").glob("*/config*.yaml"):
+        index = yaml.safe_load(file.read_text(encoding="utf-8"))["index"]
+        of_model = {key: index[key] for key in lines}
+        assert of_model == lines | ({"type": "IVF_FLAT"} if file.parent.name == "gfcf" else {})
+    studies = [row.get("measured", {}) for row in kept("index_amazon_size/report")["rows"]]
+    recalls = {
+        study["params"]["items"]: study["values"]["index_recall"]
+        for study in studies
+        if study.get("study") == "scale" and "index_recall" in study["values"]
+    }
+    *first, last = (f"{100 * recalls[items]:.2f}" for items in sorted(recalls))
+    *sizes, largest = (f"{items:,}" for items in sorted(recalls))
+    assert f"{', '.join(first)} and {last} %" in text
+    assert f"{', '.join(sizes)} and {largest}" in text
+    evaluated = kept("evaluation_speed")
+    assert {key: evaluated["index"][key] for key in lines} == lines
+    assert f"{100 * evaluated['index_recall']:.2f} %" in text
 
 
 @pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
