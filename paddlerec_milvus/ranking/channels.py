@@ -92,8 +92,8 @@ class Channels(NamedTuple):
     ) -> Pool:
         """The candidates for a user with the known clicks ``history`` [L], the newest last.
 
-        None of them is ``excluded`` (which ``hits`` hold none of) and all are ``allowed`` [V];
-        ``channels`` that are not named give none.
+        None of them is ``excluded``; those of other channels than the interests, whose search has
+        filtered, are ``allowed`` [V]. ``channels`` that are not named give none.
         """
         pairs = {name: table.hits(history[::-1]) for name, table in self.tables.items()}
         listed = {INTERESTS: hits.items}
@@ -101,7 +101,12 @@ class Channels(NamedTuple):
             listed[name] = pairs[name].items[np.argsort(-pairs[name].total, kind="stable")]
         listed[POPULAR] = np.arange(1, len(self.clicks), dtype=np.int64)
         lists = [
-            _first(listed[name], QUOTAS[name] if name in channels else 0, excluded, allowed)
+            _first(
+                listed[name],
+                QUOTAS[name] if name in channels else 0,
+                excluded,
+                None if name == INTERESTS else allowed,
+            )
             for name in CHANNELS
         ]
         items = np.unique(np.concatenate(lists))

@@ -18,6 +18,7 @@ from paddlerec_milvus.ranking.channels import (
     PAIR_TABLES,
     TRANSITIONS,
     Pool,
+    VectorHits,
 )
 from paddlerec_milvus.ranking.pair_table import PairHits
 
@@ -63,12 +64,13 @@ class ItemTraits(NamedTuple):
 
 
 def feature_rows(
-    pool: Pool, history: IntArray, interests: FloatArray, traits: ItemTraits
+    pool: Pool, history: IntArray, interests: FloatArray, hits: VectorHits, traits: ItemTraits
 ) -> FloatArray:
     """[n, F] float32, nan where a feature is not known; columns as in ``FEATURES``.
 
     ``history`` [L] are the user's last known clicks, the newest last, at least one, of which the
-    vector model made ``interests`` [K, D].
+    vector model made ``interests`` [K, D] and found ``hits``. Of an item that came after the model,
+    with an id of V or above, its hit's score is known and no other feature.
     """
     rows = np.empty((len(pool.items), len(FEATURES)), np.float32)
     columns = iter(rows.T)
@@ -77,33 +79,42 @@ def feature_rows(
         next(columns)[:] = values
 
     if len(rows):
-        _put_interests(put, pool, history, interests, traits.vectors)
+        rows_of = np.where(pool.items < len(traits.popularity), pool.items, 0)
+        _put_interests(put, pool, history, interests, hits, traits.vectors)
         for name in PAIR_TABLES:
             _put_pairs(put, pool.items, pool.pairs[name])
         for ranks in pool.ranks.T[1:3]:
             put(np.where(ranks > 0, ranks, np.nan))
-        popularity, clicked = traits.popularity[pool.items], traits.popularity[history]
+        popularity, clicked = traits.popularity[rows_of], traits.popularity[history]
         for value in (0, clicked.mean(), clicked[-1]):
             put(popularity - value)
-        _put_categories(put, traits.categories[pool.items], traits.categories[history[::-1]])
+        _put_categories(put, traits.categories[rows_of], traits.categories[history[::-1]])
         put(len(history))
     return rows
 
 
 def _put_interests(
-    put: _Put, pool: Pool, history: IntArray, interests: FloatArray, table: FloatArray
+    put: _Put,
+    pool: Pool,
+    history: IntArray,
+    interests: FloatArray,
+    hits: VectorHits,
+    table: FloatArray,
 ) -> None:
     """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks."""
-    vectors = table[pool.items]
+    known = pool.items < len(table)
+    vectors = table[np.where(known, pool.items, 0)]
     scores = np.sort(vectors @ interests.T, axis=1)
-    best = scores[:, -1]
+    near = vectors @ table[history[::-1][:RECENT]].T
+    best, ranks = scores[:, -1], pool.ranks[:, 0]
+    if not known.all():
+        scores[~known], near[~known] = np.nan, np.nan
+        best[~known] = hits.scores[ranks[~known] - 1]
     put(best)
     put(best - best.max())
     put(scores[:, -2] if scores.shape[1] > 1 else best)
     put(scores.mean(axis=1))
-    ranks = pool.ranks[:, 0]
     put(np.where(ranks > 0, ranks, np.nan))
-    near = vectors @ table[history[::-1][:RECENT]].T
     put(near[:, 0])
     put(near.max(axis=1))
 

@@ -112,7 +112,7 @@ class RankingModel:
         :meth:`Channels.pool`. FloatingPointError: a score is no number.
         """
         pool = self.channels.pool(history, hits, excluded, allowed, channels)
-        rows = feature_rows(pool, history, interests, self.traits)
+        rows = feature_rows(pool, history, interests, hits, self.traits)
         scores = self.ranker.scores(rows) if len(rows) else np.zeros(0)
         if not np.isfinite(scores).all():
             raise FloatingPointError("the ranker gave a score that is no number")
@@ -122,9 +122,19 @@ class RankingModel:
             items,
             scores[best],
             pool.ranks[best],
-            (self.traits.vectors[items] @ interests.T).argmax(axis=1),
+            self._nearest(items, pool.ranks[best, 0], interests, hits),
             _followed(pool, items, history),
         )
+
+    def _nearest(
+        self, items: IntArray, ranks: IntArray, interests: FloatArray, hits: VectorHits
+    ) -> IntArray:
+        """[k], the interest of the highest score; what the search said where it had the item."""
+        known = items < len(self.traits.vectors)
+        vectors = self.traits.vectors[np.where(known, items, 0)]
+        nearest: IntArray = (vectors @ interests.T).argmax(axis=1)
+        nearest[ranks > 0] = hits.interests[ranks[ranks > 0] - 1]
+        return nearest
 
     def save(self, checkpoint: Path) -> None:
         """Write to the folder ``ranking`` of ``checkpoint``, whole or not at all."""
@@ -144,11 +154,12 @@ class RankingModel:
 
 
 def load_ranking(
-    checkpoint: Path, vectors: FloatArray, categories: IntArray, model: str, data: str
+    checkpoint: Path, vectors: FloatArray, categories: IntArray, model: str, data: str | None
 ) -> RankingModel:
     """The ranker beside ``checkpoint``, for the model with the digest ``model`` and data ``data``.
 
-    ``vectors`` [V, D] and ``categories`` [V] are the items'. CheckpointError: there is none, it is
+    ``data`` None: its data are not here, and ``model`` says whose it is. ``vectors`` [V, D] and
+    ``categories`` [V] are the items'. CheckpointError: there is none, it is
     of another model, other data, channels or features, or a file is not the one that was saved.
     """
     folder = checkpoint / FOLDER
@@ -181,11 +192,11 @@ def read_manifest(folder: Path) -> RankingManifest:
 
 
 def _require_fit(
-    folder: Path, manifest: RankingManifest, model: str, data: str, item_count: int
+    folder: Path, manifest: RankingManifest, model: str, data: str | None, item_count: int
 ) -> None:
     expected: dict[str, tuple[object, object]] = {
         "model": (manifest.model, model),
-        "data": (manifest.data, data),
+        "data": (manifest.data, manifest.data if data is None else data),
         "item_count": (manifest.item_count, item_count),
         "channels": (manifest.channels, list(CHANNELS)),
         "features": (manifest.features, list(FEATURES)),

@@ -147,7 +147,7 @@ def pool_and_rows(
     """All candidates of ``user``, and their features [n, F]."""
     excluded = set(user.moment.history.tolist())
     pool = channels.pool(user.clicks, user.hits, excluded)
-    return pool, feature_rows(pool, user.clicks, user.interests, traits)
+    return pool, feature_rows(pool, user.clicks, user.interests, user.hits, traits)
 
 
 def ranking_lists(
