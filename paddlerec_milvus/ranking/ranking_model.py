@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Set
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import CheckpointError
@@ -26,44 +24,21 @@ from paddlerec_milvus.ranking.channels import (
     VectorHits,
 )
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
+from paddlerec_milvus.ranking.files import (
+    FOLDER,
+    MANIFEST,
+    TABLES,
+    TREES,
+    RankingManifest,
+    checked_content,
+    read_manifest,
+    sha256,
+)
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.trees import TreesRanker
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-
-FOLDER = "ranking"  # beside rec.pdparams
-MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.txt"
-
-
-class RankingManifest(BaseModel):
-    """What a ranker was trained with; it serves nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    format: Literal[1] = 1
-    model: str
-    """16 hex digits of the SHA-256 of the vector model's parameters."""
-    data: str
-    """Fingerprint of the prepared data; empty: not known."""
-    item_count: int
-    channels: list[str]
-    features: list[str]
-    """All, in the order of their columns."""
-    used: list[str]
-    """Those that the trees use."""
-    start: float
-    """What the interests' score weighs beside the trees."""
-    seed: int
-    lists: int
-    """Lists that it was trained on."""
-    files: dict[str, str]
-    """SHA-256 of the files beside it."""
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that tell this ranker from all others."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 class RankedList(NamedTuple):
@@ -145,8 +120,8 @@ class RankingModel:
                 for part in PairTable._fields
             }
             np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
-            (folder / TREES).write_text(self.ranker.text(), encoding="utf-8")
-            files = {name: _sha256((folder / name).read_bytes()) for name in (TABLES, TREES)}
+            (folder / TREES).write_text(json.dumps(self.ranker.texts()), encoding="utf-8")
+            files = {name: sha256((folder / name).read_bytes()) for name in (TABLES, TREES)}
             manifest = self.manifest.model_copy(update={"files": files})
             text = json.dumps(manifest.model_dump(), indent=2)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -165,30 +140,15 @@ def load_ranking(
     folder = checkpoint / FOLDER
     manifest = read_manifest(folder)
     _require_fit(folder, manifest, model, data, len(vectors))
-    content = {name: _content(folder / name, manifest) for name in (TABLES, TREES)}
+    content = {name: checked_content(folder / name, manifest) for name in (TABLES, TREES)}
     with np.load(io.BytesIO(content[TABLES]), allow_pickle=False) as arrays:
         tables = {
             name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
             for name in PAIR_TABLES
         }
         channels = Channels(arrays["clicks"], tables)
-    ranker = TreesRanker.of_text(content[TREES].decode(), manifest.start, manifest.used)
+    ranker = TreesRanker.of_texts(json.loads(content[TREES]), manifest.start, manifest.used)
     return RankingModel(manifest, channels, ranker, vectors, categories)
-
-
-def read_manifest(folder: Path) -> RankingManifest:
-    """What ``folder/manifest.json`` says. CheckpointError: there is none, or it is damaged."""
-    file = folder / MANIFEST
-    try:
-        return RankingManifest.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no ranker was trained for this checkpoint: python tools/rank.py -m "
-            "mind/config.yaml trains one"
-        ) from None
-    except (OSError, ValidationError) as error:
-        reason = str(error).replace("\n", " ")
-        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; train it anew") from None
 
 
 def _require_fit(
@@ -207,23 +167,6 @@ def _require_fit(
                 f"{folder}: the ranker was trained with another {name}: {theirs}, here {ours}; "
                 "train it anew: python tools/rank.py"
             )
-
-
-def _content(file: Path, manifest: RankingManifest) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
-    if _sha256(content) != manifest.files.get(file.name):
-        raise CheckpointError(
-            f"{file}: is not the file that was saved (its sha256 is not the one in {MANIFEST} "
-            "beside it): restore it, or train the ranker anew"
-        )
-    return content
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _followed(pool: Pool, items: IntArray, history: IntArray) -> IntArray:

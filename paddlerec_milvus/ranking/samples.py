@@ -64,11 +64,16 @@ class RankingLists(NamedTuple):
     sizes: IntArray
     """[g], candidates of each list; their sum is n."""
 
-    def part(self, first: int, last: int) -> RankingLists:
-        """The lists ``first`` … ``last`` - 1."""
+    def split(self, first: int, last: int) -> tuple[RankingLists, RankingLists]:
+        """The lists ``first`` … ``last`` - 1, and all others."""
         ends = np.concatenate([[0], np.cumsum(self.sizes)])
-        rows = slice(ends[first], ends[last])
-        return RankingLists(self.rows[rows], self.labels[rows], self.sizes[first:last])
+        rows, chosen = slice(ends[first], ends[last]), slice(first, last)
+        inside = RankingLists(self.rows[rows], self.labels[rows], self.sizes[chosen])
+        others = (
+            np.concatenate([one[: part.start], one[part.stop :]])
+            for one, part in zip(self, (rows, rows, chosen), strict=True)
+        )
+        return inside, RankingLists(*others)
 
 
 def held_out_moments(users: HeldOutUsers) -> list[Moment]:

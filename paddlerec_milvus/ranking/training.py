@@ -17,7 +17,8 @@ from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
-from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel, load_ranking
+from paddlerec_milvus.ranking.files import RankingManifest
+from paddlerec_milvus.ranking.ranking_model import RankingModel, load_ranking
 from paddlerec_milvus.ranking.samples import ranking_lists, searched_users, training_moments
 from paddlerec_milvus.ranking.trees import TreesRanker
 from paddlerec_milvus.retrieval.exact import ExactRetriever

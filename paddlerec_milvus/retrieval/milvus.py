@@ -30,6 +30,7 @@ from paddlerec_milvus.retrieval.stored_rows import (
     Segment,
     categories_beside,
     field_by_id,
+    items_among,
     parts,
     vectors_by_id,
 )
@@ -226,10 +227,7 @@ class MilvusRetriever:
         return Neighbours(ids, scores)
 
     def search_by_ids(self, ids: ArrayLike, k: int) -> Neighbours:
-        """The neighbours of stored items [n]: their own vectors are the queries.
-
-        An item is usually its own first neighbour. Raises RetrievalError if one is not stored.
-        """
+        """The neighbours of stored items [n], by their own vectors; RetrievalError: one lacks."""
         return self.search(self.vectors(ids), k)
 
     def vectors(self, ids: ArrayLike) -> FloatArray:
@@ -247,6 +245,10 @@ class MilvusRetriever:
     def stored_vectors(self, ids: Sequence[int]) -> dict[int, FloatArray]:
         """The vectors [D] of those of ``ids`` that are stored, the last writes included."""
         return vectors_by_id(self._connection, self._read, ids)
+
+    def stored_items(self, ids: Sequence[int]) -> set[int]:
+        """Those of ``ids`` that are stored, as far as a search sees them now."""
+        return items_among(self._connection, self._read, ids, "Bounded")
 
     def stored_names(self, ids: Sequence[int]) -> dict[int, str]:
         """The own ids of those of ``ids`` that were stored with one, as far as can be seen now."""

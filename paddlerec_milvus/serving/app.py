@@ -18,6 +18,7 @@ from paddlerec_milvus import __version__
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError, UserError
+from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.serving.async_user_store import (
     InMemoryUserStore,
@@ -32,9 +33,18 @@ from paddlerec_milvus.serving.histories import HistoryService
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
 from paddlerec_milvus.serving.observability import REQUEST_ID, Metrics, RequestRecorder
+from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.redis_histories import RedisHistories
-from paddlerec_milvus.serving.routers import candidates, comparisons, health, items, page, users
+from paddlerec_milvus.serving.routers import (
+    candidates,
+    comparisons,
+    health,
+    items,
+    page,
+    recommendations,
+    users,
+)
 from paddlerec_milvus.serving.server_limits import RequestLimits, ServedApp
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 from paddlerec_milvus.serving.tower import UserTower, import_paddle
@@ -56,6 +66,7 @@ def create_app(
     user_store: UserStorage | None = None,
     item_ids: IdMap | None = None,
     user_kind: Kind = "int",
+    ranking: RankingModel | None = None,
 ) -> FastAPI:
     """The application; model and Milvus are opened when it starts and closed when it ends.
 
@@ -63,7 +74,7 @@ def create_app(
     Milvus. ``catalogue`` holds the titles and categories of their items, ``user_store`` the clicks
     of users, which are otherwise in memory alone; where the settings name a Redis they are there.
     ``item_ids`` are what the items are called, without them their numbers; ``user_kind`` is what
-    the ids of users are. SettingsError: one of both is missing.
+    the ids of users are, ``ranking`` ranks the candidates. SettingsError: one of both is missing.
     """
     if (retriever is None) != (encoder is None):
         raise SettingsError(
@@ -77,7 +88,7 @@ def create_app(
         deployment = partial(MilvusDeployment, settings, metrics)
     else:
         deployment = partial(
-            FixedDeployment, retriever, encoder, catalogue, metrics, item_ids, user_kind
+            FixedDeployment, retriever, encoder, catalogue, metrics, item_ids, user_kind, ranking
         )
         user_store = user_store or InMemoryUserStore()
     start = partial(_started, settings, metrics, deployment, user_store)
@@ -94,7 +105,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    for room in (candidates, comparisons, items, users, health, page):
+    for room in (candidates, recommendations, comparisons, items, users, health, page):
         app.include_router(room.router)
     _add_middleware(app, settings, metrics)
     app.add_exception_handler(InvalidRequestError, _invalid)
@@ -145,7 +156,7 @@ async def _lifespan(
     except UserError as error:
         app.state.refused = without_secrets(error, settings.model)
         raise
-    app.state.service = service
+    app.state.service, app.state.ranked = service, RankedService(service)
     watching = asyncio.create_task(service.watch())
     try:
         yield
@@ -153,6 +164,7 @@ async def _lifespan(
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+        app.state.ranked.close()
         await asyncio.to_thread(service.close)
 
 

@@ -35,13 +35,24 @@ MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with mor
 MOST_NAMES = 4_096  # bytes of a filter's categories; so does one with more
 
 
+class SearchedUsers(NamedTuple):
+    """What the model found for the n users of a request that it was asked for."""
+
+    interests: FloatArray
+    """[n, K, D]"""
+    results: ModelCandidates
+
+
 class CandidatesReply(NamedTuple):
     """The answer to one request as JSON."""
 
     content: bytes
+    """Empty where the request wants no JSON."""
     sources: Sequence[Source]
     stages: Mapping[str, float]
     """Seconds that the requests together took by stage: tower, search, merge."""
+    searched: SearchedUsers | None = None
+    """What the answer was made of; None: the model was not asked."""
 
 
 class RequestLoad(NamedTuple):
@@ -88,6 +99,8 @@ class PendingRequest:
     load: RequestLoad
     kind: tuple[Any, ...]
     """Requests of one kind can be searched for together."""
+    as_json: bool = True
+    """False: only what was found is wanted."""
     began: float | None = None
     """When it was its turn, by time.monotonic."""
 
@@ -118,6 +131,8 @@ class RequestBatcher:
         batch: UserBatch,
         interests: FloatArray | None = None,
         caller: Caller = NOBODY,
+        *,
+        as_json: bool = True,
     ) -> PendingRequest:
         """The request, whose ``reply`` comes by ``served``; at least one user is for the model.
 
@@ -127,7 +142,7 @@ class RequestBatcher:
         reply: asyncio.Future[CandidatesReply] = asyncio.get_running_loop().create_future()
         kind = (served.version, *_options(batch))
         load = RequestLoad.of(batch)
-        pending = PendingRequest(served, batch, interests, reply, caller, load, kind)
+        pending = PendingRequest(served, batch, interests, reply, caller, load, kind, as_json)
         self._waiting.append(pending)
         self._start()
         return pending
@@ -206,7 +221,8 @@ def _ends(requests: Sequence[PendingRequest]) -> IntArray:
 def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
     """One call of the tower and one search for all requests, and a reply to each."""
     began = time.perf_counter()
-    interests = np.concatenate(_interests(requests))
+    by_request = _interests(requests)
+    interests = np.concatenate(by_request)
     tower = time.perf_counter() - began
     served = requests[0].served
     catalogue = served.model.catalogue
@@ -220,16 +236,24 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         categories=requests[0].batch.categories,
     )
     served.model.ids.learn_names(results.candidates.ids, results.nearest)
+    parts = _parts(results, _ends(requests))
     answers = [
-        answer_by_model(one.batch, catalogue, part)
-        for one, part in zip(requests, _parts(results, _ends(requests)), strict=True)
+        answer_by_model(one.batch, catalogue, part) if one.as_json else None
+        for one, part in zip(requests, parts, strict=True)
     ]
-    contents = [json_of(answer) for answer in answers]
+    contents = [b"" if answer is None else json_of(answer) for answer in answers]
     merge = time.perf_counter() - began - tower - results.search_seconds
     stages = {"tower": tower, "search": results.search_seconds, "merge": merge}
     return [
-        CandidatesReply(content, answer.source, stages)
-        for content, answer in zip(contents, answers, strict=True)
+        CandidatesReply(
+            content,
+            () if answer is None else answer.source,
+            stages,
+            SearchedUsers(own_interests, part),
+        )
+        for content, answer, own_interests, part in zip(
+            contents, answers, by_request, parts, strict=True
+        )
     ]
 
 

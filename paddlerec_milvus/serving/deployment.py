@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import RefusedError, RetrievalError
+from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
@@ -123,12 +124,15 @@ class FixedDeployment:
         metrics: Metrics,
         item_ids: IdMap | None = None,
         user_kind: Kind = "int",
+        ranking: RankingModel | None = None,
     ) -> None:
         self.health = Health(metrics)
         catalogue = catalogue or Catalogue(tower.items)
         ids = ItemIds(item_ids or IdMap(), tower.items)
         self.model = ServingModel(
-            tower, catalogue, ids, ItemCategories(catalogue), user_kind=user_kind
+            *(tower, catalogue, ids, ItemCategories(catalogue)),
+            user_kind=user_kind,
+            ranking=ranking,
         )
         self.model.follow(retriever)
         version = IndexVersion("", "", tower.fingerprint)

@@ -21,6 +21,7 @@ from paddlerec_milvus.errors import (
     UserError,
 )
 from paddlerec_milvus.retrieval.build import BuildTimes
+from paddlerec_milvus.retrieval.indexes import index_of_settings, setting_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving.connections import RetiredConnections
 from paddlerec_milvus.serving.deployment import ServedVersion
@@ -65,7 +66,10 @@ class MilvusDeployment:
     def _load(self, trained: TrainedModel) -> tuple[ServingModel, ModelIdentity]:
         trained.require_fit()
         model = self._models.load(trained)
-        return model, identity_of_model(trained, model.tower.fingerprint)
+        own = identity_of_model(trained, model.tower.fingerprint)
+        # inserts build the index of the start, whatever the yaml says by now
+        index = setting_name(index_of_settings(self._settings.model).label)
+        return model, own.model_copy(update={"index": index})
 
     def start(self) -> None:
         """Drop what killed inserts left, see what serves, and insert where the settings say so.

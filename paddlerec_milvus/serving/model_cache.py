@@ -9,9 +9,15 @@ import threading
 from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
+
+from paddlerec_milvus.checkpoint_record import data_of
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.ranking.files import FOLDER, read_manifest
+from paddlerec_milvus.ranking.ranking_model import RankingModel, load_ranking
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
@@ -36,6 +42,8 @@ class ServingModel(NamedTuple):
     """By which items can be given; None: its prepared folder has none."""
     user_kind: Kind = "int"
     """What the ids of users are."""
+    ranking: RankingModel | None = None
+    """What ranks its candidates; None: nothing does."""
 
     def follow(self, retriever: object) -> None:
         """Look items that were added since up in ``retriever`` from now on."""
@@ -56,11 +64,13 @@ class ModelCache:
     def load(self, trained: TrainedModel) -> ServingModel:
         """The model of a checkpoint. UserError: it is missing or does not fit."""
         fingerprint = trained.fingerprint()
-        if fingerprint not in self._models:
+        if fingerprint in self._models:
+            self._models[fingerprint] = _with_ranking(self._models[fingerprint], trained)
+        else:
             tower = CheckpointTower(trained, self._loading)
             fingerprint = tower.fingerprint
             catalogue = read_catalogue(trained.data, tower.items)
-            self._models[fingerprint] = ServingModel(
+            model = ServingModel(
                 tower,
                 catalogue,
                 ItemIds(read_item_ids(trained.data), tower.items),
@@ -68,6 +78,7 @@ class ModelCache:
                 read_feature_values(trained.data),
                 user_kind(trained.data),
             )
+            self._models[fingerprint] = _with_ranking(model, trained)
         return self._models[fingerprint]
 
     def get(self, fingerprint: str) -> ServingModel | None:
@@ -92,6 +103,33 @@ class ModelCache:
         """Forget all other models, here and in the registry."""
         self._registry.prune(fingerprints)
         self._models = {key: model for key, model in self._models.items() if key in fingerprints}
+
+
+def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
+    """``model`` with the ranker beside ``trained``; without one, and a warning, if it cannot be
+    used: candidates are then given in the model's own order.
+    """
+    folder = trained.checkpoint / FOLDER
+    if not folder.is_dir():
+        return model._replace(ranking=None)
+    try:
+        manifest = read_manifest(folder)
+        if model.ranking is not None and model.ranking.manifest == manifest:
+            return model
+        has_log = trained.data is not None and trained.settings.path("train_data_dir").exists()
+        data = data_of(trained.settings, held_out=False) if has_log else None
+        ranking = load_ranking(
+            trained.checkpoint,
+            model.tower.item_vectors(),
+            model.catalogue.category_numbers(np.arange(model.tower.items + 1)),
+            model.tower.fingerprint,
+            None if data is None else data.fingerprint,
+        )
+    except UserError as error:
+        warn(f"the ranker cannot be used, lists stay in the model's order: {error}")
+        return model._replace(ranking=None)
+    logger.info("ranker %s ranks its candidates", ranking.manifest.digest)
+    return model._replace(ranking=ranking)
 
 
 def freeze_memory() -> None:

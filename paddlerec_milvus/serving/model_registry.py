@@ -16,7 +16,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from paddlerec_milvus.data.prepared import ITEMS, META
-from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.data.staging import staged
+from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel
 
@@ -38,6 +40,7 @@ class ModelRegistry:
         """
         place = self._folder / fingerprint
         if place.is_dir():
+            self._save_ranking(trained, place)
             return
         fresh = self._folder / f".{fingerprint}.{secrets.token_hex(4)}"  # others may save it, too
         try:
@@ -51,6 +54,8 @@ class ModelRegistry:
                 (fresh / NUMBERS).touch()
             for file in _beside(trained.data):
                 shutil.copyfile(file, fresh / file.name)
+            if (ranking := trained.checkpoint / RANKING).is_dir():
+                shutil.copytree(ranking, fresh / RANKING)
             fresh.rename(place)
         except OSError as error:
             if place.is_dir():  # another service was quicker
@@ -59,6 +64,17 @@ class ModelRegistry:
             raise CheckpointError(f"{place}: cannot be written: {reason}") from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+    def _save_ranking(self, trained: TrainedModel, place: Path) -> None:
+        """Put the ranker aside that was trained since the model beside it was."""
+        ranking = trained.checkpoint / RANKING
+        if ranking == place / RANKING or not ranking.is_dir():
+            return
+        try:
+            with staged(place / RANKING) as fresh:
+                shutil.copytree(ranking, fresh, dirs_exist_ok=True)
+        except DataError as error:
+            raise CheckpointError(str(error)) from error
 
     def get(self, fingerprint: str, settings: Settings) -> TrainedModel | None:
         """The model of a fingerprint with ``settings`` but for its own hyper-parameters.

@@ -66,6 +66,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.unranked = Counter(
+            "serving_unranked",
+            "Requests whose lists stay in the model's order: absent, deadline, failure",
+            ["reason"],
+            registry=registry,
+        )
         self.version = Gauge(
             "serving_collection_version",
             "3 while items_v3 answers, 0 while popular items do",

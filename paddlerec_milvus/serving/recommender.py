@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -104,7 +104,7 @@ class CandidateService:
         if len(body) <= SMALL_BODY:
             request = parse(body, self.settings, kind)
         else:
-            request = await self._aside(lambda: parse(body, self.settings, kind))
+            request = await self.aside(lambda: parse(body, self.settings, kind))
         return await self.candidates_of(request, served=served, as_text=as_text, caller=caller)
 
     async def candidates_of(
@@ -128,32 +128,46 @@ class CandidateService:
         end = (time.monotonic() if began is None else began) + self.settings.deadline(wanted)
         served = served or self.current
         model = served.model if served else self.model
+        batch = await self.user_batch(request, served, end, as_text=as_text)
+        reply = await self.by_model(served, batch, interests, end, caller)
+        if reply is None:
+            popular = partial(_popular_reply, batch, model, popular_source)
+            few = wanted <= SMALL_LISTS and is_small(request) and request.filter is None
+            reply = popular() if few else await self.aside(popular)
+        self.count(reply.sources, reply.stages)
+        return reply
+
+    def count(self, sources: Sequence[str], stages: Mapping[str, float]) -> None:
+        """Add an answer to the metrics: its users by source, its seconds by stage."""
+        for source, users in Counter(sources).items():
+            self.metrics.users.labels(source).inc(users)
+        for stage, seconds in stages.items():
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
+
+    async def user_batch(
+        self,
+        request: CandidatesRequest[Any],
+        served: ServedVersion | None,
+        end: float,
+        *,
+        as_text: bool = False,
+    ) -> UserBatch:
+        """The users of ``request`` as arrays for ``served``, with items that were added since."""
+        model = served.model if served else self.model
         least = self.settings.least_history
         arrays = partial(
             user_batch,
             *(request, model.tower.maxlen, model.catalogue, model.ids, least),
             as_text=as_text,
         )
-        small = len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
-        batch = arrays() if small else await self._aside(arrays)
+        small = is_small(request)
+        batch = arrays() if small else await self.aside(arrays)
         if batch.unresolved and served is not None:
             await self._resolve(partial(model.ids.resolve, batch.unresolved), end)
-            batch = arrays() if small else await self._aside(arrays)
-        reply: CandidatesReply | None = None
-        if len(batch.rows) and served is not None:
-            batch = batch._replace(categories=await self._categories(model, request, end))
-            reply = await self._by_model(served, batch, interests, end, caller)
-        elif len(batch.rows):
-            self.metrics.fallbacks.labels("not_ready").inc()
-        if reply is None:
-            popular = partial(_popular_reply, batch, model, popular_source)
-            few = wanted <= SMALL_LISTS and small and request.filter is None
-            reply = popular() if few else await self._aside(popular)
-        for source, users in Counter(reply.sources).items():
-            self.metrics.users.labels(source).inc(users)
-        for stage, seconds in reply.stages.items():
-            self.metrics.stage_seconds.labels(stage).observe(seconds)
-        return reply
+            batch = arrays() if small else await self.aside(arrays)
+        if not len(batch.rows) or served is None:
+            return batch
+        return batch._replace(categories=await self._categories(model, request, end))
 
     async def _categories(
         self, model: ServingModel, request: CandidatesRequest[Any], end: float
@@ -172,16 +186,26 @@ class CandidateService:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(resolving, (end - time.monotonic()) / 2)
 
-    async def _by_model(
+    async def by_model(
         self,
-        served: ServedVersion,
+        served: ServedVersion | None,
         batch: UserBatch,
         interests: FloatArray | None,
         end: float,
         caller: Caller,
+        *,
+        as_json: bool = True,
     ) -> CandidatesReply | None:
-        """The model's answer; None, counted and logged, if there is none until ``end``."""
-        pending = self._batcher.add(served, batch, interests, caller)
+        """The model's answer; None, counted and logged, if there is none until ``end``.
+
+        None, too, where no user of ``batch`` has clicks enough.
+        """
+        if not len(batch.rows):
+            return None
+        if served is None:
+            self.metrics.fallbacks.labels("not_ready").inc()
+            return None
+        pending = self._batcher.add(served, batch, interests, caller, as_json=as_json)
         try:
             reply = await asyncio.wait_for(pending.reply, end - time.monotonic())
         except asyncio.TimeoutError:
@@ -209,7 +233,7 @@ class CandidateService:
         except asyncio.TimeoutError:
             raise RetrievalError(f"Milvus did not answer within {seconds:g} s; try again") from None
 
-    async def _aside(self, work: Callable[[], T]) -> T:
+    async def aside(self, work: Callable[[], T]) -> T:
         """The result of ``work``, which takes a while and asks nobody, done in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._lists, work)
 
@@ -234,6 +258,11 @@ class CandidateService:
             pool.shutdown(cancel_futures=True)
         self.users.close()
         self.deployment.close()
+
+
+def is_small(request: CandidatesRequest[Any]) -> bool:
+    """Whether to sort the ids of ``request`` out takes no longer than to hand it to a thread."""
+    return len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
 
 
 def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:

@@ -106,6 +106,8 @@ class ServiceSettings(BaseModel):
     large_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
     """Seconds, the most by which a request may last longer: 0.25 ms for each candidate, users x
     top_k. A request for more candidates than that allows is refused."""
+    ranking_timeout: Seconds = 0.25
+    """Seconds for a request's ranking; after that the list is the model's own, unranked."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5

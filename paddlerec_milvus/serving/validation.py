@@ -27,7 +27,6 @@ SHOWN = 60  # characters of a wrong value
 AS_TEXT = "X-Ids-As-Text"  # a header: the caller's language has no integers of 64 bits
 
 Model = TypeVar("Model", bound=BaseModel)
-Parsed = TypeVar("Parsed", bound=CandidatesRequest[Any])
 
 
 class InvalidRequestError(Exception):
@@ -74,9 +73,9 @@ def parse(body: bytes, settings: ServiceSettings, kind: Kind) -> CandidatesReque
     return parse_as(CandidatesRequest, body, settings, kind)
 
 
-def parse_as(model: type[Parsed], body: bytes, settings: ServiceSettings, kind: Kind) -> Parsed:
-    """:func:`parse` for a ``model`` with more fields than a request for candidates."""
-    request: Parsed = _validated(body, of_kind(model, kind))
+def parse_as(model: type[Model], body: bytes, settings: ServiceSettings, kind: Kind) -> Model:
+    """:func:`parse` for another ``model`` with ``hist_item``, ``exclude`` and ``top_k``."""
+    request: Model = _validated(body, of_kind(model, kind))
     if problems := _above_limits(request, settings):
         raise InvalidRequestError(problems)
     return request
@@ -111,9 +110,7 @@ def _unquoted(text: str) -> str:
     return f'send {text}, not "{text}"'
 
 
-def _above_limits(
-    request: CandidatesRequest[Any], settings: ServiceSettings
-) -> list[dict[str, Any]]:
+def _above_limits(request: Any, settings: ServiceSettings) -> list[dict[str, Any]]:
     problems = []
 
     def check(place: tuple[str | int, ...], what: str, count: int, limit: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.user_history import (
     ClickEvent,
@@ -21,12 +22,14 @@ from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.fair_queue import Caller
+from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
+    Consistency,
     EventsAnswer,
     EventsRequest,
-    Source,
     UserCandidatesQuery,
     UserDeleteAnswer,
     request_body,
@@ -108,18 +111,7 @@ async def user_candidates(
     served = service.current
     model = served.model if served else service.model
     own = id_of(user, model.user_kind, ("path", "user"))
-    strong = query.consistency == "Strong"
-    state: UserState | None = None
-    source: Source | None = None
-    try:
-        state = await service.users.interests_of(own, model, strong=strong)
-    except HistoriesAwayError:
-        raise  # Milvus answers, and would with a list that ignores what the user clicked
-    except RetrievalError:
-        source = "fallback"  # the user may have clicks, and Milvus did not tell
-    except Exception:  # whatever a model folder raises
-        logger.exception("no interests of a user")
-        source = "fallback"
+    state, source = await stored_user(service, own, model, query.consistency)
     seconds = time.monotonic() - began
     candidates_request = CandidatesRequest[Any](
         hist_item=[[] if state is None else state.history], **query.model_dump()
@@ -131,6 +123,25 @@ async def user_candidates(
     stages = request.state.stages = {"user": seconds, **reply.stages}
     timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in stages.items())
     return Response(reply.content, media_type="application/json", headers={"Server-Timing": timing})
+
+
+async def stored_user(
+    service: CandidateService, own: OwnId, model: ServingModel, consistency: Consistency | None
+) -> tuple[UserState | None, Literal["fallback"] | None]:
+    """What is stored of a user, None: nothing; and ``fallback`` where nobody could tell.
+
+    HistoriesAwayError: Milvus answers, and would with a list that ignores what the user clicked.
+    """
+    try:
+        strong = consistency == "Strong"
+        return await service.users.interests_of(own, model, strong=strong), None
+    except HistoriesAwayError:
+        raise
+    except RetrievalError:  # the user may have clicks, and Milvus did not tell
+        return None, "fallback"
+    except Exception:  # whatever a model folder raises
+        logger.exception("no interests of a user")
+        return None, "fallback"
 
 
 @router.delete("/users/{user:path}", dependencies=[Depends(needs(Role.ADMIN))])

@@ -1,0 +1,79 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""The files of a ranker beside its checkpoint, and what its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paddlerec_milvus.errors import CheckpointError
+
+FOLDER = "ranking"  # beside rec.pdparams
+MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.json"
+
+
+class RankingManifest(BaseModel):
+    """What a ranker was trained with; it serves nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: Literal[1] = 1
+    model: str
+    """16 hex digits of the SHA-256 of the vector model's parameters."""
+    data: str
+    """Fingerprint of the prepared data; empty: not known."""
+    item_count: int
+    channels: list[str]
+    features: list[str]
+    """All, in the order of their columns."""
+    used: list[str]
+    """Those that the trees use."""
+    start: float
+    """What the interests' score weighs beside the trees."""
+    seed: int
+    lists: int
+    """Lists that it was trained on."""
+    files: dict[str, str]
+    """SHA-256 of the files beside it."""
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that tell this ranker from all others."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> RankingManifest:
+    """What ``folder/manifest.json`` says. CheckpointError: there is none, or it is damaged."""
+    file = folder / MANIFEST
+    try:
+        return RankingManifest.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no ranker was trained for this checkpoint: python tools/rank.py -m "
+            "mind/config.yaml trains one"
+        ) from None
+    except (OSError, ValidationError) as error:
+        reason = str(error).replace("\n", " ")
+        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; train it anew") from None
+
+
+def checked_content(file: Path, manifest: RankingManifest) -> bytes:
+    """The bytes of ``file``. CheckpointError: they are not those that were saved."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    if sha256(content) != manifest.files.get(file.name):
+        raise CheckpointError(
+            f"{file}: is not the file that was saved (its sha256 is not the one in {MANIFEST} "
+            "beside it): restore it, or train the ranker anew"
+        )
+    return content
+
+
+def sha256(content: bytes) -> str:
+    """In hex digits."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,175 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Ranked lists for the users of a request, and the answer that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from paddlerec_milvus.data.catalogue import Catalogue
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
+from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
+from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
+from paddlerec_milvus.retrieval.candidates import popular_items
+from paddlerec_milvus.serving.batching import SearchedUsers
+from paddlerec_milvus.serving.ranking_schemas import RankedItem, RankedSource, RecommendAnswer
+from paddlerec_milvus.serving.validation import UserBatch
+
+SPARE = 20  # items beyond top_k of which it is asked whether they are stored
+INTERESTS_COLUMN = CHANNELS.index(INTERESTS)
+
+
+@runtime_checkable
+class StoredItems(Protocol):
+    """A retriever whose items may be deleted one by one."""
+
+    def stored_items(self, ids: Sequence[int]) -> set[int]:
+        """Those of ``ids`` that are stored."""
+        ...
+
+
+class ListedItem(NamedTuple):
+    """One item of a list, in the numbers of the model."""
+
+    item: int
+    score: float | None = None
+    channels: Mapping[str, int] = {}
+    interest: int | None = None
+    follows: int = 0
+
+
+Lists = dict[int, list[ListedItem]]  # by the row of the request
+
+
+def ranked_lists(
+    ranking: RankingModel,
+    retriever: Retriever,
+    batch: UserBatch,
+    searched: SearchedUsers,
+    catalogue: Catalogue,
+    top_k: int,
+) -> Lists:
+    """The ``top_k`` best items of the users ``batch.rows``, all of them stored now.
+
+    Errors are the ranker's and the retriever's.
+    """
+    allowed = _allowed(batch, catalogue, len(ranking.traits.vectors))
+    ranked: dict[int, RankedList] = {}
+    for place, row in enumerate(batch.rows.tolist()):
+        ranked[row] = ranking.rank(
+            batch.histories[row, : batch.lengths[row]],
+            searched.interests[place],
+            _hits(searched, place),
+            batch.exclude[row],
+            top_k + SPARE,
+            allowed,
+        )
+    gone = _not_stored(retriever, ranked.values())
+    return {
+        row: [one for one in _listed(best) if one.item not in gone][:top_k]
+        for row, best in ranked.items()
+    }
+
+
+def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lists:
+    """The vector model's own order for the users ``batch.rows``."""
+    lists: Lists = {}
+    for place, row in enumerate(batch.rows.tolist()):
+        hits = _hits(searched, place)
+        columns = (array[:top_k].tolist() for array in hits)
+        lists[row] = [
+            ListedItem(item, score, {INTERESTS: rank}, interest)
+            for rank, (item, score, interest) in enumerate(zip(*columns, strict=True), 1)
+        ]
+    return lists
+
+
+def popular_lists(batch: UserBatch, catalogue: Catalogue, rows: Iterable[int], top_k: int) -> Lists:
+    """The most popular items for ``rows``."""
+    items: Sequence[int] = range(1, catalogue.total + 1)
+    if batch.request.filter is not None:
+        items = catalogue.items_of(batch.request.filter.category).tolist()
+    return {
+        row: [ListedItem(item) for item in popular_items(top_k, batch.exclude[row], items)]
+        for row in rows
+    }
+
+
+def ranked_answer(
+    batch: UserBatch,
+    catalogue: Catalogue,
+    lists: Lists,
+    sources: list[RankedSource],
+    ranker: str | None,
+) -> RecommendAnswer:
+    """``lists`` in the ids of the request."""
+    rows = [lists[row] for row in range(len(sources))]
+    return RecommendAnswer.model_construct(
+        recommendations=[_named(one, batch, catalogue) for one in rows],
+        source=sources,
+        ranker=ranker,
+        unknown=batch.unknown,
+    )
+
+
+def _named(items: list[ListedItem], batch: UserBatch, catalogue: Catalogue) -> list[RankedItem]:
+    """Without an item that somebody else stored, without an id."""
+    own = batch.ids.own_ids([one.item for one in items])
+    clicks = batch.ids.own_ids([one.follows for one in items if one.follows])
+    follows = dict(zip((one.follows for one in items if one.follows), clicks, strict=True))
+    return [
+        RankedItem.model_construct(
+            id=name,
+            title=catalogue.titles.get(one.item),
+            score=one.score,
+            channels=one.channels,
+            interest=one.interest,
+            follows=follows.get(one.follows),
+        )
+        for one, name in zip(items, own, strict=True)
+        if name is not None
+    ]
+
+
+def _hits(searched: SearchedUsers, place: int) -> VectorHits:
+    return VectorHits.of(*(array[place] for array in searched.results.candidates))
+
+
+def _listed(best: RankedList) -> list[ListedItem]:
+    columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
+    return [
+        ListedItem(
+            item,
+            score,
+            {name: rank for name, rank in zip(CHANNELS, ranks, strict=True) if rank},
+            interest,
+            follows,
+        )
+        for item, score, ranks, interest, follows in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    ]
+
+
+def _allowed(batch: UserBatch, catalogue: Catalogue, item_count: int) -> Allowed | None:
+    """[item_count], the items of the filter's categories; None: there is no filter."""
+    if batch.request.filter is None:
+        return None
+    allowed = np.zeros(item_count, np.bool_)
+    allowed[catalogue.items_of(batch.request.filter.category)] = True
+    return allowed
+
+
+def _not_stored(retriever: Retriever, lists: Iterable[RankedList]) -> set[int]:
+    """Of the items that no search has just seen, those that were deleted."""
+    if not isinstance(retriever, StoredItems):
+        return set()
+    unseen = {
+        item
+        for best in lists
+        for item in best.items[best.ranks[:, INTERESTS_COLUMN] == 0].tolist()
+        if item != MISSING_ID
+    }
+    return unseen - retriever.stored_items(sorted(unseen)) if unseen else set()

@@ -1,0 +1,156 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Recommendations: candidates of the service, ranked within a deadline of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.serving.batching import CandidatesReply
+from paddlerec_milvus.serving.deployment import ServedVersion
+from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
+from paddlerec_milvus.serving.ranked_lists import (
+    Lists,
+    popular_lists,
+    ranked_answer,
+    ranked_lists,
+    unranked_lists,
+)
+from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendRequest
+from paddlerec_milvus.serving.recommender import SMALL_BODY, CandidateService
+from paddlerec_milvus.serving.schemas import CandidatesRequest
+from paddlerec_milvus.serving.settings import without_secrets
+from paddlerec_milvus.serving.validation import UserBatch, parse_as
+
+logger = logging.getLogger(__name__)
+
+
+class RankedReply(NamedTuple):
+    """The answer to one request as JSON."""
+
+    content: bytes
+    stages: Mapping[str, float]
+    """Seconds by stage."""
+
+
+class RankedService:
+    """Ranked lists by what ``service`` serves."""
+
+    def __init__(self, service: CandidateService) -> None:
+        self._service = service
+        # a pool of its own: a ranker that hangs keeps no search and no fallback waiting
+        self._pool = ThreadPoolExecutor(service.settings.threads, "ranking")
+
+    def close(self) -> None:
+        """End the threads; one that hangs is left."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def recommend(
+        self, body: bytes, *, as_text: bool = False, caller: Caller = NOBODY
+    ) -> RankedReply:
+        """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
+        service = self._service
+        served = service.current
+        kind = "string" if as_text else (served.model if served else service.model).ids.kind
+        parsed = partial(parse_as, RecommendRequest, body, service.settings, kind)
+        request = parsed() if len(body) <= SMALL_BODY else await service.aside(parsed)
+        return await self.recommend_of(request, served=served, as_text=as_text, caller=caller)
+
+    async def recommend_of(
+        self,
+        request: RecommendRequest[Any],
+        interests: FloatArray | None = None,
+        served: ServedVersion | None = None,
+        began: float | None = None,
+        popular_source: RankedSource | None = None,
+        *,
+        as_text: bool = False,
+        caller: Caller = NOBODY,
+    ) -> RankedReply:
+        """The answer to a checked request; parameters as those of ``candidates_of``."""
+        service = self._service
+        searched_for = CandidatesRequest[Any].model_construct(
+            **request.model_dump(exclude={"top_k", "filter"}),
+            filter=request.filter,
+            top_k=QUOTAS[INTERESTS],
+            exclude_history=True,
+        )
+        wanted = len(request.hist_item) * QUOTAS[INTERESTS]
+        began = time.monotonic() if began is None else began
+        end = began + service.settings.deadline(wanted)
+        served = served or service.current
+        batch = await service.user_batch(searched_for, served, end, as_text=as_text)
+        reply = await service.by_model(served, batch, interests, end, caller, as_json=False)
+        model = served.model if served else service.model
+        lists: Lists = {}
+        source: RankedSource = "unranked"
+        stages = {} if reply is None else dict(reply.stages)
+        if reply is not None and served is not None:
+            started = time.perf_counter()
+            ranked = await self._ranked(served, batch, reply, request.top_k, end)
+            stages["ranking"] = time.perf_counter() - started
+            if ranked is not None:
+                lists, source = ranked, "ranked"
+            elif reply.searched is not None:
+                lists = unranked_lists(batch, reply.searched, request.top_k)
+        sources = [
+            source if row in lists else popular_source or _popular_source(batch, row)
+            for row in range(len(batch.exclude))
+        ]
+        others = [row for row in range(len(sources)) if row not in lists]
+        lists |= popular_lists(batch, model.catalogue, others, request.top_k)
+        ranker = None if model.ranking is None else model.ranking.manifest.digest
+        answer = ranked_answer(batch, model.catalogue, lists, sources, ranker)
+        service.count(sources, stages)
+        return RankedReply(answer.model_dump_json().encode(), stages)
+
+    async def _ranked(
+        self,
+        served: ServedVersion,
+        batch: UserBatch,
+        reply: CandidatesReply,
+        top_k: int,
+        end: float,
+    ) -> Lists | None:
+        """Ranked lists; None, counted and logged, where there are none in time."""
+        ranking, settings = served.model.ranking, self._service.settings
+        if ranking is None or reply.searched is None:
+            self._unranked("absent")
+            return None
+        users = len(batch.rows)
+        seconds = min(settings.ranking_timeout * max(1, users), end - time.monotonic())
+        work = partial(
+            ranked_lists,
+            *(ranking, served.retriever, batch, reply.searched, served.model.catalogue, top_k),
+        )
+        ranked: Lists | None = None
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+            ranked = await asyncio.wait_for(future, seconds)
+        except asyncio.TimeoutError:
+            self._unranked("deadline", f"no ranking within {seconds:.3f} s")
+        except UserError as error:
+            self._unranked("failure", without_secrets(error, settings.model))
+        except Exception:  # whatever a ranker raises: the caller gets the model's order
+            logger.exception("ranking failed")
+            self._unranked("failure")
+        return ranked
+
+    def _unranked(self, reason: str, message: str = "") -> None:
+        self._service.metrics.unranked.labels(reason).inc()
+        if message:
+            logger.warning(message)
+
+
+def _popular_source(batch: UserBatch, row: int) -> RankedSource:
+    if row in set(batch.rows.tolist()):
+        return "fallback"
+    return "short" if batch.lengths[row] else "popular"

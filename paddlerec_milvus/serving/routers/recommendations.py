@@ -1,0 +1,87 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Ranked lists, for the histories of a request and for users that the service stores."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from paddlerec_milvus.serving.auth import Role, needs
+from paddlerec_milvus.serving.callers import caller_of
+from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.fair_queue import Caller
+from paddlerec_milvus.serving.ranked_service import RankedReply, RankedService
+from paddlerec_milvus.serving.ranking_schemas import (
+    RecommendAnswer,
+    RecommendQuery,
+    RecommendRequest,
+)
+from paddlerec_milvus.serving.routers.users import UserPath, stored_user
+from paddlerec_milvus.serving.schemas import request_body
+from paddlerec_milvus.serving.validation import (
+    InvalidRequestError,
+    body_of,
+    problem,
+    wants_text,
+)
+
+router = APIRouter()
+
+
+@router.post(
+    "/recommend",
+    dependencies=[Depends(needs(Role.READ))],
+    response_model=RecommendAnswer,
+    openapi_extra={"requestBody": request_body(RecommendRequest)},
+)
+async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    """A ranked list for each history: candidates of all channels, best first, and why.
+
+    Without a ranker, or where it is late, the items are the vector model's in its own order, and
+    without that popular ones: ``source`` says so.
+    """
+    ranked: RankedService = request.app.state.ranked
+    body = await body_of(request, service_of(request).settings.max_body)
+    reply = await ranked.recommend(body, as_text=wants_text(request), caller=caller)
+    return _response(request, reply)
+
+
+@router.get(
+    "/users/{user:path}/recommendations",
+    dependencies=[Depends(needs(Role.USERS))],
+    response_model=RecommendAnswer,
+)
+async def user_recommendations(
+    request: Request,
+    user: UserPath,
+    query: Annotated[RecommendQuery, Query()],
+    caller: Annotated[Caller, Depends(caller_of)],
+) -> Response:
+    """A ranked list by the clicks stored of a user: one row, as ``/recommend`` gives it."""
+    ranked: RankedService = request.app.state.ranked
+    service, began = service_of(request), time.monotonic()
+    if query.top_k > (limit := service.settings.max_top_k):
+        text = f"at most {limit:,} items"
+        raise InvalidRequestError(
+            [problem(("query", "top_k"), text, "too_large", f"{query.top_k:,}")]
+        )
+    served = service.current
+    model = served.model if served else service.model
+    own = id_of(user, model.user_kind, ("path", "user"))
+    state, source = await stored_user(service, own, model, query.consistency)
+    seconds = time.monotonic() - began
+    wanted = RecommendRequest[Any](
+        hist_item=[[] if state is None else state.history], **query.model_dump()
+    )
+    interests = None if state is None or served is None else state.interests[None]
+    reply = await ranked.recommend_of(wanted, interests, served, began, source, caller=caller)
+    return _response(request, reply._replace(stages={"user": seconds, **reply.stages}))
+
+
+def _response(request: Request, reply: RankedReply) -> Response:
+    request.state.stages = reply.stages
+    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
+    headers = {"Server-Timing": timing} if timing else None
+    return Response(reply.content, media_type="application/json", headers=headers)
