@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
-    "lambdarank_truncation_level": 20,
+    "lambdarank_truncation_level": 50,
     "metric": "ndcg",
     "eval_at": [10],
     "learning_rate": 0.03,
@@ -76,7 +77,7 @@ class TreesRanker:
         columns = [FEATURES.index(name) for name in features]
         parameters = {**PARAMETERS, "seed": seed, "num_threads": threads}
         forests = []
-        for first, last in zip(ends[:-1], ends[1:], strict=True):
+        for first, last in itertools.pairwise(ends):
             held, learned = lists.split(first, last)
             data = _dataset(learned, start, columns, features)
             watched = _dataset(held, start, columns, features, data)

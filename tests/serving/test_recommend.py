@@ -1,0 +1,237 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Ranked lists over HTTP: what ranks, why an item is there, and what answers when ranking fails."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running_service import Running, running, settings_of
+
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.ranking import samples
+from paddlerec_milvus.ranking.channels import CHANNELS
+from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
+from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+
+TOP_K = 10
+
+
+@pytest.fixture(scope="module")
+def ranked(trained, tmp_path_factory) -> Any:
+    """The trained MIND's epoch 0 with a small ranker beside it."""
+    folder = tmp_path_factory.mktemp("ranked")
+    shutil.copytree(trained.checkpoints, folder / "out")
+    copy = replace(trained, checkpoints=folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "LISTS", 150)
+        train_ranking(settings_of(copy, folder).trained)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def service(ranked, tmp_path_factory) -> Iterator[Running]:
+    with running(settings_of(ranked, tmp_path_factory.mktemp("service"))) as started:
+        assert started.http.post("/insert").status_code == 200
+        yield started
+
+
+def recommended(service: Running, *histories: list[int], **options: Any) -> dict[str, Any]:
+    answer = service.http.post("/recommend", json={"hist_item": histories, **options})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def ids(answer: dict[str, Any]) -> list[list[int]]:
+    return [[item["id"] for item in row] for row in answer["recommendations"]]
+
+
+def test_lists_are_those_of_the_ranker_offline(service, ranked) -> None:
+    """Item for item, score for score, for users one by one and together."""
+    trained = service.service.settings.trained
+    encoder = loaded_encoder(trained)
+    vectors = encoder.item_vectors()
+    model = ranking_beside(trained, vectors)
+    users = read_held_out(ranked.data / "test")
+    retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)))
+    moments = held_out_moments(users)
+    expected = [
+        model.rank(user.clicks, user.interests, user.hits, set(user.moment.history.tolist()), TOP_K)
+        for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+    ]
+    histories = [one.history.tolist() for one in moments]
+    answer = recommended(service, *histories)
+    assert answer["source"] == ["ranked"] * len(histories)
+    assert answer["ranker"] == model.manifest.digest
+    assert ids(answer) == [best.items.tolist() for best in expected]
+    scores = [[item["score"] for item in row] for row in answer["recommendations"]]
+    np.testing.assert_allclose(scores, [best.scores for best in expected], atol=1e-4)
+    alone = [ids(recommended(service, history))[0] for history in histories[:5]]
+    assert alone == ids(answer)[:5]
+
+
+def test_each_item_says_why_it_is_there(service) -> None:
+    history = [3, 7, 11]
+    (row,) = recommended(service, history)["recommendations"]
+    assert len(row) == TOP_K
+    for item in row:
+        assert item["id"] not in history
+        assert item["channels"]
+        assert set(item["channels"]) <= set(CHANNELS)
+        assert item["follows"] is None or item["follows"] in history
+        assert 0 <= item["interest"] < 4
+
+
+@pytest.mark.parametrize("top_k", [1, 200])
+def test_length(service, top_k) -> None:
+    assert len(ids(recommended(service, [5], top_k=top_k))[0]) == top_k
+
+
+def test_more_than_there_are_candidates_makes_a_short_list(service) -> None:
+    (row,) = ids(recommended(service, [5], top_k=1_000))
+    assert 200 <= len(row) == len(set(row)) < 300
+
+
+def test_users_without_clicks_that_are_known_get_popular_items(service) -> None:
+    answer = recommended(service, [], [999_999], [5])
+    assert answer["source"] == ["popular", "popular", "ranked"]
+    assert answer["unknown"] == [[], [999_999], []]
+    assert ids(answer)[0] == list(range(1, TOP_K + 1))
+    assert answer["recommendations"][0][0]["channels"] == {}
+
+
+def test_what_is_excluded_or_filtered_comes_from_no_channel(service) -> None:
+    first = ids(recommended(service, [5]))[0]
+    assert not set(first) & set(ids(recommended(service, [5], exclude=first))[0])
+    catalogue = service.service.model.catalogue
+    name, _ = catalogue.category_sizes()[0]
+    (row,) = ids(recommended(service, [5], filter={"category": [name]}, top_k=50))
+    assert row
+    assert set(row) <= set(catalogue.items_of([name]).tolist())
+
+
+def test_bad_requests_are_422(service) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"hist_item": [[5]], "top_k": 0},
+        {"hist_item": [[5]], "top_k": 1_000_000},
+        {"hist_item": [["five"]]},
+        {"hist_item": [[5]], "quota": 3},
+        {},
+    ]
+    assert {service.http.post("/recommend", json=body).status_code for body in bodies} == {422}
+
+
+def test_a_stored_user(ranked, tmp_path) -> None:
+    with running(settings_of(ranked, tmp_path)) as service:
+        service.http.post("/insert")
+        service.http.post("/users/7/events", json={"items": [3, 7, 11]})
+        answer = service.http.get("/users/7/recommendations", params={"top_k": 5})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["source"] == ["ranked"]
+        assert ids(answer.json()) == ids(recommended(service, [3, 7, 11], top_k=5))
+        nobody = service.http.get("/users/8/recommendations").json()
+        assert nobody["source"] == ["popular"]
+        many = service.http.get("/users/7/recommendations", params={"top_k": 100_000})
+        assert many.status_code == 422
+
+
+def test_an_item_that_was_deleted_comes_from_no_channel(ranked, tmp_path) -> None:
+    with running(settings_of(ranked, tmp_path)) as service:
+        service.http.post("/insert")
+        (before,) = recommended(service, [3, 7], top_k=200)["recommendations"]
+        by_others = next(item for item in before if "interests" not in item["channels"])
+        for item in (by_others["id"], before[0]["id"]):
+            assert service.http.delete(f"/items/{item}").status_code == 200
+        (after,) = ids(recommended(service, [3, 7], top_k=200, consistency="Strong"))
+        assert not {by_others["id"], before[0]["id"]} & set(after)
+
+
+def raises(*arguments: object) -> None:
+    raise RuntimeError("a ranker that cannot")
+
+
+def not_a_number(rows: np.ndarray) -> np.ndarray:
+    return np.full(len(rows), np.nan)
+
+
+def hangs(end: threading.Event) -> Callable[..., None]:
+    return lambda *arguments: (end.wait(20), raises())[1]
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(raises, "failure"), (not_a_number, "failure")])
+def test_a_ranker_that_fails_leaves_the_model_s_order(service, monkeypatch, fault, reason) -> None:
+    ranking = service.service.model.ranking
+    monkeypatch.setattr(ranking.ranker, "scores", fault)
+    before = service.metric("serving_unranked_total", reason=reason)
+    answer = recommended(service, [3, 7, 11])
+    assert answer["source"] == ["unranked"]
+    assert ids(answer)[0] == service.candidates([3, 7, 11], top_k=TOP_K)["candidates"][0]
+    assert service.metric("serving_unranked_total", reason=reason) == before + 1
+
+
+def test_a_ranker_that_hangs_costs_its_deadline_alone(service, monkeypatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(service.service.model.ranking.ranker, "scores", hangs(end))
+    try:
+        answer = recommended(service, [3, 7, 11])
+        assert answer["source"] == ["unranked"]
+        assert service.metric("serving_unranked_total", reason="deadline")
+        assert service.candidates([3])["source"] == ["model"]
+    finally:
+        end.set()
+
+
+def test_without_a_ranker_and_without_vectors(trained, tmp_path) -> None:
+    with running(settings_of(trained, tmp_path)) as service:
+        answer = recommended(service, [3, 7])
+        assert answer["source"] == ["fallback"]
+        service.http.post("/insert")
+        answer = recommended(service, [3, 7])
+        assert (answer["source"], answer["ranker"]) == (["unranked"], None)
+
+
+def damaged(ranking: Path) -> None:
+    file = ranking / "trees.json"
+    file.write_text(file.read_text().replace("1", "2", 1))
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_ranker_of_another_model_or_a_changed_file_does_not_rank(
+    ranked, tmp_path, capsys, is_damaged
+) -> None:
+    shutil.copytree(ranked.checkpoints, tmp_path / "out")
+    place = tmp_path / "out" / "0" / "ranking"
+    if is_damaged:
+        damaged(place)
+        epoch = "0"
+    else:
+        shutil.move(place, tmp_path / "out" / "1" / "ranking")
+        epoch = "1"
+    copy = replace(ranked, checkpoints=tmp_path / "out")
+    with running(settings_of(copy, tmp_path, epoch=epoch)) as service:
+        service.http.post("/insert")
+        assert recommended(service, [3, 7])["source"] == ["unranked"]
+    assert "warning: the ranker cannot be used" in capsys.readouterr().err
+
+
+def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> None:
+    """From the registry, where training may not write."""
+    shutil.copytree(ranked.checkpoints, tmp_path / "out")
+    settings = settings_of(replace(ranked, checkpoints=tmp_path / "out"), tmp_path)
+    with running(settings) as service:
+        service.http.post("/insert")
+        before = recommended(service, [3, 7])
+    kept = next((tmp_path / "kept").iterdir())
+    assert (kept / "ranking" / "manifest.json").is_file()
+    shutil.rmtree(tmp_path / "out" / "0")  # epoch 1 is trained since
+    later = settings_of(replace(ranked, checkpoints=tmp_path / "out"), tmp_path, epoch="1")
+    with running(later) as service:
+        assert recommended(service, [3, 7]) == before
