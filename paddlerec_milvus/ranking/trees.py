@@ -22,18 +22,19 @@ PARAMETERS: dict[str, Any] = {
     "lambdarank_truncation_level": 50,
     "metric": "ndcg",
     "eval_at": [10],
-    "learning_rate": 0.03,
+    "learning_rate": 0.06,
     "num_leaves": 15,
+    "max_bin": 63,
     "min_data_in_leaf": 200,
     "lambda_l2": 5.0,
-    "feature_fraction": 0.7,
-    "bagging_fraction": 0.8,
+    "feature_fraction": 0.6,
+    "bagging_fraction": 0.6,
     "bagging_freq": 1,
     "deterministic": True,
     "force_row_wise": True,
     "verbose": -1,
 }
-ROUNDS, PATIENCE = 400, 40
+ROUNDS, PATIENCE = 200, 25
 FOLDS = 5  # forests, each stopped by the fifth of the lists that it did not learn from
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 
