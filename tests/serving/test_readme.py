@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The curl lines of the tutorial on serving, run as they stand there."""
+"""The curl lines of the tutorials on serving and ranking, run as they stand there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from running_service import Running, running
@@ -34,22 +35,40 @@ def fresh(request, make_settings) -> Iterator[Running]:
         started.http.delete("/users/7")
 
 
-@pytest.mark.parametrize("page", ["serving.md", "serving.zh.md"])
-def test_curl_lines_work_as_written(fresh, page):
-    if shutil.which("curl") is None:
-        pytest.skip("no curl on this machine")
+def answers_of(page: str, service: Running) -> dict[str, Any]:
+    """By path, of the lines one after the other."""
     answers = {}
-    for line in lines_of(f"docs/tutorials/{page}"):
+    for line in lines_of(page):
         assert ADDRESS in line
         assert "?" not in re.sub(r"'[^']*'", "", line), "a shell takes it for a pattern"
-        command = line.replace(ADDRESS, fresh.url)
+        command = line.replace(ADDRESS, service.url)
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         path = re.search(rf"{ADDRESS}(/[a-z0-9/]*)", line).group(1)
         answers[path] = json.loads(done.stdout)
         assert "detail" not in answers[path], line
+    return answers
+
+
+@pytest.mark.parametrize("page", ["serving.md", "serving.zh.md"])
+def test_curl_lines_work_as_written(fresh, page):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    answers = answers_of(f"docs/tutorials/{page}", fresh)
     assert answers["/insert"]["inserted"] == 300
     assert [len(row) for row in answers["/candidates"]["candidates"]] == [50, 50]
     assert answers["/count"]["count"] == 300
     assert answers["/delete"] == {"deleted": 300}
     assert answers["/users/7/candidates"]["source"] == ["model"]
+
+
+@pytest.mark.parametrize("page", ["ranking.md", "ranking.zh.md"])
+def test_curl_lines_of_ranking(fresh, page):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    fresh.http.post("/insert")
+    fresh.http.post("/users/7/events", json={"items": [43, 23, 65]})
+    answers = answers_of(f"docs/tutorials/{page}", fresh)
+    for answer in answers.values():
+        assert answer["source"] == ["unranked"]  # this model has no ranker
+        assert len(answer["recommendations"][0]) == 10
