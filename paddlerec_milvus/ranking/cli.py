@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from paddlerec_milvus.command import model_parser, read_settings, run
+from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.subcommands import CommandParser, as_typed
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
@@ -18,6 +20,7 @@ EXAMPLES = """\
 examples:
   python -u tools/rank.py -m mind/config.yaml
   python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine
+  python -u tools/rank.py -m mind/config.yaml --without popularity category   # what do they give?
   python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
 
 Candidates come from four channels: the interests of the vector model, what followed the last clicks
@@ -37,6 +40,14 @@ def _parser() -> CommandParser:
         "--epoch", default="", metavar="N", help="of the checkpoint (the best, else the last)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and trees (1)")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        choices=tuple(GROUPS),
+        default=[],
+        metavar="GROUP",
+        help=f"train without these features, to see what they give: {', '.join(GROUPS)}",
+    )
     return parser
 
 
@@ -51,7 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from paddlerec_milvus.ranking.training import train_ranking  # paddle: not for --help
 
         began = time.perf_counter()
-        model = train_ranking(trained, arguments.seed, os.cpu_count() or 1)
+        features = [
+            name
+            for group, names in GROUPS.items()
+            for name in names
+            if group not in arguments.without
+        ]
+        if not features:
+            raise SettingsError("--without: names all features; leave the trees some of them")
+        model = train_ranking(trained, arguments.seed, os.cpu_count() or 1, features)
         shares = list(model.ranker.importance().items())[:SHOWN]
         rows = [[name, f"{100 * share:.1f}"] for name, share in shares]
         print(tabulate(rows, headers=["feature", "share of gain, %"], disable_numparse=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,13 @@ def require_inner_product(settings: Settings) -> None:
         )
 
 
-def train_ranking(trained: TrainedModel, seed: int = 1, threads: int = 1) -> RankingModel:
+def train_ranking(
+    trained: TrainedModel, seed: int = 1, threads: int = 1, features: Sequence[str] = FEATURES
+) -> RankingModel:
     """Count the channels, make lists of the valid users, fit the ranker, save all of it.
+
+    ``features`` are those that the trees may use; the order that they start from always has the
+    interests' score.
 
     UserError: the checkpoint does not fit its data, there are no valid users, labels leaked, or
     too few lists have a label.
@@ -68,7 +74,7 @@ def train_ranking(trained: TrainedModel, seed: int = 1, threads: int = 1) -> Ran
         *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
-    ranker = TreesRanker.fit(lists, seed, threads)
+    ranker = TreesRanker.fit(lists, seed, threads, features)
     logger.info("%d trees: %.1f s", ranker.trees, time.perf_counter() - began)
     identity = identity_of_model(trained, trained.fingerprint())
     manifest = RankingManifest(
