@@ -15,7 +15,8 @@ from running_service import ADMIN, KEYS, OF_USERS, READER, WRITER, Running
 from paddlerec_milvus.serving.schemas import items_example
 
 # all other POSTs write
-READING = {("POST", path) for path in ("/candidates", "/count", "/explain", "/alternatives")}
+READS = ("/candidates", "/recommend", "/count", "/explain", "/alternatives")
+READING = {("POST", path) for path in READS}
 ADMINS = {
     ("POST", "/rollback"),
     ("POST", "/delete"),
