@@ -15,7 +15,7 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
 from paddlerec_milvus.ranking.files import RankingManifest
@@ -60,9 +60,15 @@ def train_ranking(
     trained.require_fit()
     began = time.perf_counter()
     log = read_click_log(settings.path("train_data_dir"))
-    moments = training_moments(read_held_out(settings.path("valid_data_dir")), log, seed)
+    held_out = read_held_out(settings.path("valid_data_dir"))
+    moments = training_moments(held_out, log, seed)
     encoder = loaded_encoder(trained)
     vectors = encoder.item_vectors()
+    if (largest := int(held_out.history.max())) >= len(vectors):
+        raise DataError(
+            f"{settings.path('valid_data_dir')}: a history holds item {largest}, but the model has "
+            f"items up to {len(vectors) - 1}: it was trained on other data"
+        )
     channels = Channels.of(log, len(vectors))
     logger.info("channels: %.1f s", time.perf_counter() - began)
     traits = ItemTraits.of(vectors, channels.clicks, category_numbers(trained, len(vectors)))
