@@ -1,0 +1,250 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""tools/rank.py and tools/infer.py --rank on a trained model: files, tables and errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from paddlerec_milvus.command import model_parser, read_settings
+from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.evaluation.cli import main as infer
+from paddlerec_milvus.ranking import trees
+from paddlerec_milvus.ranking.channels import CHANNELS
+from paddlerec_milvus.ranking.cli import main as rank
+from paddlerec_milvus.ranking.features import FEATURES, GROUPS
+from paddlerec_milvus.ranking.files import FOLDER, MANIFEST, TABLES, TREES
+from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside
+from paddlerec_milvus.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A trained model, copied to have rankers of its own."""
+
+    data: Path
+    checkpoints: Path
+
+    def arguments(self, *flags: str, options: tuple[str, ...] = ()) -> list[str]:
+        place = f"runner.infer_load_path={self.checkpoints}"
+        start = ["-m", "mind/config.yaml", "--data", str(self.data)]
+        return [*start, *flags, "-o", place, *options]
+
+    def infer(self, *flags: str, options: tuple[str, ...] = ()) -> int:
+        return infer(self.arguments("--exact", "--best", "--rank", *flags, options=options))
+
+    def model(self, epoch: str) -> TrainedModel:
+        arguments = self.arguments()
+        settings = read_settings(model_parser("", "").parse_args(arguments))
+        return TrainedModel(settings, self.checkpoints / epoch)
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "ROUNDS", 5)
+
+
+@pytest.fixture
+def copied(trained, tmp_path: Path) -> Copied:
+    return Copied(trained.data, shutil.copytree(trained.checkpoints, tmp_path / "out"))
+
+
+@pytest.fixture(scope="module")
+def ranked(trained, tmp_path_factory: pytest.TempPathFactory) -> Copied:
+    """With a ranker of few trees beside the best epoch."""
+    place = tmp_path_factory.mktemp("ranked") / "out"
+    copied = Copied(trained.data, shutil.copytree(trained.checkpoints, place))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, "ROUNDS", 5)
+        assert rank(copied.arguments()) == 0
+    return copied
+
+
+def fails(code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    shown = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in shown.err
+    message = shown.err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+def test_a_ranker_is_trained_beside_the_best_epoch_and_measured(
+    ranked: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((ranked.checkpoints / "best" / FOLDER / MANIFEST).read_text())
+    assert manifest["item_count"] == 301
+    report = tmp_path / "report.json"
+    assert ranked.infer("--report", str(report)) == 0
+    shown = capsys.readouterr().out
+    for words in ("interests, unranked", "all channels, ranked", "its 95 % interval"):
+        assert words in shown
+    measured = json.loads(report.read_text())["ranking"]
+    assert measured["users"] == 60
+    assert list(measured["channels"]) == list(measured["without"]) == list(CHANNELS)
+    assert set(measured["ranked"]) == set(measured["unranked"]) == set(measured["gain"])
+    for name, value in measured["ranked"].items():
+        assert f"{100 * value:.2f}" in shown
+        assert 0 <= value <= 1, name
+    hits = {name: one["relevant"] for name, one in measured["channels"].items()}
+    alone = {name: one["relevant_only"] for name, one in measured["channels"].items()}
+    assert all(0 <= alone[name] <= hits[name] for name in CHANNELS)
+    assert hits["interests"] > 0
+
+
+def test_the_unranked_lists_are_those_of_infer_without_the_history(
+    ranked: Copied, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    options = ("retrieval.exclude_history=True",)
+    assert ranked.infer("-top_n", "50", "--report", str(report), options=options) == 0
+    numbers = json.loads(report.read_text())
+    for name in ("recall@50", "ndcg@50", "hitrate@50"):
+        assert numbers["ranking"]["unranked"][name] == pytest.approx(numbers[name])
+
+
+def test_it_says_what_came_of_it_and_what_comes_next(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(copied.arguments("--epoch", "0")) == 0
+    assert (copied.checkpoints / "0" / FOLDER / TREES).exists()
+    assert not (copied.checkpoints / "best" / FOLDER).exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["feature", "share", "of", "gain,", "%"]
+    assert " trees from " in lines[-2]
+    assert lines[-2].endswith(str(copied.checkpoints / "0" / FOLDER))
+    assert lines[-1].startswith("next: python -u tools/infer.py -m mind/config.yaml --data ")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_files(ranked: Copied, copied: Copied) -> None:
+    def files() -> dict[str, bytes]:
+        folder = copied.checkpoints / "best" / FOLDER
+        return {name: (folder / name).read_bytes() for name in (TREES, MANIFEST, TABLES)}
+
+    assert rank(copied.arguments("--seed", "2")) == 0
+    other = files()
+    assert rank(copied.arguments("--seed", "1")) == 0
+    first = ranked.checkpoints / "best" / FOLDER
+    assert {name: (first / name).read_bytes() for name in files()} == files()
+    assert files()[TREES] != other[TREES]
+
+
+def test_features_may_be_left_out_but_not_all(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(copied.arguments("--without", "interests", "category")) == 0
+    manifest = json.loads((copied.checkpoints / "best" / FOLDER / MANIFEST).read_text())
+    left_out = {*GROUPS["interests"], *GROUPS["category"]}
+    assert manifest["used"] == [name for name in FEATURES if name not in left_out]
+    assert manifest["features"] == list(FEATURES)
+    assert copied.infer() == 0
+    capsys.readouterr()
+    message = fails(rank(copied.arguments("--without", *GROUPS)), capsys)
+    assert "--without: names all features" in message
+
+
+def test_a_ranker_does_not_go_with_another_epoch(ranked: Copied, copied: Copied) -> None:
+    best = shutil.copytree(ranked.checkpoints / "best" / FOLDER, copied.checkpoints / "0" / FOLDER)
+    assert best.exists()
+    trained = copied.model("0")
+    vectors = loaded_encoder(trained).item_vectors()
+    with pytest.raises(CheckpointError, match="trained with another model: "):
+        ranking_beside(trained, vectors)
+
+
+def test_infer_without_a_ranker_names_the_command(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(copied.infer(), capsys)
+    assert (
+        "best/ranking: no ranker was trained for this checkpoint: python tools/rank.py" in message
+    )
+
+
+def test_a_damaged_ranker_is_no_traceback(
+    ranked: Copied, copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = copied.checkpoints / "best" / FOLDER
+    shutil.copytree(ranked.checkpoints / "best" / FOLDER, place)
+    (place / TREES).write_text("[]")
+    assert f"{place / TREES}: is not the file that was saved" in fails(copied.infer(), capsys)
+
+
+def test_without_a_checkpoint_training_one_is_proposed(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copied.checkpoints)
+    message = fails(rank(copied.arguments()), capsys)
+    assert "holds no checkpoint; train one: python -u tools/trainer.py" in message
+
+
+def test_an_epoch_that_is_not_there(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--epoch '7' is no epoch of " in fails(rank(copied.arguments("--epoch", "7")), capsys)
+
+
+@pytest.mark.parametrize("metric", ["L2", "COSINE"])
+def test_another_metric_is_refused_by_both(
+    ranked: Copied, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (f"retrieval.metric={metric}",)
+    for run in (
+        lambda: rank(ranked.arguments(options=options)),
+        lambda: ranked.infer(options=options),
+    ):
+        message = fails(run(), capsys)
+        assert f"retrieval.metric is {metric}: ranking wants IP" in message
+
+
+def test_without_valid_users_there_is_nothing_to_learn_from(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(
+        rank(copied.arguments(options=("runner.valid_data_dir=", "runner.patience=0"))), capsys
+    )
+    assert "runner.valid_data_dir: a ranker learns from valid users" in message
+
+
+def test_labels_that_the_model_has_seen_are_refused(
+    copied: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user, item = (copied.data / "train" / "clicks.csv").read_text().split("\n")[0].split(",")[:2]
+    leak = f"user_id:{user} target_item:0 hist_item:{1 + int(item)} eval_item:{item}\n"
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid" / "users.txt").write_text(leak)
+    options = (f"runner.valid_data_dir={tmp_path / 'valid'}",)
+    message = fails(rank(copied.arguments(options=options)), capsys)
+    assert f"are in the training log, the first of user {user}: " in message
+    assert not list(copied.checkpoints.glob(f"*/{FOLDER}"))
+
+
+@pytest.mark.parametrize(
+    ("clicks", "words"),
+    [
+        ("hist_item:999 eval_item:5", "a history holds item 999, but the model has items up to"),
+        ("hist_item:5 eval_item:999", "0 lists with a later click among their candidates"),
+    ],
+)
+def test_valid_users_of_other_items_are_refused(
+    copied: Copied, tmp_path: Path, clicks: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = "".join(f"user_id:{user} target_item:0 {clicks}\n" for user in range(9000, 9020))
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid" / "users.txt").write_text(users)
+    options = (f"runner.valid_data_dir={tmp_path / 'valid'}",)
+    assert words in fails(rank(copied.arguments(options=options)), capsys)
+
+
+def test_the_data_may_be_put_elsewhere_and_another_data_is_refused(
+    ranked: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Copied(shutil.copytree(ranked.data, tmp_path / "data"), ranked.checkpoints)
+    assert moved.infer() == 0
+    capsys.readouterr()
+    clicks = moved.data / "train" / "clicks.csv"
+    clicks.write_text(clicks.read_text().replace("\n", "\n1,1,0\n", 1))
+    assert "fingerprint" in fails(rank(moved.arguments()), capsys)
