@@ -92,7 +92,8 @@ class Channels(NamedTuple):
     ) -> Pool:
         """The candidates for a user with the known clicks ``history`` [L], the newest last.
 
-        None of them is ``excluded``; those of other channels than the interests, whose search has
+        None of them is ``excluded``, of which ``hits`` hold none: a place in a list of interests is
+        one in ``hits``. Those of other channels than the interests, whose search has
         filtered, are ``allowed`` [V]. ``channels`` that are not named give none.
         """
         pairs = {name: table.hits(history[::-1]) for name, table in self.tables.items()}
