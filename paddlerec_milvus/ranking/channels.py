@@ -88,13 +88,12 @@ class Channels(NamedTuple):
         hits: VectorHits,
         excluded: Set[int],
         allowed: Allowed | None = None,
-        channels: Set[str] = frozenset(CHANNELS),
     ) -> Pool:
         """The candidates for a user with the known clicks ``history`` [L], the newest last.
 
         None of them is ``excluded``, of which ``hits`` hold none: a place in a list of interests is
-        one in ``hits``. Those of other channels than the interests, whose search has
-        filtered, are ``allowed`` [V]. ``channels`` that are not named give none.
+        one in ``hits``. Those of other channels than the interests, whose search has filtered, are
+        ``allowed`` [V].
         """
         pairs = {name: table.hits(history[::-1]) for name, table in self.tables.items()}
         listed = {INTERESTS: hits.items}
@@ -104,7 +103,7 @@ class Channels(NamedTuple):
         lists = [
             _first(
                 listed[name],
-                QUOTAS[name] if name in channels else 0,
+                QUOTAS[name],
                 excluded,
                 None if name == INTERESTS else allowed,
             )

@@ -79,14 +79,13 @@ class RankingModel:
         excluded: Set[int],
         top_k: int,
         allowed: Allowed | None = None,
-        channels: Set[str] = frozenset(CHANNELS),
     ) -> RankedList:
         """The ``top_k`` best candidates for the clicks ``history`` [L], the newest last.
 
         ``interests`` [K, D] are the model's of this history, ``hits`` what they found; further see
         :meth:`Channels.pool`. FloatingPointError: a score is no number.
         """
-        pool = self.channels.pool(history, hits, excluded, allowed, channels)
+        pool = self.channels.pool(history, hits, excluded, allowed)
         rows = feature_rows(pool, history, interests, hits, self.traits)
         scores = self.ranker.scores(rows) if len(rows) else np.zeros(0)
         if not np.isfinite(scores).all():

@@ -74,17 +74,6 @@ def test_other_channels_list_what_is_allowed_and_fill_their_quotas_with_it() -> 
     assert pool.items.tolist() == [9]
 
 
-@pytest.mark.parametrize("name", CHANNELS)
-def test_a_channel_that_is_left_out_gives_nothing_and_changes_no_other(name: str) -> None:
-    whole = channels().pool(HISTORY, hits_of([9, 8]), {3})
-    part = channels().pool(HISTORY, hits_of([9, 8]), {3}, channels=set(CHANNELS) - {name})
-    assert listed(part, name) == []
-    for other in set(CHANNELS) - {name}:
-        assert listed(part, other) == listed(whole, other) != []
-    alone = channels().pool(HISTORY, hits_of([9, 8]), {3}, channels={name})
-    assert alone.items.tolist() == sorted(listed(whole, name))
-
-
 @pytest.mark.parametrize("history", [[5], [ITEMS - 1]])
 def test_a_user_with_one_click_and_no_hits(history: list[int]) -> None:
     pool = channels().pool(np.array(history), NOTHING, set(history))
