@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from paddlerec_milvus.subcommands import CommandParser, as_typed
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
 SHOWN = 8  # features
+THREADS = 0  # as many as OpenMP takes by itself: OMP_NUM_THREADS, and the cores of this process
 EXAMPLES = """\
 examples:
   python -u tools/rank.py -m mind/config.yaml
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if not features:
             raise SettingsError("--without: names all features; leave the trees some of them")
-        model = train_ranking(trained, arguments.seed, os.cpu_count() or 1, features)
+        model = train_ranking(trained, arguments.seed, THREADS, features)
         shares = list(model.ranker.importance().items())[:SHOWN]
         rows = [[name, f"{100 * share:.1f}"] for name, share in shares]
         print(tabulate(rows, headers=["feature", "share of gain, %"], disable_numparse=True))
