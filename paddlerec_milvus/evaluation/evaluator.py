@@ -83,6 +83,10 @@ class Evaluation:
 
     def __post_init__(self, measured_on: HeldOutUsers | None) -> None:
         checked_k(self.top_n)
+        if self.rank:
+            from paddlerec_milvus.ranking.training import require_inner_product  # lightgbm
+
+            require_inner_product(self.settings)
         use_device(self.settings)
         self.index = index_of_settings(self.settings)
         self.users = measured_on or read_users(self.settings, "test_data_dir")
