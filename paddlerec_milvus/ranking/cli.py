@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import time
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import SettingsError, redacted
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.subcommands import CommandParser, as_typed
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
@@ -78,9 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{model.ranker.trees} trees from {model.manifest.lists:,} lists in "
             f"{time.perf_counter() - began:.0f} s: {trained.checkpoint / 'ranking'}"
         )
-        again = f"-m {arguments.config_yaml}"
-        if arguments.data is not None:
-            again += f" --data {arguments.data}"
-        print(as_typed(f"next: python -u tools/infer.py {again} --best --rank"))
+        print(as_typed(f"next: python -u tools/infer.py {_same(arguments)} --rank"))
 
     return run(work)
+
+
+def _same(arguments: argparse.Namespace) -> str:
+    """The arguments by which tools/infer.py measures the same checkpoint."""
+    words, options = ["-m", arguments.config_yaml], list(arguments.opt)
+    if arguments.data is not None:
+        words += ["--data", str(arguments.data)]
+    if arguments.epoch.isdecimal():
+        first = int(arguments.epoch)
+        options += [f"runner.infer_start_epoch={first}", f"runner.infer_end_epoch={first + 1}"]
+    else:
+        words.append("--best")
+    return redacted(shlex.join([*words, *(["-o", *options] if options else [])]))

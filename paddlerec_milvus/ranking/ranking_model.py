@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.data.staging import staged
-from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.errors import CheckpointError, SettingsError
 from paddlerec_milvus.ranking.channels import (
     CHANNELS,
     PAIR_TABLES,
@@ -36,6 +36,7 @@ from paddlerec_milvus.ranking.files import (
 )
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.trees import TreesRanker
+from paddlerec_milvus.settings import Settings
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -125,6 +126,15 @@ class RankingModel:
             text = json.dumps(manifest.model_dump(), indent=2)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         self.manifest = manifest
+
+
+def require_inner_product(settings: Settings) -> None:
+    """SettingsError for a metric in which features are not made."""
+    if settings.retrieval.metric != "IP":
+        raise SettingsError(
+            f"retrieval.metric is {settings.retrieval.metric}: ranking wants IP (with vectors of "
+            "length 1 it is the cosine)"
+        )
 
 
 def load_ranking(

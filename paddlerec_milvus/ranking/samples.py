@@ -69,11 +69,12 @@ class RankingLists(NamedTuple):
         ends = np.concatenate([[0], np.cumsum(self.sizes)])
         rows, chosen = slice(ends[first], ends[last]), slice(first, last)
         inside = RankingLists(self.rows[rows], self.labels[rows], self.sizes[chosen])
-        others = (
-            np.concatenate([one[: part.start], one[part.stop :]])
-            for one, part in zip(self, (rows, rows, chosen), strict=True)
+        others = RankingLists(
+            np.delete(self.rows, rows, axis=0),
+            np.delete(self.labels, rows),
+            np.delete(self.sizes, chosen),
         )
-        return inside, RankingLists(*others)
+        return inside, others
 
 
 def held_out_moments(users: HeldOutUsers) -> list[Moment]:

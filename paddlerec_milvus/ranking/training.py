@@ -19,24 +19,18 @@ from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
 from paddlerec_milvus.ranking.files import RankingManifest
-from paddlerec_milvus.ranking.ranking_model import RankingModel, load_ranking
+from paddlerec_milvus.ranking.ranking_model import (
+    RankingModel,
+    load_ranking,
+    require_inner_product,
+)
 from paddlerec_milvus.ranking.samples import ranking_lists, searched_users, training_moments
 from paddlerec_milvus.ranking.trees import TreesRanker
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
-
-
-def require_inner_product(settings: Settings) -> None:
-    """SettingsError for a metric in which features are not made."""
-    if settings.retrieval.metric != "IP":
-        raise SettingsError(
-            f"retrieval.metric is {settings.retrieval.metric}: ranking wants IP (with vectors of "
-            "length 1 it is the cosine)"
-        )
 
 
 def train_ranking(

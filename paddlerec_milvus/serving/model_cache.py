@@ -17,7 +17,11 @@ from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.ranking.files import FOLDER, read_manifest
-from paddlerec_milvus.ranking.ranking_model import RankingModel, load_ranking
+from paddlerec_milvus.ranking.ranking_model import (
+    RankingModel,
+    load_ranking,
+    require_inner_product,
+)
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
@@ -113,6 +117,7 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
     if not folder.is_dir():
         return model._replace(ranking=None)
     try:
+        require_inner_product(trained.settings)
         manifest = read_manifest(folder)
         if model.ranking is not None and model.ranking.manifest == manifest:
             return model
