@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
+from paddlerec_milvus.serving.ranking_schemas import RecommendAnswer
 from paddlerec_milvus.serving.schemas import (
     SECONDS_PER_CANDIDATE,
     CandidatesAnswer,
@@ -121,6 +123,35 @@ class Client:
         }
         seconds = SECONDS_PER_CANDIDATE * len(histories) * top_k
         return self._call(CandidatesAnswer, "POST", "/candidates", more_seconds=seconds, json=body)
+
+    def recommend(
+        self,
+        histories: Sequence[Iterable[OwnId]],
+        top_k: int = 10,
+        *,
+        exclude: Iterable[OwnId] = (),
+        categories: Iterable[str] | None = None,
+        consistency: Consistency | None = None,
+    ) -> RecommendAnswer:
+        """The ``top_k`` best items of all channels for each history, ranked, and why."""
+        body = {
+            "top_k": top_k,
+            "hist_item": [list(map(_id, history)) for history in histories],
+            "exclude": list(map(_id, exclude)),
+            "filter": None if categories is None else {"category": list(categories)},
+            "consistency": consistency,
+        }
+        seconds = SECONDS_PER_CANDIDATE * len(histories) * QUOTAS[INTERESTS]
+        return self._call(RecommendAnswer, "POST", "/recommend", more_seconds=seconds, json=body)
+
+    def user_recommendations(
+        self, user: OwnId, top_k: int = 10, *, consistency: Consistency | None = None
+    ) -> RecommendAnswer:
+        """A ranked list by the history that the service keeps of ``user``: one row."""
+        options = {"top_k": top_k, "consistency": consistency}
+        params = {name: value for name, value in options.items() if value is not None}
+        path = f"/users/{_in_path(user)}/recommendations"
+        return self._call(RecommendAnswer, "GET", path, params=params)
 
     def titles(self, q: str = "", limit: int = 20) -> list[TitledItem]:
         """Items with all words of ``q`` in their titles, the most popular first."""

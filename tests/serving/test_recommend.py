@@ -20,6 +20,7 @@ from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.serving.client import Client
 
 TOP_K = 10
 
@@ -235,3 +236,12 @@ def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> 
     later = settings_of(replace(ranked, checkpoints=tmp_path / "out"), tmp_path, epoch="1")
     with running(later) as service:
         assert recommended(service, [3, 7]) == before
+
+
+def test_the_client_reads_ranked_lists(service) -> None:
+    with Client(service.url) as client:
+        answer = client.recommend([[3, 7, 11], []], top_k=5, exclude=[1])
+        assert answer.source == ["ranked", "popular"]
+        assert [len(row) for row in answer.recommendations] == [5, 5]
+        assert all(item.id != 1 for row in answer.recommendations for item in row)
+        assert client.user_recommendations(12_345).source == ["popular"]
