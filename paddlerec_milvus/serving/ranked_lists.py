@@ -12,9 +12,11 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
-from paddlerec_milvus.retrieval.candidates import popular_items
+from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
+from paddlerec_milvus.serving.candidates import ModelCandidates
 from paddlerec_milvus.serving.ranking_schemas import RankedItem, RankedSource, RecommendAnswer
+from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.serving.validation import UserBatch
 
 SPARE = 20  # items beyond top_k of which it is asked whether they are stored
@@ -45,13 +47,13 @@ Lists = dict[int, list[ListedItem]]  # by the row of the request
 
 def ranked_lists(
     ranking: RankingModel,
-    retriever: Retriever,
+    retriever: Retriever | None,
     batch: UserBatch,
     searched: SearchedUsers,
     catalogue: Catalogue,
     top_k: int,
 ) -> Lists:
-    """The ``top_k`` best items of the users ``batch.rows``, all of them stored now.
+    """The ``top_k`` best items of the users ``batch.rows``, all of them stored in ``retriever``.
 
     Errors are the ranker's and the retriever's.
     """
@@ -71,6 +73,17 @@ def ranked_lists(
         row: [one for one in _listed(best) if one.item not in gone][:top_k]
         for row, best in ranked.items()
     }
+
+
+def lists_without_search(
+    ranking: RankingModel, tower: UserTower, batch: UserBatch, catalogue: Catalogue, top_k: int
+) -> Lists:
+    """The same from all channels but the interests, where Milvus does not answer."""
+    interests = tower.interests(batch.histories[batch.rows], batch.lengths[batch.rows])
+    nothing = no_candidates(len(batch.rows), 0)
+    near = np.full((*interests.shape[:2], 0), MISSING_ID, np.int64)
+    searched = SearchedUsers(interests, ModelCandidates(nothing, near, 0.0))
+    return ranked_lists(ranking, None, batch, searched, catalogue, top_k)
 
 
 def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lists:
@@ -162,7 +175,7 @@ def _allowed(batch: UserBatch, catalogue: Catalogue, item_count: int) -> Allowed
     return allowed
 
 
-def _not_stored(retriever: Retriever, lists: Iterable[RankedList]) -> set[int]:
+def _not_stored(retriever: Retriever | None, lists: Iterable[RankedList]) -> set[int]:
     """Of the items that no search has just seen, those that were deleted."""
     if not isinstance(retriever, StoredItems):
         return set()

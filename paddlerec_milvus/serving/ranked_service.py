@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,8 +18,10 @@ from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
+from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.ranked_lists import (
     Lists,
+    lists_without_search,
     popular_lists,
     ranked_answer,
     ranked_lists,
@@ -31,6 +34,8 @@ from paddlerec_milvus.serving.settings import without_secrets
 from paddlerec_milvus.serving.validation import UserBatch, parse_as
 
 logger = logging.getLogger(__name__)
+
+USERS = 16  # that the time for a ranking is for; others have as much again
 
 
 class RankedReply(NamedTuple):
@@ -90,17 +95,11 @@ class RankedService:
         batch = await service.user_batch(searched_for, served, end, as_text=as_text)
         reply = await service.by_model(served, batch, interests, end, caller, as_json=False)
         model = served.model if served else service.model
-        lists: Lists = {}
-        source: RankedSource = "unranked"
         stages = {} if reply is None else dict(reply.stages)
-        if reply is not None and served is not None:
-            started = time.perf_counter()
-            ranked = await self._ranked(served, batch, reply, request.top_k, end)
+        started = time.perf_counter()
+        lists, source = await self._lists(served, model, batch, reply, request.top_k)
+        if lists:
             stages["ranking"] = time.perf_counter() - started
-            if ranked is not None:
-                lists, source = ranked, "ranked"
-            elif reply.searched is not None:
-                lists = unranked_lists(batch, reply.searched, request.top_k)
         sources = [
             source if row in lists else popular_source or _popular_source(batch, row)
             for row in range(len(batch.exclude))
@@ -112,26 +111,43 @@ class RankedService:
         service.count(sources, stages)
         return RankedReply(answer.model_dump_json().encode(), stages)
 
-    async def _ranked(
+    async def _lists(
         self,
-        served: ServedVersion,
+        served: ServedVersion | None,
+        model: ServingModel,
         batch: UserBatch,
-        reply: CandidatesReply,
+        reply: CandidatesReply | None,
         top_k: int,
-        end: float,
-    ) -> Lists | None:
-        """Ranked lists; None, counted and logged, where there are none in time."""
-        ranking, settings = served.model.ranking, self._service.settings
-        if ranking is None or reply.searched is None:
-            self._unranked("absent")
-            return None
-        users = len(batch.rows)
-        seconds = min(settings.ranking_timeout * max(1, users), end - time.monotonic())
-        work = partial(
-            ranked_lists,
-            *(ranking, served.retriever, batch, reply.searched, served.model.catalogue, top_k),
-        )
+    ) -> tuple[Lists, RankedSource]:
+        """The best lists there are for the users ``batch.rows``, and where they are from.
+
+        ``reply`` is None where Milvus did not answer. Empty: popular items are all there is.
+        """
+        ranking, searched = model.ranking, None if reply is None else reply.searched
         ranked: Lists | None = None
+        if not len(batch.rows):
+            return {}, "popular"
+        if ranking is None:
+            self._unranked("absent")
+        elif searched is None or served is None:
+            work = partial(
+                lists_without_search, ranking, model.tower, batch, model.catalogue, top_k
+            )
+            return await self._within(work, batch) or {}, "other_channels"
+        else:
+            work = partial(
+                ranked_lists,
+                *(ranking, served.retriever, batch, searched, model.catalogue, top_k),
+            )
+            ranked = await self._within(work, batch)
+        if ranked is not None:
+            return ranked, "ranked"
+        return ({} if searched is None else unranked_lists(batch, searched, top_k)), "unranked"
+
+    async def _within(self, work: Callable[[], Lists], batch: UserBatch) -> Lists | None:
+        """The result of ``work``; None, counted and logged, where there is none in time."""
+        settings, ranked = self._service.settings, None
+        seconds = settings.ranking_timeout * math.ceil(len(batch.rows) / USERS)
         try:
             future = asyncio.get_running_loop().run_in_executor(self._pool, work)
             ranked = await asyncio.wait_for(future, seconds)

@@ -11,7 +11,7 @@ from paddlerec_milvus.serving.schemas import Consistency, Filter, Id, IdRequest,
 
 RANKED_EXAMPLE: dict[str, Any] = {"hist_item": [[43, 23, 65]], "top_k": 10}
 
-RankedSource = Literal["ranked", "unranked", "popular", "short", "fallback"]
+RankedSource = Literal["ranked", "unranked", "other_channels", "popular", "short", "fallback"]
 
 
 class RecommendRequest(IdRequest[Id], Generic[Id]):
@@ -71,7 +71,8 @@ class RecommendAnswer(BaseModel):
     recommendations: list[list[RankedItem]]
     source: list[RankedSource]
     """ranked; unranked: the ranker is absent, failed or was too late, and the items are the vector
-    model's in its order; popular, short, fallback as in /candidates."""
+    model's in its order; other_channels: Milvus did not answer, and what the other channels have is
+    ranked; popular, short, fallback as in /candidates."""
     ranker: str | None
     """Which ranker that is, 16 hex digits; null: the model that answers has none."""
     unknown: list[list[ItemId]]

@@ -20,6 +20,7 @@ from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving.client import Client
 
 TOP_K = 10
@@ -197,6 +198,20 @@ def test_without_a_ranker_and_without_vectors(trained, tmp_path) -> None:
         service.http.post("/insert")
         answer = recommended(service, [3, 7])
         assert (answer["source"], answer["ranker"]) == (["unranked"], None)
+
+
+def test_without_milvus_the_other_channels_are_ranked(ranked, tmp_path, monkeypatch) -> None:
+    with running(settings_of(ranked, tmp_path)) as service:
+        service.http.post("/insert")
+        with_all = recommended(service, [3, 7, 11])
+        monkeypatch.setattr(MilvusRetriever, "search", raises)
+        for answer in (recommended(service, [3, 7, 11]), recommended(service, [3, 7, 11])):
+            assert answer["source"] == ["other_channels"]
+            (row,) = answer["recommendations"]
+            assert len(row) == TOP_K
+            assert not any("interests" in item["channels"] for item in row)
+            assert not set(ids(answer)[0]) & {3, 7, 11}
+        assert with_all["source"] == ["ranked"]
 
 
 def damaged(ranking: Path) -> None:
