@@ -107,8 +107,8 @@ class ServiceSettings(BaseModel):
     """Seconds, the most by which a request may last longer: 0.25 ms for each candidate, users x
     top_k. A request for more candidates than that allows is refused."""
     ranking_timeout: Seconds = 0.25
-    """Seconds for the ranking of up to 16 users, of more as much for each 16; after that the list is
-    the model's own, unranked."""
+    """Seconds for the ranking of up to 16 users, as much again for each 16 more; after that lists
+    are the model's own, unranked."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
