@@ -194,3 +194,26 @@ def test_the_figures_of_faults(page):
 def test_every_setting_says_what_it_is(section):
     fields = section.model_fields.items()
     assert [name for name, field in fields if not field.description] == []
+
+
+@pytest.mark.parametrize("page", ["ranking.md", "ranking.zh.md"])
+def test_what_ranking_gives(page):
+    kept = json.loads((ROOT / "benchmarks" / "results" / "ranking.json").read_text())["data"]
+    text = text_of(f"docs/tutorials/{page}")
+    for log, result in kept.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {log} |")]
+        shown = re.findall(r"[+-]?\d+\.\d+", line)
+        names = ("ndcg@10", "recall@10", "ndcg@50", "recall@50", "recall@200")
+        expected = [
+            f"{100 * value:{sign}.2f}"
+            for name in names
+            for value, sign in (
+                (result["unranked"][name], ""),
+                (result["ranked"][name], ""),
+                (result["gain"][name]["low"], "+"),
+                (result["gain"][name]["high"], "+"),
+            )
+        ]
+        assert shown == expected
+        gain = result["gain"]["ndcg@10"]["mean"] / result["unranked"]["ndcg@10"]
+        assert f"{100 * gain:+.1f} %" in text
