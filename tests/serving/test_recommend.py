@@ -40,9 +40,14 @@ def ranked(trained, tmp_path_factory) -> Any:
 
 @pytest.fixture(scope="module")
 def service(ranked, tmp_path_factory) -> Iterator[Running]:
-    with running(settings_of(ranked, tmp_path_factory.mktemp("service"))) as started:
-        assert started.http.post("/insert").status_code == 200
-        yield started
+    with started(ranked, tmp_path_factory.mktemp("service")) as one:
+        assert one.http.post("/insert").status_code == 200
+        yield one
+
+
+def started(ranked: Any, folder: Path, **others: Any) -> Any:
+    """A service whose rankings have time enough on any machine."""
+    return running(settings_of(ranked, folder, **{"ranking_timeout": 60.0, **others}))
 
 
 def recommended(service: Running, *histories: list[int], **options: Any) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def test_bad_requests_are_422(service) -> None:
 
 
 def test_a_stored_user(ranked, tmp_path) -> None:
-    with running(settings_of(ranked, tmp_path)) as service:
+    with started(ranked, tmp_path) as service:
         service.http.post("/insert")
         service.http.post("/users/7/events", json={"items": [3, 7, 11]})
         answer = service.http.get("/users/7/recommendations", params={"top_k": 5})
@@ -146,7 +151,7 @@ def test_a_stored_user(ranked, tmp_path) -> None:
 
 
 def test_an_item_that_was_deleted_comes_from_no_channel(ranked, tmp_path) -> None:
-    with running(settings_of(ranked, tmp_path)) as service:
+    with started(ranked, tmp_path) as service:
         service.http.post("/insert")
         (before,) = recommended(service, [3, 7], top_k=200)["recommendations"]
         by_others = next(item for item in before if "interests" not in item["channels"])
@@ -179,16 +184,17 @@ def test_a_ranker_that_fails_leaves_the_model_s_order(service, monkeypatch, faul
     assert service.metric("serving_unranked_total", reason=reason) == before + 1
 
 
-def test_a_ranker_that_hangs_costs_its_deadline_alone(service, monkeypatch) -> None:
+def test_a_ranker_that_hangs_costs_its_deadline_alone(ranked, tmp_path, monkeypatch) -> None:
     end = threading.Event()
-    monkeypatch.setattr(service.service.model.ranking.ranker, "scores", hangs(end))
-    try:
-        answer = recommended(service, [3, 7, 11])
-        assert answer["source"] == ["unranked"]
-        assert service.metric("serving_unranked_total", reason="deadline")
-        assert service.candidates([3])["source"] == ["model"]
-    finally:
-        end.set()
+    with started(ranked, tmp_path, ranking_timeout=0.1) as service:
+        service.http.post("/insert")
+        monkeypatch.setattr(service.service.model.ranking.ranker, "scores", hangs(end))
+        try:
+            assert recommended(service, [3, 7, 11])["source"] == ["unranked"]
+            assert service.metric("serving_unranked_total", reason="deadline")
+            assert service.candidates([3])["source"] == ["model"]
+        finally:
+            end.set()
 
 
 def test_without_a_ranker_and_without_vectors(trained, tmp_path) -> None:
@@ -201,7 +207,7 @@ def test_without_a_ranker_and_without_vectors(trained, tmp_path) -> None:
 
 
 def test_without_milvus_the_other_channels_are_ranked(ranked, tmp_path, monkeypatch) -> None:
-    with running(settings_of(ranked, tmp_path)) as service:
+    with started(ranked, tmp_path) as service:
         service.http.post("/insert")
         with_all = recommended(service, [3, 7, 11])
         monkeypatch.setattr(MilvusRetriever, "search", raises)
@@ -232,7 +238,7 @@ def test_a_ranker_of_another_model_or_a_changed_file_does_not_rank(
         shutil.move(place, tmp_path / "out" / "1" / "ranking")
         epoch = "1"
     copy = replace(ranked, checkpoints=tmp_path / "out")
-    with running(settings_of(copy, tmp_path, epoch=epoch)) as service:
+    with started(copy, tmp_path, epoch=epoch) as service:
         service.http.post("/insert")
         assert recommended(service, [3, 7])["source"] == ["unranked"]
     assert "warning: the ranker cannot be used" in capsys.readouterr().err
@@ -241,15 +247,14 @@ def test_a_ranker_of_another_model_or_a_changed_file_does_not_rank(
 def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> None:
     """From the registry, where training may not write."""
     shutil.copytree(ranked.checkpoints, tmp_path / "out")
-    settings = settings_of(replace(ranked, checkpoints=tmp_path / "out"), tmp_path)
-    with running(settings) as service:
+    copy = replace(ranked, checkpoints=tmp_path / "out")
+    with started(copy, tmp_path) as service:
         service.http.post("/insert")
         before = recommended(service, [3, 7])
     kept = next((tmp_path / "kept").iterdir())
     assert (kept / "ranking" / "manifest.json").is_file()
     shutil.rmtree(tmp_path / "out" / "0")  # epoch 1 is trained since
-    later = settings_of(replace(ranked, checkpoints=tmp_path / "out"), tmp_path, epoch="1")
-    with running(later) as service:
+    with started(copy, tmp_path, epoch="1") as service:
         assert recommended(service, [3, 7]) == before
 
 
