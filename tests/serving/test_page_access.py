@@ -115,10 +115,13 @@ def test_tab_comes_to_every_control_in_the_order_in_which_they_are_read(
             view.slide("Candidates", "Home") if size is DESK else None
             prepare(view)
             view.settled()
+            controls, before = view.page.evaluate(CONTROLS), None
+            while controls != before:  # names of categories may still come
+                view.page.wait_for_timeout(500)
+                controls, before = view.page.evaluate(CONTROLS), controls
             stops = tab_stops(view)
             assert stops == sorted(stops)
-            places = {stop.partition(" ")[0] for stop in stops}  # names may still come
-            controls = view.page.evaluate(CONTROLS)
+            places = {stop.partition(" ")[0] for stop in stops}
             assert [one for one in controls if one.partition(" ")[0] not in places] == []
 
 
