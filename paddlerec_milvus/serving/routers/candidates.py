@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
+from paddlerec_milvus.serving.dependencies import timed_response
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
@@ -32,7 +33,4 @@ async def candidates(request: Request, caller: Annotated[Caller, Depends(caller_
     service: CandidateService = request.app.state.service
     body = await body_of(request, service.settings.max_body)
     reply = await service.candidates(body, as_text=wants_text(request), caller=caller)
-    request.state.stages = reply.stages
-    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
-    headers = {"Server-Timing": timing} if timing else None
-    return Response(reply.content, media_type="application/json", headers=headers)
+    return timed_response(request, reply.content, reply.stages)

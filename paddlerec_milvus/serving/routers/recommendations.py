@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.dependencies import id_of, service_of, timed_response
 from paddlerec_milvus.serving.fair_queue import Caller
-from paddlerec_milvus.serving.ranked_service import RankedReply, RankedService
+from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.ranking_schemas import (
     RecommendAnswer,
     RecommendQuery,
@@ -45,7 +45,7 @@ async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_o
     ranked: RankedService = request.app.state.ranked
     body = await body_of(request, service_of(request).settings.max_body)
     reply = await ranked.recommend(body, as_text=wants_text(request), caller=caller)
-    return _response(request, reply)
+    return timed_response(request, reply.content, reply.stages)
 
 
 @router.get(
@@ -77,11 +77,4 @@ async def user_recommendations(
     )
     interests = None if state is None or served is None else state.interests[None]
     reply = await ranked.recommend_of(wanted, interests, served, began, source, caller=caller)
-    return _response(request, reply._replace(stages={"user": seconds, **reply.stages}))
-
-
-def _response(request: Request, reply: RankedReply) -> Response:
-    request.state.stages = reply.stages
-    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in reply.stages.items())
-    headers = {"Server-Timing": timing} if timing else None
-    return Response(reply.content, media_type="application/json", headers=headers)
+    return timed_response(request, reply.content, {"user": seconds, **reply.stages})

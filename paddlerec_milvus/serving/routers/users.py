@@ -20,7 +20,7 @@ from paddlerec_milvus.retrieval.user_history import (
 )
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.dependencies import id_of, service_of, timed_response
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.recommender import CandidateService
@@ -120,9 +120,7 @@ async def user_candidates(
     reply = await service.candidates_of(
         candidates_request, interests, served, began, source, caller=caller
     )
-    stages = request.state.stages = {"user": seconds, **reply.stages}
-    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in stages.items())
-    return Response(reply.content, media_type="application/json", headers={"Server-Timing": timing})
+    return timed_response(request, reply.content, {"user": seconds, **reply.stages})
 
 
 async def stored_user(
