@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-from fastapi import Request, Response
+from fastapi import Request
 
 from paddlerec_milvus.data.id_map import Kind, OwnId
 from paddlerec_milvus.errors import RetrievalError
@@ -50,11 +49,3 @@ def serving_of(service: CandidateService) -> ServedVersion:
 def retry_after(request: Request) -> dict[str, str]:
     """The header of a 503: seconds until Milvus is looked at again."""
     return {"Retry-After": str(math.ceil(service_of(request).settings.check_seconds))}
-
-
-def timed_response(request: Request, content: bytes, stages: Mapping[str, float]) -> Response:
-    """``content``, which is JSON; the header Server-Timing and the log tell seconds by stage."""
-    request.state.stages = stages
-    timing = ", ".join(f"{name};dur={1000 * took:.3f}" for name, took in stages.items())
-    headers = {"Server-Timing": timing} if timing else None
-    return Response(content, media_type="application/json", headers=headers)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.dependencies import id_of, service_of, timed_response
+from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.ranking_schemas import (
@@ -18,6 +18,7 @@ from paddlerec_milvus.serving.ranking_schemas import (
     RecommendQuery,
     RecommendRequest,
 )
+from paddlerec_milvus.serving.routers.candidates import timed_response
 from paddlerec_milvus.serving.routers.users import UserPath, stored_user
 from paddlerec_milvus.serving.schemas import request_body
 from paddlerec_milvus.serving.validation import (

@@ -20,10 +20,11 @@ from paddlerec_milvus.retrieval.user_history import (
 )
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.dependencies import id_of, service_of, timed_response
+from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.recommender import CandidateService
+from paddlerec_milvus.serving.routers.candidates import timed_response
 from paddlerec_milvus.serving.schemas import (
     CandidatesAnswer,
     CandidatesRequest,
