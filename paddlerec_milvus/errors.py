@@ -51,7 +51,7 @@ class BuildConflictError(RefusedError):
 
 # the top-level modules that extras of setup.cfg bring, where a missing one is met by its import
 EXTRAS = {
-    "train": ("lightgbm", "paddle", "visualdl"),
+    "train": ("lightgbm", "onnx", "onnxruntime", "paddle", "visualdl"),
     "serve": (
         *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
         *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),

@@ -84,7 +84,7 @@ class Evaluation:
     def __post_init__(self, measured_on: HeldOutUsers | None) -> None:
         checked_k(self.top_n)
         if self.rank:
-            from paddlerec_milvus.ranking.ranking_model import require_inner_product  # lightgbm
+            from paddlerec_milvus.ranking.ranking_model import require_inner_product  # onnxruntime
 
             require_inner_product(self.settings)
         use_device(self.settings)

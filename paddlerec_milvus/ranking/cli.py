@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not features:
             raise SettingsError("--without: names all features; leave the trees some of them")
         model = train_ranking(trained, arguments.seed, THREADS, features)
-        shares = list(model.ranker.importance().items())[:SHOWN]
+        shares = list(model.ranker.importance.items())[:SHOWN]
         rows = [[name, f"{100 * share:.1f}"] for name, share in shares]
         print(tabulate(rows, headers=["feature", "share of gain, %"], disable_numparse=True))
         print(

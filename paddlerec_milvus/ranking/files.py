@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from paddlerec_milvus.errors import CheckpointError
 
 FOLDER = "ranking"  # beside rec.pdparams
-MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.json"
+MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.onnx"
 
 
 class RankingManifest(BaseModel):

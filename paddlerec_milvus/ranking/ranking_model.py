@@ -47,7 +47,7 @@ class RankedList(NamedTuple):
 
     items: IntArray
     """[k]"""
-    scores: npt.NDArray[np.float64]
+    scores: FloatArray
     """[k], the ranker's."""
     ranks: IntArray
     """[k, C], the place in each channel's list from 1; 0: it is not in it."""
@@ -88,7 +88,7 @@ class RankingModel:
         """
         pool = self.channels.pool(history, hits, excluded, allowed)
         rows = feature_rows(pool, history, interests, hits, self.traits)
-        scores = self.ranker.scores(rows) if len(rows) else np.zeros(0)
+        scores = self.ranker.scores(rows) if len(rows) else np.zeros(0, np.float32)
         if not np.isfinite(scores).all():
             raise FloatingPointError("the ranker gave a score that is no number")
         best = np.argsort(-scores, kind="stable")[:top_k]
@@ -120,7 +120,7 @@ class RankingModel:
                 for part in PairTable._fields
             }
             np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
-            (folder / TREES).write_text(json.dumps(self.ranker.texts()), encoding="utf-8")
+            (folder / TREES).write_bytes(self.ranker.content)
             files = {name: sha256((folder / name).read_bytes()) for name in (TABLES, TREES)}
             manifest = self.manifest.model_copy(update={"files": files})
             text = json.dumps(manifest.model_dump(), indent=2)
@@ -156,7 +156,7 @@ def load_ranking(
             for name in PAIR_TABLES
         }
         channels = Channels(arrays["clicks"], tables)
-    ranker = TreesRanker.of_texts(json.loads(content[TREES]), manifest.start, manifest.used)
+    ranker = TreesRanker(content[TREES])
     return RankingModel(manifest, channels, ranker, vectors, categories)
 
 

@@ -25,7 +25,7 @@ from paddlerec_milvus.ranking.ranking_model import (
     require_inner_product,
 )
 from paddlerec_milvus.ranking.samples import ranking_lists, searched_users, training_moments
-from paddlerec_milvus.ranking.trees import TreesRanker
+from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
 from paddlerec_milvus.zoo import ModelFolder
@@ -74,7 +74,7 @@ def train_ranking(
         *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
-    ranker = TreesRanker.fit(lists, seed, threads, features)
+    ranker = fit_trees(lists, seed, threads, features)
     logger.info("%d trees: %.1f s", ranker.trees, time.perf_counter() - began)
     identity = identity_of_model(trained, trained.fingerprint())
     manifest = RankingManifest(
@@ -83,7 +83,7 @@ def train_ranking(
         item_count=len(vectors),
         channels=list(CHANNELS),
         features=list(FEATURES),
-        used=list(ranker.features),
+        used=list(features),
         start=ranker.start,
         seed=seed,
         lists=len(lists.sizes),

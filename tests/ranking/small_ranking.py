@@ -14,6 +14,8 @@ from paddlerec_milvus.ranking.channels import CHANNELS, Channels, VectorHits
 from paddlerec_milvus.ranking.features import FEATURES, SCORE, ItemTraits
 from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel
 from paddlerec_milvus.ranking.samples import Moment, RankingLists, SearchedUser
+from paddlerec_milvus.ranking.tree_graph import graph_of
+from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.ranking.trees import TreesRanker
 
 ITEMS, DIMENSIONS = 40, 4  # ids below this; 39 is never clicked
@@ -80,7 +82,7 @@ def lists_of(count: int, size: int, seed: int, signal: str = "") -> RankingLists
 
 
 def ranker_of(signal: str = "popularity") -> TreesRanker:
-    return TreesRanker.fit(lists_of(20, 60, 2, signal))
+    return fit_trees(lists_of(20, 60, 2, signal))
 
 
 def model_of(ranker: TreesRanker) -> RankingModel:
@@ -104,9 +106,10 @@ class ScoreOnly(TreesRanker):
     """The order of the vector model, with whatever is added to the score of one row."""
 
     def __init__(self, extra: float = 0.0) -> None:
-        self.start, self.features, self.extra = 1.0, (SCORE,), extra
+        super().__init__(graph_of([], [], {"columns": FEATURES, "start": 1.0, "importance": {}}))
+        self.extra = extra
 
-    def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        values = rows[:, FEATURES.index(SCORE)].astype(np.float64)
+    def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = rows[:, FEATURES.index(SCORE)].copy()
         values[0] += self.extra
         return values

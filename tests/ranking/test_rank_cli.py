@@ -13,7 +13,7 @@ import pytest
 from paddlerec_milvus.command import model_parser, read_settings
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
-from paddlerec_milvus.ranking import trees
+from paddlerec_milvus.ranking import tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
@@ -45,7 +45,7 @@ class Copied:
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, "ROUNDS", 5)
+    monkeypatch.setattr(tree_training, "ROUNDS", 5)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def ranked(trained, tmp_path_factory: pytest.TempPathFactory) -> Copied:
     place = tmp_path_factory.mktemp("ranked") / "out"
     copied = Copied(trained.data, shutil.copytree(trained.checkpoints, place))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trees, "ROUNDS", 5)
+        patch.setattr(tree_training, "ROUNDS", 5)
         assert rank(copied.arguments()) == 0
     return copied
 

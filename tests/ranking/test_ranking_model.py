@@ -122,7 +122,7 @@ def test_a_save_replaces_all_of_an_older_one(saved: RankingModel, tmp_path: Path
 
 def test_a_save_that_fails_leaves_the_older_one(saved: RankingModel, tmp_path: Path) -> None:
     broken = model_of(ranker_of())
-    broken.ranker = ScoreOnly()  # which has no text
+    del broken.ranker.content
     with pytest.raises(AttributeError):
         broken.save(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [FOLDER]

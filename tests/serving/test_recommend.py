@@ -15,7 +15,7 @@ import pytest
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.ranking import samples, trees
+from paddlerec_milvus.ranking import samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
@@ -34,7 +34,7 @@ def ranked(trained, tmp_path_factory) -> Any:
     copy = replace(trained, checkpoints=folder / "out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "LISTS", 150)
-        patch.setattr(trees, "ROUNDS", 10)
+        patch.setattr(tree_training, "ROUNDS", 10)
         train_ranking(settings_of(copy, folder).trained)
     return copy
 
@@ -222,8 +222,8 @@ def test_without_milvus_the_other_channels_are_ranked(ranked, tmp_path, monkeypa
 
 
 def damaged(ranking: Path) -> None:
-    file = ranking / "trees.json"
-    file.write_text(file.read_text().replace("1", "2", 1))
+    file = ranking / "trees.onnx"
+    file.write_bytes(file.read_bytes()[:-1])
 
 
 @pytest.mark.parametrize("is_damaged", [True, False])
