@@ -23,6 +23,7 @@ from paddlerec_milvus.ranking.channels import (
     Pool,
     VectorHits,
 )
+from paddlerec_milvus.ranking.contributions import MOST_ITEMS, FloatArray, group_contributions
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
 from paddlerec_milvus.ranking.files import (
     FOLDER,
@@ -55,6 +56,8 @@ class RankedList(NamedTuple):
     """[k], the interest that is nearest."""
     follows: IntArray
     """[k], the click that it follows most often in the log; 0: none."""
+    contributions: FloatArray | None = None
+    """[at most 50, G], of the first items what each group of features adds; None: not explained."""
 
 
 class RankingModel:
@@ -80,11 +83,14 @@ class RankingModel:
         excluded: Set[int],
         top_k: int,
         allowed: Allowed | None = None,
+        *,
+        explain: bool = False,
     ) -> RankedList:
         """The ``top_k`` best candidates for the clicks ``history`` [L], the newest last.
 
         ``interests`` [K, D] are the model's of this history, ``hits`` what they found; further see
-        :meth:`Channels.pool`. FloatingPointError: a score is no number.
+        :meth:`Channels.pool`; with ``explain`` the list says what moved its first items.
+        FloatingPointError: a score is no number.
         """
         pool = self.channels.pool(history, hits, excluded, allowed)
         rows = feature_rows(pool, history, interests, hits, self.traits)
@@ -99,6 +105,7 @@ class RankingModel:
             pool.ranks[best],
             self._nearest(items, pool.ranks[best, 0], interests, hits),
             _followed(pool, items, history),
+            group_contributions(self.ranker.scores, rows, best[:MOST_ITEMS]) if explain else None,
         )
 
     def _nearest(

@@ -132,23 +132,33 @@ class Client:
         exclude: Iterable[OwnId] = (),
         categories: Iterable[str] | None = None,
         consistency: Consistency | None = None,
+        explain: bool = False,
     ) -> RecommendAnswer:
-        """The ``top_k`` best items of all channels for each history, ranked, and why."""
+        """The ``top_k`` best items of all channels for each history, ranked, and why.
+
+        ``explain`` asks what moved the first 50 of each list, too.
+        """
         body = {
             "top_k": top_k,
             "hist_item": [list(map(_id, history)) for history in histories],
             "exclude": list(map(_id, exclude)),
             "filter": None if categories is None else {"category": list(categories)},
             "consistency": consistency,
+            "explain": explain,
         }
         seconds = SECONDS_PER_CANDIDATE * len(histories) * QUOTAS[INTERESTS]
         return self._call(RecommendAnswer, "POST", "/recommend", more_seconds=seconds, json=body)
 
     def user_recommendations(
-        self, user: OwnId, top_k: int = 10, *, consistency: Consistency | None = None
+        self,
+        user: OwnId,
+        top_k: int = 10,
+        *,
+        consistency: Consistency | None = None,
+        explain: bool = False,
     ) -> RecommendAnswer:
         """A ranked list by the history that the service keeps of ``user``: one row."""
-        options = {"top_k": top_k, "consistency": consistency}
+        options = {"top_k": top_k, "consistency": consistency, "explain": explain}
         params = {name: value for name, value in options.items() if value is not None}
         path = f"/users/{_in_path(user)}/recommendations"
         return self._call(RecommendAnswer, "GET", path, params=params)

@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
+from paddlerec_milvus.ranking.contributions import main_groups
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
 from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
 from paddlerec_milvus.serving.candidates import ModelCandidates
-from paddlerec_milvus.serving.ranking_schemas import RankedItem, RankedSource, RecommendAnswer
+from paddlerec_milvus.serving.ranking_schemas import (
+    MovingFeatures,
+    RankedItem,
+    RankedSource,
+    RecommendAnswer,
+)
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.serving.validation import UserBatch
 
@@ -40,6 +47,7 @@ class ListedItem(NamedTuple):
     channels: Mapping[str, int] = {}
     interest: int | None = None
     follows: int = 0
+    why: Sequence[tuple[str, float]] | None = None
 
 
 Lists = dict[int, list[ListedItem]]  # by the row of the request
@@ -52,10 +60,13 @@ def ranked_lists(
     searched: SearchedUsers,
     catalogue: Catalogue,
     top_k: int,
+    *,
+    explain: bool = False,
 ) -> Lists:
     """The ``top_k`` best items of the users ``batch.rows``, all of them stored in ``retriever``.
 
-    Errors are the ranker's and the retriever's.
+    With ``explain`` the first ones say what moved them. Errors are those of the ranker and of the
+    retriever.
     """
     allowed = _allowed(batch, catalogue, len(ranking.traits.vectors))
     ranked: dict[int, RankedList] = {}
@@ -67,6 +78,7 @@ def ranked_lists(
             batch.exclude[row],
             top_k + SPARE,
             allowed,
+            explain=explain,
         )
     gone = _not_stored(retriever, ranked.values())
     return {
@@ -76,14 +88,20 @@ def ranked_lists(
 
 
 def lists_without_search(
-    ranking: RankingModel, tower: UserTower, batch: UserBatch, catalogue: Catalogue, top_k: int
+    ranking: RankingModel,
+    tower: UserTower,
+    batch: UserBatch,
+    catalogue: Catalogue,
+    top_k: int,
+    *,
+    explain: bool = False,
 ) -> Lists:
     """The same from all channels but the interests, where Milvus does not answer."""
     interests = tower.interests(batch.histories[batch.rows], batch.lengths[batch.rows])
     nothing = no_candidates(len(batch.rows), 0)
     near = np.full((*interests.shape[:2], 0), MISSING_ID, np.int64)
     searched = SearchedUsers(interests, ModelCandidates(nothing, near, 0.0))
-    return ranked_lists(ranking, None, batch, searched, catalogue, top_k)
+    return ranked_lists(ranking, None, batch, searched, catalogue, top_k, explain=explain)
 
 
 def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lists:
@@ -140,10 +158,15 @@ def _named(items: list[ListedItem], batch: UserBatch, catalogue: Catalogue) -> l
             channels=one.channels,
             interest=one.interest,
             follows=follows.get(one.follows),
+            why=None if one.why is None else [_moving(*pair) for pair in one.why],
         )
         for one, name in zip(items, own, strict=True)
         if name is not None
     ]
+
+
+def _moving(group: str, contribution: float) -> MovingFeatures:
+    return MovingFeatures.model_construct(group=group, contribution=contribution)
 
 
 def _hits(searched: SearchedUsers, place: int) -> VectorHits:
@@ -152,6 +175,8 @@ def _hits(searched: SearchedUsers, place: int) -> VectorHits:
 
 def _listed(best: RankedList) -> list[ListedItem]:
     columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
+    explained = () if best.contributions is None else best.contributions
+    reasons = map(main_groups, explained)
     return [
         ListedItem(
             item,
@@ -159,9 +184,10 @@ def _listed(best: RankedList) -> list[ListedItem]:
             {name: rank for name, rank in zip(CHANNELS, ranks, strict=True) if rank},
             interest,
             follows,
+            why,
         )
-        for item, score, ranks, interest, follows in zip(
-            *(column.tolist() for column in columns), strict=True
+        for (item, score, ranks, interest, follows), why in zip_longest(
+            zip(*(column.tolist() for column in columns), strict=True), reasons
         )
     ]
 

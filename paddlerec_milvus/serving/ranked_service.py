@@ -83,7 +83,7 @@ class RankedService:
         """The answer to a checked request; parameters as those of ``candidates_of``."""
         service = self._service
         searched_for = CandidatesRequest[Any].model_construct(
-            **request.model_dump(exclude={"top_k", "filter"}),
+            **request.model_dump(exclude={"top_k", "filter", "explain"}),
             filter=request.filter,
             top_k=QUOTAS[INTERESTS],
             exclude_history=True,
@@ -97,7 +97,7 @@ class RankedService:
         model = served.model if served else service.model
         stages = {} if reply is None else dict(reply.stages)
         started = time.perf_counter()
-        lists, source = await self._lists(served, model, batch, reply, request.top_k)
+        lists, source = await self._lists(served, model, batch, reply, request)
         if lists:
             stages["ranking"] = time.perf_counter() - started
         sources = [
@@ -117,7 +117,7 @@ class RankedService:
         model: ServingModel,
         batch: UserBatch,
         reply: CandidatesReply | None,
-        top_k: int,
+        request: RecommendRequest[Any],
     ) -> tuple[Lists, RankedSource]:
         """The best lists there are for the users ``batch.rows``, and where they are from.
 
@@ -125,19 +125,23 @@ class RankedService:
         """
         ranking, searched = model.ranking, None if reply is None else reply.searched
         ranked: Lists | None = None
+        top_k, explain = request.top_k, request.explain
         if not len(batch.rows):
             return {}, "popular"
         if ranking is None:
             self._unranked("absent")
         elif searched is None or served is None:
             work = partial(
-                lists_without_search, ranking, model.tower, batch, model.catalogue, top_k
+                lists_without_search,
+                *(ranking, model.tower, batch, model.catalogue, top_k),
+                explain=explain,
             )
             return await self._within(work, batch) or {}, "other_channels"
         else:
             work = partial(
                 ranked_lists,
                 *(ranking, served.retriever, batch, searched, model.catalogue, top_k),
+                explain=explain,
             )
             ranked = await self._within(work, batch)
         if ranked is not None:

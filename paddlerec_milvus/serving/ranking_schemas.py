@@ -35,6 +35,8 @@ class RecommendRequest(IdRequest[Id], Generic[Id]):
     """Only these; where they are fewer than top_k, the list is short."""
     consistency: Consistency | None = None
     """Strong: items changed a moment ago are seen, and the search waits for them."""
+    explain: bool = False
+    """Say what moved the first 50 items of each list, too."""
 
 
 class RecommendQuery(BaseModel):
@@ -44,6 +46,21 @@ class RecommendQuery(BaseModel):
 
     top_k: Annotated[int, Field(ge=1)] = 10
     consistency: Consistency | None = None
+    explain: bool = False
+
+
+class MovingFeatures(BaseModel):
+    """A group of features, and what it did to an item's score."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    group: str
+    """interests: scores of the vector model; transitions, next: what came after the clicks, and at
+    once; neighbours: what the same users clicked; channel_ranks: places in these lists; popularity,
+    category, history."""
+    contribution: float
+    """The ranker's score, less that of the item with the middle values of the user's candidates in
+    these features; below 0: they put it lower."""
 
 
 class RankedItem(BaseModel):
@@ -61,6 +78,9 @@ class RankedItem(BaseModel):
     """The user's interest that is nearest to it, from 0."""
     follows: ItemId | None
     """The click after which users click it most; null: none of the last ones."""
+    why: list[MovingFeatures] | None = None
+    """At most three groups of features that moved it most, the largest first; null: the request has
+    no ``explain``, the list is not ranked, or it is below the first 50."""
 
 
 class RecommendAnswer(BaseModel):

@@ -45,7 +45,10 @@ def load(
 
 def ranked(model: RankingModel, top_k: int = 20) -> list[RankedList]:
     return [
-        model.rank(one.clicks, one.interests, one.hits, set(one.moment.history.tolist()), top_k)
+        model.rank(
+            *(one.clicks, one.interests, one.hits, set(one.moment.history.tolist()), top_k),
+            explain=True,
+        )
         for one in searched(range(5))
     ]
 
@@ -91,8 +94,8 @@ def test_an_item_follows_a_click_of_the_history_or_none() -> None:
 
 def test_nothing_to_rank_is_an_empty_list() -> None:
     model, clicks = model_of(ScoreOnly()), np.array([ITEMS - 1])
-    best = model.rank(clicks, interests(1), hits_of([]), set(range(ITEMS)), 10)
-    assert [len(part) for part in best] == [0] * 5
+    best = model.rank(clicks, interests(1), hits_of([]), set(range(ITEMS)), 10, explain=True)
+    assert [len(part) for part in best if part is not None] == [0] * 6
     assert best.ranks.shape == (0, len(CHANNELS))
 
 
@@ -105,7 +108,8 @@ def test_a_score_that_is_no_number_is_no_list(extra: float) -> None:
 def test_what_was_saved_gives_the_same_lists(saved: RankingModel, tmp_path: Path) -> None:
     again = load(tmp_path)
     for theirs, ours in zip(ranked(again), ranked(saved), strict=True):
-        assert [part.tolist() for part in theirs] == [part.tolist() for part in ours]
+        for one, other in zip(theirs, ours, strict=True):
+            np.testing.assert_array_equal(one, other)
     assert again.manifest == load(tmp_path, data=None).manifest == saved.manifest
     assert again.manifest.digest == saved.manifest.digest
     assert model_of(ranker_of("history_clicks")).manifest.digest != saved.manifest.digest

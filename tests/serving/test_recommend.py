@@ -17,6 +17,7 @@ from running_service import Running, running, settings_of
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.ranking import samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
+from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -96,6 +97,22 @@ def test_each_item_says_why_it_is_there(service) -> None:
         assert set(item["channels"]) <= set(CHANNELS)
         assert item["follows"] is None or item["follows"] in history
         assert 0 <= item["interest"] < 4
+        assert item["why"] is None
+
+
+def test_what_moved_it_is_said_where_it_is_asked(service) -> None:
+    history = [3, 7, 11]
+    plain = recommended(service, history, top_k=60)["recommendations"][0]
+    (row,) = recommended(service, history, top_k=60, explain=True)["recommendations"]
+    assert [{**item, "why": None} for item in row] == plain
+    for item in row[:50]:
+        sizes = [abs(one["contribution"]) for one in item["why"]]
+        assert 0 < len(sizes) <= 3
+        assert sizes == sorted(sizes, reverse=True)
+        assert {one["group"] for one in item["why"]} <= GROUPS.keys() - {"history"}
+    assert all(item["why"] is None for item in row[50:])
+    without = recommended(service, [], explain=True)["recommendations"][0]
+    assert all(item["why"] is None for item in without)
 
 
 @pytest.mark.parametrize("top_k", [1, 200])
@@ -145,6 +162,9 @@ def test_a_stored_user(ranked, tmp_path) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.json()["source"] == ["ranked"]
         assert ids(answer.json()) == ids(recommended(service, [3, 7, 11], top_k=5))
+        with Client(service.url) as client:
+            (row,) = client.user_recommendations(7, explain=True).recommendations
+        assert all(item.why for item in row)
         nobody = service.http.get("/users/8/recommendations").json()
         assert nobody["source"] == ["popular"]
         many = service.http.get("/users/7/recommendations", params={"top_k": 100_000})
@@ -261,7 +281,8 @@ def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> 
 
 def test_the_client_reads_ranked_lists(service) -> None:
     with Client(service.url) as client:
-        answer = client.recommend([[3, 7, 11], []], top_k=5, exclude=[1])
+        answer = client.recommend([[3, 7, 11], []], top_k=5, exclude=[1], explain=True)
+        assert [bool(row[0].why) for row in answer.recommendations] == [True, False]
         assert answer.source == ["ranked", "popular"]
         assert [len(row) for row in answer.recommendations] == [5, 5]
         assert all(item.id != 1 for row in answer.recommendations for item in row)
