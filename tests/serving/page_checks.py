@@ -6,6 +6,10 @@ WCAG 2.2 is https://www.w3.org/TR/WCAG22/; what Lighthouse and axe call serious 
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
+import pytest
 from page_view import View
 
 DESK = {"width": 1440, "height": 900}
@@ -19,6 +23,40 @@ def fits(view: View) -> None:
     )
     assert scrolled == width
     assert window - width < 20  # a scroll bar
+
+
+def nothing_is_serious(view: View, size: dict[str, int]) -> None:
+    """Width, contrast, names, order of headings, and on a phone the size of what is tapped."""
+    fits(view)
+    assert view.page.evaluate(FAINT_TEXTS) == []
+    assert view.page.evaluate(NAMELESS) == []
+    levels = view.page.evaluate(HEADINGS)
+    assert levels[0] == 1
+    assert all(now <= before + 1 for before, now in itertools.pairwise(levels))
+    if size is PHONE:
+        assert view.page.evaluate(SMALL_TARGETS) == []
+
+
+def serious_findings(view: View) -> list[Any]:
+    """What axe-core calls serious or critical."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    return [
+        (rule["id"], rule["impact"], [node["html"] for node in rule["nodes"]][:3])
+        for rule in axe.run(view.page).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def tab_comes_to_all(view: View) -> None:
+    """Tab comes to every control, in the order in which they are read."""
+    controls, before = view.page.evaluate(CONTROLS), None
+    while controls != before:  # names of categories may still come
+        view.page.wait_for_timeout(500)
+        controls, before = view.page.evaluate(CONTROLS), controls
+    stops = tab_stops(view)
+    assert stops == sorted(stops)
+    places = {stop.partition(" ")[0] for stop in stops}
+    assert [one for one in controls if one.partition(" ")[0] not in places] == []
 
 
 def tab_stops(view: View) -> list[str]:

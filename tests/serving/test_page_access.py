@@ -6,22 +6,11 @@ That no request leaves the machine is asserted by ``viewing``, wherever the page
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from page_checks import (
-    CONTROLS,
-    DESK,
-    FAINT_TEXTS,
-    HEADINGS,
-    NAMELESS,
-    PHONE,
-    SMALL_TARGETS,
-    fits,
-    tab_stops,
-)
+from page_checks import DESK, PHONE, nothing_is_serious, serious_findings, tab_comes_to_all
 from page_view import View, viewing
 from playwright.sync_api import Browser, expect
 from running_service import Running
@@ -77,14 +66,7 @@ def test_nothing_serious_is_found(
     for address, prepare in STATES:
         with viewing(browser, books.url, address=address, **options) as view:
             prepare(view)
-            fits(view)
-            assert view.page.evaluate(FAINT_TEXTS) == []
-            assert view.page.evaluate(NAMELESS) == []
-            levels = view.page.evaluate(HEADINGS)
-            assert levels[0] == 1
-            assert all(now <= before + 1 for before, now in itertools.pairwise(levels))
-            if size is PHONE:
-                assert view.page.evaluate(SMALL_TARGETS) == []
+            nothing_is_serious(view, size)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -92,18 +74,11 @@ def test_nothing_serious_is_found(
 def test_axe_finds_nothing_serious(
     browser: Browser, books: Running, size: dict[str, int], scheme: str
 ):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     options: dict[str, Any] = {"viewport": size, "color_scheme": scheme}
     for address, prepare in STATES:
         with viewing(browser, books.url, address=address, **options) as view:
             prepare(view)
-            found = axe.run(view.page).response["violations"]
-            serious = [
-                (rule["id"], rule["impact"], [node["html"] for node in rule["nodes"]][:3])
-                for rule in found
-                if rule["impact"] in ("serious", "critical")
-            ]
-            assert serious == [], (address, prepare.__name__)
+            assert serious_findings(view) == [], (address, prepare.__name__)
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
@@ -115,14 +90,7 @@ def test_tab_comes_to_every_control_in_the_order_in_which_they_are_read(
             view.slide("Candidates", "Home") if size is DESK else None
             prepare(view)
             view.settled()
-            controls, before = view.page.evaluate(CONTROLS), None
-            while controls != before:  # names of categories may still come
-                view.page.wait_for_timeout(500)
-                controls, before = view.page.evaluate(CONTROLS), controls
-            stops = tab_stops(view)
-            assert stops == sorted(stops)
-            places = {stop.partition(" ")[0] for stop in stops}
-            assert [one for one in controls if one.partition(" ")[0] not in places] == []
+            tab_comes_to_all(view)
 
 
 def test_the_head_says_what_readers_and_phones_need(browser: Browser, books: Running):

@@ -239,7 +239,7 @@ ENGLISH_LEFT = """
     const node = walker.currentNode;
     const parent = node.parentElement;
     if (!/[a-z]{3}/.test(node.data) || !parent.checkVisibility()) continue;
-    const data = ".title, .by, .names, .category, svg, dd, #model";
+    const data = ".title, .by, .names, .category, svg, dd, code, #model";
     if (parent.closest(`noscript, #language, ${data}`)) continue;
     left.push(node.data.trim());
   }

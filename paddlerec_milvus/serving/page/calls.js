@@ -31,6 +31,13 @@ export async function candidatesFor(settings, signal) {
   };
 }
 
+/** {items, source, ranker}: the ranked list for one history, and why each item stands there. */
+export async function rankedFor({ picked, topK, categories }, signal) {
+  const request = { hist_item: [picked], top_k: topK, explain: true, ...filterOf(categories) };
+  const found = await (await post("recommend", signal, request)).json();
+  return { items: found.recommendations[0], source: found.source[0], ranker: found.ranker };
+}
+
 /** {before, is_exact, search}: what the list can be compared with. */
 export async function alternatives(signal) {
   return (await call("alternatives", signal)).json();
@@ -63,9 +70,11 @@ function requestOf({ picked, topK, diversity, quota, categories, exclude }) {
     titles: true,
     nearest: true,
     ...(quota ? { quota } : {}),
-    ...(categories.length ? { filter: { category: categories } } : {}),
+    ...filterOf(categories),
   };
 }
+
+const filterOf = (categories) => (categories.length ? { filter: { category: categories } } : {});
 
 function listOf(found) {
   return {

@@ -62,7 +62,9 @@ export function drawBeside(serving, items, other, compare, details) {
       element(
         "ol",
         { class: "rows" },
-        ...list.map((item, at) => rowOf(details(item), at, places[1 - side].get(item.id))),
+        ...list.map((item, at) => {
+          return rowOf(details(item), at, moved(at, places[1 - side].get(item.id)));
+        }),
       ),
     ),
   );
@@ -85,8 +87,8 @@ function whose(rows, others) {
   return element("dl", { class: "table" }, ...cells);
 }
 
-function rowOf(item, at, elsewhere) {
-  const [kind, text] = moved(at, elsewhere);
+/** An item of a list, with a mark of how it has moved: its kind and its words. */
+export function rowOf(item, at, [kind, text]) {
   return element(
     "li",
     { "data-id": item.id, "data-move": kind },

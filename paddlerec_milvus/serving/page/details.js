@@ -5,13 +5,15 @@ import * as calls from "./calls.js";
 import { cover } from "./cover.js";
 import { byId, element } from "./element.js";
 import { t } from "./language.js";
+import { standingWords } from "./ranked.js";
 import { badge } from "./show.js";
 import { letterOf, nameOf, scoreText, troubleText, yearText } from "./words.js";
 
 let asked = new AbortController();
 
-/** Open the dialog for `item`; `toggle` picks it, or takes it out of the picks. */
-export function showDetails(item, picked, toggle) {
+/** Open the dialog for `item`; `toggle` picks it, or takes it out of the picks. `standing` is where
+    it is in the ranked list, if it is there; `details` gives what is known of another item. */
+export function showDetails(item, picked, toggle, standing, details) {
   const dialog = byId("about");
   const isPicked = picked.includes(item.id);
   const name = nameOf(item);
@@ -29,12 +31,13 @@ export function showDetails(item, picked, toggle) {
     element("h2", { id: "about-title" }, name),
     factsOf(item),
     element("h3", {}, t("why")),
+    ...(standing ? [element("div", { class: "why" }, ...standingWords(standing, details))] : []),
     why,
     element("p", { class: "actions" }, button),
   );
   byId("about-cover").replaceChildren(cover(item));
   dialog.showModal();
-  explain(item, picked, isPicked, why);
+  explain(item, picked, isPicked, why, standing);
 }
 
 /** Close the dialog and forget what was asked for it. */
@@ -65,10 +68,10 @@ function factsOf(item) {
   );
 }
 
-async function explain(item, picked, isPicked, why) {
+async function explain(item, picked, isPicked, why, standing) {
   asked.abort();
   asked = new AbortController();
-  if (!picked.length || (item.score === null && !isPicked)) {
+  if (!picked.length || (item.score === null && !isPicked && !standing)) {
     why.replaceChildren(element("p", {}, t("why_popular")));
     return;
   }
@@ -76,7 +79,7 @@ async function explain(item, picked, isPicked, why) {
   const { signal } = asked;
   try {
     const found = await calls.explain(picked, item.id, signal);
-    why.replaceChildren(...reasons(item, isPicked, found));
+    why.replaceChildren(...reasons(item, isPicked, found, standing));
   } catch (error) {
     if (signal.aborted) return;
     if (!(error instanceof calls.CallError)) throw error;
@@ -84,11 +87,12 @@ async function explain(item, picked, isPicked, why) {
   }
 }
 
-function reasons(item, isPicked, { interest, scores, clicks }) {
+function reasons(item, isPicked, { interest, scores, clicks }, standing) {
   const finder = item.interest ?? interest; // with a quota another one may have been let
   if (finder === null) return [element("p", {}, t("why_popular"))];
   const score = scoreText(item.score ?? scores[finder]);
-  const found = t("why_interest", { letter: letterOf(finder), score });
+  const isFound = !standing || standing.channels.interests;
+  const found = t(isFound ? "why_interest" : "why_nearest", { letter: letterOf(finder), score });
   return [
     element("p", {}, isPicked ? t("why_picked") : found),
     element("h4", {}, t("why_scores")),

@@ -15,6 +15,8 @@ function preferred() {
 
 export const locale = () => TAGS[current];
 
+export const knows = (key) => key in TEXTS[current];
+
 /** The text of `key`; `values` fill its places, and `count` chooses between one and many. */
 export function t(key, values = {}) {
   const forms = TEXTS[current][key].split("|");

@@ -5,14 +5,14 @@ import * as calls from "./calls.js";
 import { choiceOf, drawBeside, drawChoices } from "./compare.js";
 import { prepareDetails, showDetails } from "./details.js";
 import { byId, element } from "./element.js";
-import { chosenCategories, drawFilters } from "./filters.js";
+import { drawFilters } from "./filters.js";
 import { switchLanguage, t, translatePage } from "./language.js";
+import { drawRanked, expectRanker, rankedFor, standingOf } from "./ranked.js";
 import { searchBox } from "./search.js";
+import { drawSettings, prepareSettings } from "./settings.js";
 import { drawCards, drawLegend, drawPicked, drawTiming, redrawCards, showOnly } from "./show.js";
-import { DIVERSITIES, hashOf, MOST_PICKED, stateOf } from "./state.js";
+import { hashOf, MOST_PICKED, stateOf } from "./state.js";
 import { exampleOf, facts, headline, modelText, nameOf, sourceText, troubleText } from "./words.js";
-
-const PAUSE = 120; // milliseconds after a slider's last move
 
 let state = stateOf(location.hash);
 let asked = new AbortController();
@@ -21,6 +21,7 @@ let examples = 0; // given so far
 let told = { ready: true }; // what the service said of itself last; null: nothing
 let found = null; // the last answer, and what was set beside it
 let beside = null;
+let ranked = null;
 let choices = null; // what the list can be compared with
 let filters = { total: 0, categories: [] };
 const known = new Map(); // items by id, of all answers
@@ -38,22 +39,12 @@ function change(part) {
 
 function draw() {
   drawPicked(state.picked.map(itemOf));
-  byId("top-k").value = state.topK;
-  byId("top-k-value").textContent = state.topK;
-  drawSlider("quota", state.quota, state.quota);
-  drawSlider("diversity", DIVERSITIES.indexOf(state.diversity), state.diversity);
-  byId("exclude").checked = state.exclude;
+  drawSettings(state);
   byId("welcome").hidden = state.picked.length > 0;
   byId("another").hidden = !(examples && state.picked.length);
   byId("key-used").hidden = !calls.hasKey();
   drawFilters(filters, state.categories);
   drawChoices(choices, state.compare);
-}
-
-function drawSlider(id, place, value) {
-  byId(id).value = place;
-  byId(`${id}-value`).textContent = value || t("off");
-  byId(id).setAttribute("aria-valuetext", value || t("off"));
 }
 
 /** Ask for candidates; an answer that comes after a newer question is dropped. */
@@ -65,8 +56,13 @@ async function refresh() {
   try {
     const other = state.compare ? calls.alternativeFor(state, mine.signal) : null;
     other?.catch(() => {}); // told below, after what the first call has to say
-    const answer = await calls.candidatesFor(state, mine.signal);
+    const candidates = calls.candidatesFor(state, mine.signal);
+    const ranking = rankedFor(state, candidates, mine.signal);
+    ranking.catch(() => {});
+    const answer = await candidates;
     if (asked === mine) showFound(answer);
+    const lists = await ranking;
+    if (asked === mine) showRanked(lists);
     const second = await other;
     if (asked === mine) showBeside(second);
     await learn(mine);
@@ -79,7 +75,7 @@ async function refresh() {
 
 /** Titles, authors and years that the answers did not hold. */
 async function learn(mine) {
-  const lists = [found.items, beside?.items ?? [], found.nearest.flat()];
+  const lists = [found.items, beside?.items ?? [], ranked?.items ?? [], found.nearest.flat()];
   const ids = [...state.picked, ...lists.flat().map(({ id }) => id)];
   const missing = [...new Set(ids)].filter((id) => known.get(id)?.authors === undefined);
   if (!missing.length) return;
@@ -88,6 +84,7 @@ async function learn(mine) {
   for (const id of missing) known.set(id, { authors: null, year: null, ...itemOf(id) });
   if (asked !== mine) return;
   if (items.some((item) => item.authors || item.year)) redraw();
+  else showRanked(ranked);
 }
 
 const itemOf = (id) => known.get(id) ?? { id, title: null, category: null };
@@ -127,6 +124,17 @@ function drawAround() {
   byId("source").textContent = sourceText(found, state.picked.length);
 }
 
+function showRanked(lists) {
+  ranked = lists;
+  remember((ranked?.items ?? []).map(({ id, title }) => ({ id, title })));
+  drawRanked(ranked, state.picked, detailed);
+}
+
+/** Open what is known of an item that is in a list. */
+function show(item) {
+  showDetails(detailed(item), state.picked, toggle, standingOf(ranked, item.id), detailed);
+}
+
 function showBeside(answer) {
   beside = answer;
   byId("beside").hidden = !beside;
@@ -146,6 +154,7 @@ function redraw() {
   if (!found) return;
   redrawCards(found.items.map(detailed));
   drawAround();
+  showRanked(ranked);
   showBeside(beside);
 }
 
@@ -232,35 +241,30 @@ async function learnChoices() {
 }
 
 async function retry() {
+  expectRanker();
   refresh();
   await tellModel();
   await learnChoices();
 }
 
-function onSlider(name, slider, valueOf) {
-  let timer = 0;
-  slider.addEventListener("input", () => {
-    state = { ...state, [name]: valueOf(Number(slider.value)) };
-    draw();
-    clearTimeout(timer);
-    timer = setTimeout(() => change({ [name]: state[name] }), PAUSE);
-  });
-}
-
 function onCards(event) {
   const card = event.target.closest("li");
   if (!card) return;
-  const item = detailed(found.items.find(({ id }) => id === card.dataset.id));
-  if (event.target.closest(".about")) showDetails(item, state.picked, toggle);
-  else pick(item);
+  const item = found.items.find(({ id }) => id === card.dataset.id);
+  if (event.target.closest(".about")) show(item);
+  else pick(detailed(item));
 }
 
-function onBeside(event) {
+/** A row of two lists side by side; what is said of its item is what the list served says. */
+function onRow(event, lists) {
   const row = event.target.closest("button") && event.target.closest("li");
-  if (!row) return;
-  const { id } = row.dataset;
-  const item = found.items.find((one) => one.id === id) ?? beside.items.find((one) => one.id === id);
-  showDetails(detailed(item), state.picked, toggle);
+  if (row) show(lists.flat().find(({ id }) => id === row.dataset.id));
+}
+
+/** The first list that has an item says of which interest it is, and with which score. */
+function onRanked(event) {
+  const others = ranked.items.map((item) => ({ ...item, score: null }));
+  onRow(event, [found.items, ranked.own.items, others]);
 }
 
 function onLegend(event) {
@@ -294,18 +298,17 @@ function inOtherLanguage() {
   if (found) say();
 }
 
-function prepareSettings() {
-  onSlider("topK", byId("top-k"), (value) => value);
-  onSlider("quota", byId("quota"), (value) => value);
-  onSlider("diversity", byId("diversity"), (value) => DIVERSITIES[value]);
-  byId("exclude").addEventListener("change", (event) => change({ exclude: event.target.checked }));
-  byId("categories").addEventListener("change", () => change({ categories: chosenCategories() }));
-  byId("filters-clear").addEventListener("click", () => change({ categories: [] }));
+/** A slider moves: show its value; what it changes is asked for when it rests. */
+function move(part) {
+  state = { ...state, ...part };
+  draw();
+}
+
+function prepareComparison() {
   byId("compare").addEventListener("change", (event) => {
     change({ compare: choiceOf(event.target.value, choices) });
   });
   byId("compare-value").addEventListener("change", onCompareValue);
-  byId("settings").open = window.matchMedia("(min-width: 52rem)").matches;
 }
 
 function start() {
@@ -315,10 +318,12 @@ function start() {
     pick,
     fail: showTrouble,
   });
-  prepareSettings();
+  prepareSettings(move, change);
+  prepareComparison();
   prepareDetails();
   byId("cards").addEventListener("click", onCards);
-  byId("beside").addEventListener("click", onBeside);
+  byId("beside").addEventListener("click", (event) => onRow(event, [found.items, beside.items]));
+  byId("ranked").addEventListener("click", onRanked);
   byId("legend").addEventListener("click", onLegend);
   byId("picked").addEventListener("click", (event) => {
     if (event.target.closest("button")) unpick(event.target.closest("li").dataset.id);

@@ -53,7 +53,7 @@ SWAGGER = "fastapi_offline"  # Swagger UI; FastAPI's own page has browsers fetch
 FOLDERS = {OWN: "page", SWAGGER: "static"}
 SCRIPTS = (
     *("page", "calls", "compare", "cover", "details", "element", "filters", "language", "naming"),
-    *("search", "show", "state", "texts", "words", "docs"),
+    *("ranked", "search", "settings", "show", "state", "texts", "words", "docs"),
 )
 FILES = {
     **{f"{name}.js": OWN for name in SCRIPTS},
