@@ -19,6 +19,7 @@ from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.report import OwnIds
+from paddlerec_milvus.ranking.files import FOLDER
 from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, Retriever
 from paddlerec_milvus.retrieval.candidates import (
     Candidates,
@@ -26,10 +27,12 @@ from paddlerec_milvus.retrieval.candidates import (
     popular_items,
     search_users,
 )
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.ranking.ranking_model import RankingModel
 
 NAMED = 5  # ids that a warning names
 
@@ -41,6 +44,7 @@ class LoadedModel:
         self.trained = trained
         self.ids = OwnIds.beside(trained.settings.path("train_data_dir"))
         """What users and items are called."""
+        self._ranker: RankingModel | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -118,10 +122,41 @@ class LoadedModel:
             results = search_users(retriever, interests, k, exclude=some if exclude else None)
             lists.ids[rows], lists.scores[rows] = results.ids, results.scores
             lists.interests[rows] = results.interests
-        if others := [row for row, one in enumerate(numbers) if not one]:
-            _warn(f"popular items for users without a known item in their history: {len(others)}")
-            lists.ids[others] = popular_items(k, frozenset(), range(1, self.total + 1))
+        self.fill_with_popular(lists, [row for row, one in enumerate(numbers) if not one])
         return lists
+
+    def fill_with_popular(self, lists: Candidates, rows: Sequence[int]) -> None:
+        """Popular items, without scores, to ``rows`` of ``lists`` [B, k]; a warning counts them."""
+        if rows:
+            _warn(f"popular items for users without a known item in their history: {len(rows)}", 5)
+            k = lists.ids.shape[1]
+            lists.ids[rows] = popular_items(k, frozenset(), range(1, self.total + 1))
+
+    @property
+    def has_ranker(self) -> bool:
+        """Whether one was trained for this checkpoint."""
+        return (self.trained.checkpoint / FOLDER).is_dir()
+
+    def ranking(self, settings: Settings) -> RankingModel:
+        """Channels and ranker beside the checkpoint, for searches by ``settings``.
+
+        UserError: there is none, or it does not fit.
+        """
+        with quiet_import():
+            from paddlerec_milvus.ranking.ranking_model import require_inner_product
+            from paddlerec_milvus.ranking.training import ranking_beside
+
+        require_inner_product(settings)
+        if self._ranker is None:
+            self._ranker = ranking_beside(self.trained, self.encoder.item_vectors())
+        return self._ranker
+
+    def train_ranker(self, seed: int) -> None:
+        """Train one, beside the checkpoint, as tools/rank.py does."""
+        with quiet_import():
+            from paddlerec_milvus.ranking.training import train_ranking
+
+        self._ranker = train_ranking(self.trained, seed, threads=0)
 
     def list_frame(self, histories: Histories, lists: Candidates) -> pl.DataFrame:
         """The lists [B, k] of ``histories``, an item a row; see :meth:`Recommender.recommend`."""
@@ -141,5 +176,5 @@ class LoadedModel:
         return frame.with_columns(pl.when(by_model).then(pl.col("score", "interest")))
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)  # where the API was called
+def _warn(text: str, level: int = 4) -> None:
+    warnings.warn(text, stacklevel=level)  # where the API was called

@@ -6,14 +6,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from paddlerec_milvus.api.python_words import quiet_import
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import SettingsError, nearest
 from paddlerec_milvus.evaluation.metrics import relevance
 from paddlerec_milvus.evaluation.results import METRICS
+from paddlerec_milvus.retrieval.base import Retriever
+from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.trained_model import TrainedModel, epoch_of
+
+if TYPE_CHECKING:
+    from paddlerec_milvus.evaluation.evaluator import Evaluation
+    from paddlerec_milvus.ranking.ranking_model import RankingModel
 
 INDEX_RECALL = "index_recall"
 DEFAULT_N = 50
@@ -57,11 +67,14 @@ class Measures:
         model: TrainedModel,
         retriever: MilvusRetriever | None,
         users: HeldOutUsers | None,
+        ranking: RankingModel | None = None,
     ) -> dict[str, float]:
         """Their values on ``users``, None: the test users of the settings of ``model``.
 
-        ``retriever`` holds its item vectors; None: exact search.
+        ``retriever`` holds its item vectors; None: exact search. With ``ranking`` those of its
+        lists, too. SettingsError: longer ones than are ranked.
         """
+        ranked_pairs = [] if ranking is None else self._ranked_pairs()
         with quiet_import():
             from paddlerec_milvus.evaluation.evaluator import Evaluation
 
@@ -75,7 +88,46 @@ class Measures:
         truths = evaluation.users.truth_indptr, evaluation.users.truths
         for length in {length for _, length in self.pairs} - {self.top_n}:
             values |= relevance(evaluation.lists, *truths, length)
-        return {f"{name}@{length}": values[f"{name}@{length}"] for name, length in self.pairs}
+        named = {f"{name}@{length}": values[f"{name}@{length}"] for name, length in self.pairs}
+        if ranking is None:
+            return named
+        lists = _ranked_lists(evaluation, ranking, retriever)
+        for length in {length for _, length in ranked_pairs}:
+            values |= relevance(lists, *truths, length)
+        return named | {
+            f"ranked_{name}@{length}": values[f"{name}@{length}"] for name, length in ranked_pairs
+        }
+
+    def _ranked_pairs(self) -> Sequence[tuple[str, int]]:
+        with quiet_import():
+            from paddlerec_milvus.evaluation.ranking_report import LONGEST
+
+        pairs = [pair for pair in self.pairs if pair[0] != INDEX_RECALL]
+        for name, length in pairs:
+            if length > LONGEST:
+                raise SettingsError(
+                    f"metrics: {name}@{length}: of ranked lists at most {LONGEST} items are "
+                    "measured; leave out ranked, or take shorter lists"
+                )
+        return pairs
+
+
+def _ranked_lists(
+    evaluation: Evaluation, ranking: RankingModel, retriever: MilvusRetriever | None
+) -> npt.NDArray[np.int64]:
+    """[U, 200], of the users of ``evaluation``, whose encoder holds the model."""
+    with quiet_import():
+        from paddlerec_milvus.evaluation.ranking_report import rank_users
+        from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
+
+    encoder = evaluation.encoder
+    searched: Retriever | None = retriever
+    if searched is None:
+        vectors = encoder.item_vectors()
+        searched = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
+    moments = held_out_moments(evaluation.users)
+    users = searched_users(moments, encoder.interests, encoder.maxlen, searched)
+    return rank_users(ranking, users).ranked
 
 
 def _pair(text: str, known: Sequence[str], items: int) -> tuple[str, int]:

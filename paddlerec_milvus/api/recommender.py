@@ -13,18 +13,16 @@ from paddlerec_milvus.api.fitting import Fitting
 from paddlerec_milvus.api.frames import Frame, in_library
 from paddlerec_milvus.api.held_out_clicks import held_out_users
 from paddlerec_milvus.api.histories import histories_of
-from paddlerec_milvus.api.loaded_model import LoadedModel
 from paddlerec_milvus.api.measures import Measures
+from paddlerec_milvus.api.opened_model import OpenedModel
 from paddlerec_milvus.api.python_words import option_texts, python_call, quiet_import
 from paddlerec_milvus.api.stored_items import open_index
-from paddlerec_milvus.api.trained_run import TrainedRun, find_run
+from paddlerec_milvus.api.trained_run import find_run
 from paddlerec_milvus.data.prepared import open_prepared
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT
 from paddlerec_milvus.data.split_choice import USERS, SplitChoice, moment_of
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.trained_model import epoch_of
 
 if TYPE_CHECKING:
     from paddlerec_milvus.serving.background import BackgroundServer
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any] | Sequence[str]
 
 
-class Recommender:
+class Recommender(OpenedModel):
     """A trained recall model, its item vectors in Milvus, and lists for users.
 
     ```python
@@ -44,18 +42,6 @@ class Recommender:
     Ids are the log's own, ints or strings. Whatever cannot be done raises a ``UserError`` that says
     what to do (``paddlerec_milvus.errors``). A context manager, which lets go of Milvus.
     """
-
-    def __init__(self, run: TrainedRun | None = None) -> None:
-        if run is None:
-            raise UserError(
-                "Recommender.fit(clicks) trains one, Recommender.load(folder) opens one; "
-                "Recommender() alone has no model"
-            )
-        self._run = run
-        self._retriever: MilvusRetriever | None = None
-        self.settings = run.settings()
-        """All settings, with those of the index that was opened last."""
-        self._model = LoadedModel(run.trained(self.settings))
 
     @classmethod
     def fit(
@@ -175,6 +161,24 @@ class Recommender:
             self._retriever, self.settings = retriever, settings
         return self
 
+    def rank(self, *, seed: int = 1) -> Recommender:
+        """Train channels and a ranker for this model, as tools/rank.py does: ``recommend`` ranks.
+
+        They learn from the valid users of the split, whom the model has not seen, and lie beside
+        its checkpoint: ``load`` finds them there, ``save`` copies them. ``seed`` is that of lists
+        and trees.
+
+        Returns:
+            itself.
+
+        Raises:
+            SettingsError: the metric is not IP.
+            DataError: there are no valid users, too few, or the model has seen their later clicks.
+        """
+        with python_call(progress=True):
+            self._model.train_ranker(seed)
+        return self
+
     def recommend(
         self,
         histories: Any,
@@ -182,8 +186,13 @@ class Recommender:
         *,
         exclude_history: bool | None = None,
         columns: Mapping[str, str] | None = None,
+        ranked: bool | None = None,
+        explain: bool = False,
     ) -> Frame:
         """The ``k`` best items for each user.
+
+        Once there is a ranker (``rank``) they come from four channels and are in its order, and
+        none is an item that the user has clicked; ``ranked=False`` gives the model's own order.
 
         Ids that the model does not know are left out of a history, and a warning names them. A
         history without any known item gets popular items, which have no score and no interest.
@@ -195,25 +204,39 @@ class Recommender:
             exclude_history: leave out what the user has clicked; None: as the settings say
                 (``retrieval.exclude_history``).
             columns: of a data frame, see ``fit``.
+            ranked: by the ranker; None: if there is one.
+            explain: say of ranked items why they stand where they do, in four columns more.
 
         Returns:
             a data frame, at most B x k rows, best first: ``user``; ``item``; ``title``, where there
-            is one; ``score`` float32, larger is better (of metric L2 the negated squared distance);
-            ``rank`` int64 from 1; ``interest`` int64 from 0, which of the K interests found it.
+            is one; ``score`` float32, larger is better (of metric L2 the negated squared distance;
+            of a ranked list the ranker's); ``rank`` int64 from 1; ``interest`` int64 from 0, which
+            of the K interests found it, or is nearest to it. With ``explain``: ``unranked``, its
+            place in the model's own order; ``channels``, which had it and at which place;
+            ``follows``, the click after which it is clicked most; ``why``, the three groups of
+            features that moved its score most, of the first 50 items.
 
         Raises:
             DataError: ids of another type than the log's.
             SettingsError: ``k`` is no integer, or above the number of items.
-            UserError: ``index`` was not called.
+            UserError: ``index`` was not called, or there is no ranker, or it does not fit.
         """
         with python_call():
             retriever, model = self._searched(), self._model
+            if explain and ranked is False:
+                raise SettingsError("explain is of ranked lists: leave it out, or ranked=False")
+            ranking = self._ranking(True if explain else ranked, exclude_history)
             k = model.list_length(k)
             users = histories_of(histories, model.ids.items, columns)
             numbers, exclude = model.known(users.items), self._excludes(exclude_history)
-            lists = model.candidates(retriever, numbers, k, exclude=exclude)
             library = users.library or self._run.description.library
-            return in_library(model.list_frame(users, lists), library)
+            if ranking is None:
+                lists = model.candidates(retriever, numbers, k, exclude=exclude)
+                return in_library(model.list_frame(users, lists), library)
+            with quiet_import():
+                from paddlerec_milvus.api.ranked_lists import ranked_frame, ranked_lists
+            best = ranked_lists(model, ranking, retriever, numbers, k, explain=explain)
+            return in_library(ranked_frame(model, users, best, k, explain=explain), library)
 
     def interests(self, histories: Any, *, columns: Mapping[str, str] | None = None) -> FloatArray:
         """The interests [B, K, D] float32 of B ``histories``, as ``recommend`` takes them.
@@ -233,6 +256,7 @@ class Recommender:
         exact: bool = False,
         exclude_history: bool | None = None,
         columns: Mapping[str, str] | None = None,
+        ranked: bool = False,
     ) -> dict[str, float]:
         """How good lists are for what users clicked later, as tools/infer.py measures it.
 
@@ -246,6 +270,8 @@ class Recommender:
             exact: search all vectors instead of the index.
             exclude_history: see ``recommend``.
             columns: of data frames, see ``fit``.
+            ranked: measure lists before and after ranking, both without the history: each metric
+                ``recall@50`` has one ``ranked_recall@50`` beside it.
 
         Returns:
             each metric, 0 to 1, the mean over users. Clicks on what is no item of the model stay in
@@ -254,25 +280,28 @@ class Recommender:
         Raises:
             SettingsError: a metric that is not known.
             DataError: the clicks cannot be used.
-            UserError: ``index`` was not called, and ``exact`` is not set.
+            UserError: ``index`` was not called, and ``exact`` is not set; or there is no ranker.
         """
         with python_call():
+            ranking = self._ranking(ranked, exclude_history)
             measures = Measures.parse(metrics, self._model.total, indexed=not exact)
             retriever = None if exact else self._searched()
             users = None
             if test is not None or history is not None:
                 prepared = open_prepared(self._run.data)
                 users = held_out_users(test, history, prepared, self._model.ids, columns)
-            exclude = {"exclude_history": self._excludes(exclude_history)}
+            without = ranked or self._excludes(exclude_history)
+            exclude = {"exclude_history": without}
             retrieval = self.settings.retrieval.model_copy(update=exclude)
             settings = self.settings.model_copy(update={"retrieval": retrieval})
             model = self._model.trained._replace(settings=settings)
-            return measures.measure(model, retriever, users)
+            return measures.measure(model, retriever, users, ranking)
 
     def save(self, folder: str | Path) -> None:
         """Copy the model and its prepared log to ``folder``, whole or not at all.
 
-        An earlier copy there is replaced, anything else is left alone. The vectors stay in Milvus.
+        An earlier copy there is replaced, anything else is left alone. The vectors stay in Milvus;
+        a ranker goes with the model.
 
         Raises:
             DataError: ``folder`` holds something else, or cannot be written.
@@ -307,40 +336,3 @@ class Recommender:
             if block:
                 server.wait()
             return server
-
-    def close(self) -> None:
-        """Let go of Milvus; what is stored stays."""
-        retriever, self._retriever = self._retriever, None
-        if retriever is not None:
-            retriever.close()
-
-    def __enter__(self) -> Recommender:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        where = "no index" if self._retriever is None else self._retriever.uri
-        folder = os.path.relpath(self.folder)
-        return f"Recommender({self.settings.model_dir.name}, {folder}, {where})"
-
-    @property
-    def folder(self) -> Path:
-        """Where the run is: what ``load`` takes."""
-        return self._run.folder
-
-    @property
-    def epoch(self) -> int | None:
-        """The epoch whose parameters are used; None: the checkpoint does not say."""
-        return epoch_of(self._run.checkpoint)
-
-    def _searched(self) -> MilvusRetriever:
-        if self._retriever is None:
-            raise UserError(
-                'there is no index: call index("milvus.db") first, or with a server\'s address'
-            )
-        return self._retriever
-
-    def _excludes(self, choice: bool | None) -> bool:
-        return self.settings.retrieval.exclude_history if choice is None else choice

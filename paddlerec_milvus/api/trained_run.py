@@ -24,6 +24,7 @@ from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.data.prepared import META
 from paddlerec_milvus.data.staging import recover, staged
 from paddlerec_milvus.errors import CheckpointError, DataError, SettingsError
+from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel, checkpoint_of
 
@@ -127,6 +128,8 @@ class TrainedRun:
             shutil.copytree(self.data, staging / DATA)
             place = staging / CHECKPOINTS / checkpoint.name
             place.mkdir(parents=True)
+            if (ranking := checkpoint / RANKING).is_dir():
+                shutil.copytree(ranking, place / RANKING)
             for name in _COPIED:
                 if (checkpoint / name).is_file():
                     shutil.copyfile(checkpoint / name, place / name)

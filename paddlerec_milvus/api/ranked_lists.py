@@ -1,0 +1,136 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Ranked lists of a loaded model, and why their items stand where they do.
+
+Letters: B users, k items of a list, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from paddlerec_milvus.api.histories import Histories
+from paddlerec_milvus.api.loaded_model import LoadedModel
+from paddlerec_milvus.data.id_map import OwnId
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, VectorHits
+from paddlerec_milvus.ranking.contributions import MOST_ITEMS, main_groups
+from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
+from paddlerec_milvus.retrieval.base import MISSING_ID
+from paddlerec_milvus.retrieval.candidates import Candidates, no_candidates, search_users
+from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+
+SPARE = 20  # items beyond k, in place of those that were deleted
+PLACE = CHANNELS.index(INTERESTS)
+
+RankedLists = Mapping[int, RankedList]  # by row of the call
+
+
+def ranked_lists(
+    model: LoadedModel,
+    ranking: RankingModel,
+    retriever: MilvusRetriever,
+    numbers: Sequence[Sequence[int]],
+    k: int,
+    *,
+    explain: bool = False,
+) -> RankedLists:
+    """The ``k`` best items of those of B histories in ``numbers`` that are not empty."""
+    rows = [row for row, one in enumerate(numbers) if one]
+    if not rows:
+        return {}
+    some = [numbers[row] for row in rows]
+    interests, maxlen = model.interests(some), model.encoder.maxlen
+    lists = search_users(retriever, interests, QUOTAS[INTERESTS], exclude=some)
+    ranked = {
+        row: ranking.rank(
+            np.array(history[-maxlen:], np.int64),
+            interests[at],
+            VectorHits.of(lists.ids[at], lists.scores[at], lists.interests[at]),
+            set(history),
+            k + SPARE,
+            explain=explain,
+        )
+        for at, (row, history) in enumerate(zip(rows, some, strict=True))
+    }
+    gone = _deleted(model, retriever, ranked)
+    return {row: _without(best, gone, k) for row, best in ranked.items()}
+
+
+def ranked_frame(
+    model: LoadedModel, histories: Histories, ranked: RankedLists, k: int, *, explain: bool
+) -> pl.DataFrame:
+    """The lists of ``histories``, an item a row; see :meth:`Recommender.recommend`.
+
+    Users who have none get popular items.
+    """
+    users = len(histories.items)
+    lists = no_candidates(users, k)
+    for row, best in ranked.items():
+        count = len(best.items)
+        lists.ids[row, :count], lists.scores[row, :count] = best.items, best.scores
+        lists.interests[row, :count] = best.interests
+    model.fill_with_popular(lists, [row for row in range(users) if row not in ranked])
+    frame = model.list_frame(histories, lists)
+    return _with_reasons(frame, model, ranked, lists) if explain else frame
+
+
+def _with_reasons(
+    frame: pl.DataFrame, model: LoadedModel, ranked: RankedLists, lists: Candidates
+) -> pl.DataFrame:
+    """``frame`` of ``lists`` with four columns more, null where no model was asked."""
+    columns: list[list[object]] = [[], [], [], []]
+    for row, count in enumerate((lists.ids != MISSING_ID).sum(axis=1).tolist()):
+        parts = _reasons(model, ranked[row]) if row in ranked else [[None] * count] * 4
+        for column, values in zip(columns, parts, strict=True):
+            column += values
+    places, channels, follows, why = columns
+    return frame.with_columns(
+        pl.Series("unranked", places, dtype=pl.Int64),
+        pl.Series("channels", channels, dtype=pl.String),
+        pl.Series("follows", follows, dtype=frame.schema["item"]),
+        pl.Series("why", why, dtype=pl.String),
+    )
+
+
+def _reasons(model: LoadedModel, best: RankedList) -> Sequence[Sequence[object]]:
+    """[4][k]: place in the model's own order, channels, the click it follows, what moved it."""
+    channels = [
+        ", ".join(f"{name} {rank}" for name, rank in zip(CHANNELS, ranks, strict=True) if rank)
+        for ranks in best.ranks.tolist()
+    ]
+    clicks = best.follows.tolist()
+    own: Sequence[OwnId | None] = model.ids.items.own_ids(clicks)
+    contributions = () if best.contributions is None else best.contributions
+    why = [
+        ", ".join(f"{name} {value:+.2f}" for name, value in main_groups(one))
+        for one in contributions
+    ]
+    return [
+        [place or None for place in best.ranks[:, PLACE].tolist()],
+        channels,
+        [name if click else None for name, click in zip(own, clicks, strict=True)],
+        why + [None] * (len(clicks) - len(why)),
+    ]
+
+
+def _deleted(model: LoadedModel, retriever: MilvusRetriever, ranked: RankedLists) -> list[int]:
+    """Of the items that no search has just seen, those that a service deleted."""
+    if retriever.count() == model.total:
+        return []
+    unseen = {
+        item for best in ranked.values() for item in best.items[best.ranks[:, PLACE] == 0].tolist()
+    }
+    return sorted(unseen - retriever.stored_items(sorted(unseen))) if unseen else []
+
+
+def _without(best: RankedList, gone: list[int], k: int) -> RankedList:
+    """The first ``k`` of ``best`` that are none of ``gone``."""
+    chosen = np.flatnonzero(~np.isin(best.items, gone))[:k]
+    explained = best.contributions
+    if explained is not None:
+        explained = explained[chosen[chosen < MOST_ITEMS]]
+    items, scores, ranks, interests, follows, _ = best
+    parts = (items[chosen], scores[chosen], ranks[chosen], interests[chosen], follows[chosen])
+    return RankedList(*parts, explained)
