@@ -15,7 +15,7 @@ from paddlerec_milvus.api.histories import Histories
 from paddlerec_milvus.api.loaded_model import LoadedModel
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, VectorHits
-from paddlerec_milvus.ranking.contributions import MOST_ITEMS, main_groups
+from paddlerec_milvus.ranking.contributions import MOST_ITEMS, main_groups_text
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID
 from paddlerec_milvus.retrieval.candidates import Candidates, no_candidates, search_users
@@ -103,10 +103,7 @@ def _reasons(model: LoadedModel, best: RankedList) -> Sequence[Sequence[object]]
     clicks = best.follows.tolist()
     own: Sequence[OwnId | None] = model.ids.items.own_ids(clicks)
     contributions = () if best.contributions is None else best.contributions
-    why = [
-        ", ".join(f"{name} {value:+.2f}" for name, value in main_groups(one))
-        for one in contributions
-    ]
+    why = list(map(main_groups_text, contributions))
     return [
         [place or None for place in best.ranks[:, PLACE].tolist()],
         channels,

@@ -21,7 +21,7 @@ THREADS = 0  # as many as OpenMP takes by itself: OMP_NUM_THREADS, and the cores
 EXAMPLES = """\
 examples:
   python -u tools/rank.py -m mind/config.yaml
-  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine
+  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --show 3
   python -u tools/rank.py -m mind/config.yaml --without popularity category   # what do they give?
   python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
 
@@ -49,6 +49,13 @@ def _parser() -> CommandParser:
         default=[],
         metavar="GROUP",
         help=f"train without these features, to see what they give: {', '.join(GROUPS)}",
+    )
+    parser.add_argument(
+        "--show",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of so many test users show both orders side by side, and why (0)",
     )
     return parser
 
@@ -80,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{model.ranker.trees} trees from {model.manifest.lists:,} lists in "
             f"{time.perf_counter() - began:.0f} s: {trained.checkpoint / 'ranking'}"
         )
+        if arguments.show > 0:
+            from paddlerec_milvus.ranking.shown_lists import shown_lists
+
+            print(f"\n{shown_lists(model, trained, arguments.show)}\n")
         print(as_typed(f"next: python -u tools/infer.py {_same(arguments)} --rank"))
 
     return run(work)

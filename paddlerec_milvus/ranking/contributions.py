@@ -54,3 +54,8 @@ def main_groups(contributions: FloatArray) -> list[tuple[str, float]]:
     order = np.argsort(-np.abs(contributions), kind="stable")[:MOST_GROUPS]
     names = list(GROUPS)
     return [(names[at], float(contributions[at])) for at in order if contributions[at]]
+
+
+def main_groups_text(contributions: Scores) -> str:
+    """The same as a text: ``transitions +0.41, popularity -0.12``."""
+    return ", ".join(f"{name} {value:+.2f}" for name, value in main_groups(contributions))

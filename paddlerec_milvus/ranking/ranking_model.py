@@ -23,7 +23,7 @@ from paddlerec_milvus.ranking.channels import (
     Pool,
     VectorHits,
 )
-from paddlerec_milvus.ranking.contributions import MOST_ITEMS, FloatArray, group_contributions
+from paddlerec_milvus.ranking.contributions import MOST_ITEMS, group_contributions
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
 from paddlerec_milvus.ranking.files import (
     FOLDER,

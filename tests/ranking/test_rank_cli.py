@@ -110,13 +110,17 @@ def test_the_unranked_lists_are_those_of_infer_without_the_history(
 def test_it_says_what_came_of_it_and_what_comes_next(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rank(copied.arguments("--epoch", "0")) == 0
+    assert rank(copied.arguments("--epoch", "0", "--show", "2")) == 0
     assert (copied.checkpoints / "0" / FOLDER / TREES).exists()
     assert not (copied.checkpoints / "best" / FOLDER).exists()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["feature", "share", "of", "gain,", "%"]
-    assert " trees from " in lines[-2]
-    assert lines[-2].endswith(str(copied.checkpoints / "0" / FOLDER))
+    (summary,) = [line for line in lines if " trees from " in line]
+    assert summary.endswith(str(copied.checkpoints / "0" / FOLDER))
+    heads = [line for line in lines if "the model's own order" in line]
+    assert [head.split()[:2] for head in heads] == [["ranked", "before"]] * 2
+    assert sum(line.startswith("10  ") for line in lines) == 2
+    assert any("interests +" in line or "interests -" in line for line in lines)
     assert lines[-1].startswith("next: python -u tools/infer.py -m mind/config.yaml --data ")
 
 

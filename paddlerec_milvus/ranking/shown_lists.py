@@ -1,0 +1,64 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Lists of a few test users as a table: ranked beside the model's own order, and why."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import zip_longest
+
+import numpy as np
+from tabulate import tabulate
+
+from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS
+from paddlerec_milvus.ranking.contributions import main_groups_text
+from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
+from paddlerec_milvus.ranking.samples import SearchedUser, held_out_moments, searched_users
+from paddlerec_milvus.ranking.training import loaded_encoder
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.trained_model import TrainedModel
+
+LENGTH, WIDTH, CLICKS = 10, 36, 3  # items of a list, letters of a title, last clicks that are named
+HEADERS = ("", "ranked", "before", "what moved it", "follows", "the model's own order")
+
+
+def shown_lists(model: RankingModel, trained: TrainedModel, users: int) -> str:
+    """Both orders for the first ``users`` of the test users, ten items each.
+
+    DataError: there are no test users.
+    """
+    held_out = read_held_out(trained.settings.path("test_data_dir"))
+    vectors, encoder = model.traits.vectors, loaded_encoder(trained)
+    catalogue = read_catalogue(trained.data, len(vectors) - 1)
+    retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
+    moments = held_out_moments(held_out)[:users]
+    tables = []
+    for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever):
+        excluded = set(user.moment.history.tolist())
+        arguments = (user.clicks, user.interests, user.hits, excluded, LENGTH)
+        tables.append(_table(user, model.rank(*arguments, explain=True), catalogue))
+    return "\n\n".join(tables)
+
+
+def _table(user: SearchedUser, best: RankedList, catalogue: Catalogue) -> str:
+    """``before``: the place in the model's own order; empty: another channel brought it."""
+    before = best.ranks[:, CHANNELS.index(INTERESTS)].tolist()
+    why = [] if best.contributions is None else map(main_groups_text, best.contributions)
+    columns = (
+        range(1, LENGTH + 1),
+        [_name(item, catalogue) for item in best.items.tolist()],
+        [place or "" for place in before],
+        why,
+        [_name(click, catalogue) for click in best.follows.tolist()],
+        [_name(item, catalogue) for item in user.hits.items[:LENGTH].tolist()],
+    )
+    rows = zip_longest(*columns, fillvalue="")
+    clicks = "; ".join(_name(item, catalogue) for item in user.clicks[-CLICKS:].tolist())
+    table = tabulate(rows, headers=HEADERS, disable_numparse=True)
+    return f"after {clicks} (user {user.moment.user})\n{table}"
+
+
+def _name(item: int, catalogue: Catalogue) -> str:
+    title = catalogue.titles.get(item) or f"item {item}"
+    return textwrap.shorten(title, WIDTH, placeholder="…") if item else ""
