@@ -56,7 +56,7 @@ def _table(user: SearchedUser, best: RankedList, catalogue: Catalogue) -> str:
     rows = zip_longest(*columns, fillvalue="")
     clicks = "; ".join(_name(item, catalogue) for item in user.clicks[-CLICKS:].tolist())
     table = tabulate(rows, headers=HEADERS, disable_numparse=True)
-    return f"after {clicks} (user {user.moment.user})\n{table}"
+    return f"after {clicks}\n{table}"
 
 
 def _name(item: int, catalogue: Catalogue) -> str:

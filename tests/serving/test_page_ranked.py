@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, expect
 from running_service import Running, until
 from test_page_details import ADDRESS, ENGLISH_LEFT, PICKS
 
+from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
+
 pytestmark = pytest.mark.slow
 
 ROWS = """side => [...document.querySelectorAll(`#ranked section:nth-child(${side}) .rows > li`)]
@@ -98,6 +100,22 @@ def test_an_item_says_why_it_stands_there(view: View, ranked: Running) -> None:
     view.page.keyboard.press("Escape")
     view[f"#cards > li[data-id='{item['id']}'] .about"].click()
     expect(dialog).to_contain_text(follows)
+
+
+def test_an_item_that_another_channel_brought_is_marked(
+    view: View, ranked: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas: Any = QUOTAS
+    monkeypatch.setitem(quotas, INTERESTS, 4)
+    others = [one["id"] for one in recommended(ranked)[:10] if "interests" not in one["channels"]]
+    view.slide("Candidates", "ArrowLeft")
+    marked = view["#ranked li[data-move='alone']"]
+    expect(marked).to_have_count(len(others))
+    expect(marked.first.locator(".move")).to_have_text("other channels")
+    marked.first.locator(".row").click()
+    expect(view["#about"]).to_contain_text("other channels than your interests brought it")
+    expect(view["#about .channels"]).not_to_contain_text("Your interests")
+    expect(view["#about"]).to_contain_text("lies nearest to it")
 
 
 def test_without_picks_there_is_nothing_to_rank(view: View) -> None:
