@@ -56,6 +56,6 @@ def main_groups(contributions: FloatArray) -> list[tuple[str, float]]:
     return [(names[at], float(contributions[at])) for at in order if contributions[at]]
 
 
-def main_groups_text(contributions: Scores) -> str:
+def main_groups_text(contributions: FloatArray) -> str:
     """The same as a text: ``transitions +0.41, popularity -0.12``."""
     return ", ".join(f"{name} {value:+.2f}" for name, value in main_groups(contributions))

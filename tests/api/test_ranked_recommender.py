@@ -17,7 +17,7 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.ranking_report import LONGEST
-from paddlerec_milvus.ranking import samples, trees
+from paddlerec_milvus.ranking import samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.files import FOLDER, MANIFEST
@@ -38,7 +38,7 @@ def recommender(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(samples, "LISTS", 150)
-        patch.setattr(trees, "ROUNDS", 10)
+        patch.setattr(tree_training, "ROUNDS", 10)
         assert loaded.rank() is loaded
         yield loaded.index(folder / "milvus.db", type="FLAT")
 
