@@ -14,14 +14,12 @@ import paddle
 
 from paddlerec_milvus.checkpoint import load_parameters
 from paddlerec_milvus.errors import ModelError
-from paddlerec_milvus.sampling import evenly_spread
+from paddlerec_milvus.sampling import one_click_histories
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.zoo import DygraphModel, ModelFolder
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-
-SAMPLED = 64  # users of one click, whose interests try an index out
 
 
 class Encoder:
@@ -82,10 +80,7 @@ class Encoder:
 
     def sample(self, items: int) -> FloatArray:
         """Interests [n, D] of users with one click on some of ``items`` items, to try an index."""
-        clicks = 1 + evenly_spread(items, SAMPLED)
-        histories = np.zeros((len(clicks), self.maxlen), np.int64)
-        histories[:, 0] = clicks
-        interests = self.interests(histories, np.ones(len(clicks), np.int64))
+        interests = self.interests(*one_click_histories(items, self.maxlen))
         return interests.reshape(-1, interests.shape[-1])
 
     def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:

@@ -56,6 +56,7 @@ EXTRAS = {
         *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
         *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),
     ),
+    "export": ("paddle2onnx",),
     "bench": ("hdrh", "jinja2", "plotly"),
 }
 

@@ -40,6 +40,9 @@ SUBCOMMANDS = {
     "rank": Subcommand(
         "ranking.cli", "tools/rank.py", "train channels and a ranker for a trained model"
     ),
+    "export": Subcommand(
+        "export.cli", "tools/export.py", "write a trained model as files that serve without paddle"
+    ),
     "serve": Subcommand(
         "serving.__main__", "-m paddlerec_milvus.serving", "answer over HTTP, with a page to try it"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from paddlerec_milvus.checkpoint_record import (
     require_fit,
     require_unchanged,
 )
+from paddlerec_milvus.data.fingerprint import DataIdentity
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.retrieval.indexes import index_of_settings, setting_name
 from paddlerec_milvus.retrieval.ownership import CHECKPOINT
@@ -43,11 +45,34 @@ class TrainedModel(NamedTuple):
             return None
         return self.settings.path("train_data_dir").parent
 
+    @property
+    def name(self) -> str:
+        """The model folder's name."""
+        return self.settings.model_dir.name
+
+    @property
+    def epoch(self) -> int | None:
+        """Of the checkpoint; None: it does not say."""
+        return epoch_of(self.checkpoint)
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the click log of its settings is here, not what was copied beside it alone."""
+        return self.data is not None and self.settings.path("train_data_dir").exists()
+
+    def data_identity(self) -> DataIdentity | None:
+        """The data of its settings; None: that is not here. UserError: it cannot be read."""
+        return data_of(self.settings, held_out=False)
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy what it is loaded from to ``folder``."""
+        shutil.copyfile(self.checkpoint / PARAMETERS, folder / PARAMETERS)
+
     def require_fit(self) -> None:
         """CheckpointError: it was trained on other data than that of its settings, is stale, or is
         not the file that training saved.
         """
-        require_fit(self.checkpoint, data_of(self.settings, held_out=False))
+        require_fit(self.checkpoint, self.data_identity())
         require_unchanged(self.checkpoint / PARAMETERS)
 
     def fingerprint(self) -> str:
@@ -127,12 +152,12 @@ def identity_of_model(trained: TrainedModel, digest: str) -> ModelIdentity:
 
     UserError: its record or its data cannot be read.
     """
-    data = data_of(trained.settings, held_out=False)
+    data = trained.data_identity()
     return ModelIdentity(
-        model=trained.settings.model_dir.name,
+        model=trained.name,
         data="" if data is None else data.name,
         data_fingerprint="" if data is None else data.fingerprint,
-        epoch=epoch_of(trained.checkpoint),
+        epoch=trained.epoch,
         index=setting_name(index_of_settings(trained.settings).label),
         digest=digest,
     )

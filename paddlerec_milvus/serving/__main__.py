@@ -34,6 +34,7 @@ EPILOG = f"""\
 examples:
   python -m paddlerec_milvus.serving
   python -m paddlerec_milvus.serving -m mind/config.yaml --data datasets/mine --port 8080
+  python -m paddlerec_milvus.serving --export exports/mind     # needs no paddle
 
 settings: the model's yaml and the environment variables MILVUS_URI, MILVUS_TOKEN and
   {", ".join(VARIABLES)}
@@ -58,8 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (8000)")
     parser.add_argument("-m", dest="yaml", metavar="YAML", help="in place of SERVING_YAML")
     parser.add_argument("--data", metavar="DIR", help="in place of SERVING_DATA")
+    parser.add_argument("--export", metavar="DIR", help="in place of SERVING_EXPORT")
     arguments = parser.parse_args(argv)
-    own = {"SERVING_YAML": arguments.yaml, "SERVING_DATA": arguments.data}
+    own = {
+        "SERVING_YAML": arguments.yaml,
+        "SERVING_DATA": arguments.data,
+        "SERVING_EXPORT": arguments.export,
+    }
     environment = {**os.environ, **{name: value for name, value in own.items() if value}}
     return run(lambda: _serve(arguments.host, arguments.port, environment))
 

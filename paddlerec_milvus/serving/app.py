@@ -46,7 +46,7 @@ from paddlerec_milvus.serving.routers import (
     users,
 )
 from paddlerec_milvus.serving.server_limits import RequestLimits, ServedApp
-from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
+from paddlerec_milvus.serving.settings import ExportSource, ServiceSettings, without_secrets
 from paddlerec_milvus.serving.tower import UserTower, import_paddle
 from paddlerec_milvus.serving.user_states import UserStates
 from paddlerec_milvus.serving.validation import AS_TEXT, InvalidRequestError
@@ -84,7 +84,8 @@ def create_app(
     metrics = Metrics()
     deployment: Callable[[], Deployment]
     if retriever is None or encoder is None:
-        import_paddle()
+        if not isinstance(settings.source, ExportSource):
+            import_paddle()
         deployment = partial(MilvusDeployment, settings, metrics)
     else:
         deployment = partial(

@@ -19,7 +19,7 @@ from paddlerec_milvus.retrieval.user_store import UserStore
 from paddlerec_milvus.serving.async_user_store import milvus_users
 from paddlerec_milvus.serving.redis_histories import redis_users
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
+from paddlerec_milvus.serving.tower import UserTower, tower_of
 
 CALL_SECONDS = 60.0  # a call of some hundred users takes longer than a request may
 
@@ -93,7 +93,7 @@ class MilvusArchive:
     def _model(self) -> tuple[UserTower, IdMap]:
         trained = self._settings.newest()
         trained.require_fit()
-        return CheckpointTower(trained, threading.Lock()), read_item_ids(trained.data)
+        return tower_of(trained, threading.Lock()), read_item_ids(trained.data)
 
 
 @contextmanager

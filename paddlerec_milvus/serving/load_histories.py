@@ -171,7 +171,8 @@ def load_histories(settings: ServiceSettings, folder: Path, *, force: bool = Fal
     """
     trained = settings.newest()
     own = fingerprint_of(folder)
-    if trained.data is None or fingerprint_of(trained.data) != own:
+    data = trained.data_identity()
+    if data is None or data.fingerprint != own:
         raise DataError(_other_log(folder, own, str(identity_of_model(trained, ""))))
     if not force:
         _require_served(settings, folder, own)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddlerec_milvus.checkpoint_record import data_of
 from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
@@ -27,7 +26,7 @@ from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_v
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.model_registry import ModelRegistry
 from paddlerec_milvus.serving.settings import ServiceSettings
-from paddlerec_milvus.serving.tower import CheckpointTower, UserTower
+from paddlerec_milvus.serving.tower import UserTower, tower_of
 from paddlerec_milvus.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class ModelCache:
         if fingerprint in self._models:
             self._models[fingerprint] = _with_ranking(self._models[fingerprint], trained)
         else:
-            tower = CheckpointTower(trained, self._loading)
+            tower = tower_of(trained, self._loading)
             fingerprint = tower.fingerprint
             catalogue = read_catalogue(trained.data, tower.items)
             model = ServingModel(
@@ -121,8 +120,7 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
         manifest = read_manifest(folder)
         if model.ranking is not None and model.ranking.manifest == manifest:
             return model
-        has_log = trained.data is not None and trained.settings.path("train_data_dir").exists()
-        data = data_of(trained.settings, held_out=False) if has_log else None
+        data = trained.data_identity() if trained.has_log else None
         ranking = load_ranking(
             trained.checkpoint,
             model.tower.item_vectors(),

@@ -18,9 +18,10 @@ from pathlib import Path
 from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.export.exported_model import model_at
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel
+from paddlerec_milvus.trained_model import TrainedModel
 
 HYPER_PARAMETERS = "hyper_parameters.json"
 NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
@@ -45,7 +46,7 @@ class ModelRegistry:
         fresh = self._folder / f".{fingerprint}.{secrets.token_hex(4)}"  # others may save it, too
         try:
             fresh.mkdir(parents=True)
-            shutil.copyfile(trained.checkpoint / PARAMETERS, fresh / PARAMETERS)
+            trained.copy_to(fresh)
             if trained._replace(checkpoint=fresh).fingerprint() != fingerprint:
                 raise CheckpointError(f"{trained.checkpoint}: was written meanwhile: try again")
             values = json.dumps(dict(trained.settings.hyper_parameters))
@@ -55,7 +56,7 @@ class ModelRegistry:
             for file in _beside(trained.data):
                 shutil.copyfile(file, fresh / file.name)
             if (ranking := trained.checkpoint / RANKING).is_dir():
-                shutil.copytree(ranking, fresh / RANKING)
+                shutil.copytree(ranking, fresh / RANKING, dirs_exist_ok=True)
             fresh.rename(place)
         except OSError as error:
             if place.is_dir():  # another service was quicker
@@ -90,7 +91,7 @@ class ModelRegistry:
             raise CheckpointError(f"{place}: does not say what its items' ids are: POST /insert")
         runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
         saved = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
-        trained = TrainedModel(saved, place)
+        trained = model_at(saved, place)
         return trained if trained.fingerprint() == fingerprint else None
 
     def prune(self, fingerprints: Collection[str]) -> None:

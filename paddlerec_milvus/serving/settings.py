@@ -24,6 +24,7 @@ from pydantic import (
 
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
+from paddlerec_milvus.export.exported_model import model_at, read_export
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.redis_store import checked_address
 from paddlerec_milvus.serving.auth import Keys
@@ -67,6 +68,21 @@ class ModelSource(NamedTuple):
         return TrainedModel(settings, checkpoint_of(folder, self.epoch, "SERVING_EPOCH: "))
 
 
+class ExportSource(NamedTuple):
+    """An export that serves."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without ``options``, which may hold a token."""
+        return f"ExportSource({str(self.folder)!r}, …)"
+
+    def newest(self) -> TrainedModel:
+        """The export as it is on disk now; CheckpointError: there is none."""
+        return read_export(self.folder, self.options)
+
+
 class ServiceSettings(BaseModel):
     """One service: a model and its Milvus, who may call, and how much at once.
 
@@ -78,7 +94,7 @@ class ServiceSettings(BaseModel):
 
     model: Settings
     """Settings of the model, its index and its Milvus."""
-    source: ModelSource | None = Field(default=None, exclude=True)
+    source: ModelSource | ExportSource | None = Field(default=None, exclude=True)
     """Where an insert looks for the model; None: there is no checkpoint."""
     checkpoint: Path | None = None
     """The folder of rec.pdparams at the start."""
@@ -183,7 +199,7 @@ class ServiceSettings(BaseModel):
                 "the settings name no checkpoint: make them with service_settings(), or give "
                 "create_app() a retriever and an encoder"
             )
-        return TrainedModel(self.model, self.checkpoint)
+        return model_at(self.model, self.checkpoint)
 
     def newest(self) -> TrainedModel:
         """The model as it is on disk now."""
@@ -198,8 +214,8 @@ FIELDS = {
     if name not in ("model", "source", "checkpoint", "keys", "histories")
 }
 VARIABLES = (
-    *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_KEYS"),
-    "SERVING_HISTORIES",
+    *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_EXPORT"),
+    *("SERVING_KEYS", "SERVING_HISTORIES"),
     *FIELDS,
 )
 
@@ -216,7 +232,18 @@ def service_settings(
     ``epoch`` is a number or ``best``; empty: the best, where there is none the last.
     ``others`` are fields of ServiceSettings. Raises SettingsError and CheckpointError.
     """
-    source = ModelSource(yaml, tuple(options), data, epoch)
+    return _of_source(ModelSource(yaml, tuple(options), data, epoch), others)
+
+
+def export_settings(folder: Path, options: Sequence[str] = (), **others: Any) -> ServiceSettings:
+    """The settings for the export in ``folder``; ``options`` KEY=VALUE are over its own.
+
+    ``others`` are fields of ServiceSettings. Raises SettingsError and CheckpointError.
+    """
+    return _of_source(ExportSource(folder, tuple(options)), others)
+
+
+def _of_source(source: ModelSource | ExportSource, others: Mapping[str, Any]) -> ServiceSettings:
     model, checkpoint = source.newest()
     try:
         return ServiceSettings(model=model, source=source, checkpoint=checkpoint, **others)
@@ -238,20 +265,35 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
                 f"{key}: no such variable{nearest(key, VARIABLES)}; there are: "
                 f"{', '.join(VARIABLES)}"
             )
-    data, histories = values.get("SERVING_DATA"), values.get("SERVING_HISTORIES", "milvus")
+    histories = values.get("SERVING_HISTORIES", "milvus")
     if histories == "milvus":
         histories = ""
     else:
         checked_address(histories)
-    return service_settings(
-        values.get("SERVING_YAML", "mind/config.yaml"),
-        _options_of(values.get("SERVING_OPTIONS", "")),
-        Path(data).resolve() if data else None,
-        values.get("SERVING_EPOCH", ""),
-        keys=Keys.parse(values.get("SERVING_KEYS", "")),
-        histories=SecretStr(histories),
-        **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
+    return _of_source(
+        _source_of(values),
+        {
+            "keys": Keys.parse(values.get("SERVING_KEYS", "")),
+            "histories": SecretStr(histories),
+            **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
+        },
     )
+
+
+def _source_of(values: Mapping[str, str]) -> ModelSource | ExportSource:
+    """What the variables ``values`` name; SettingsError: an export and a model besides."""
+    options = tuple(_options_of(values.get("SERVING_OPTIONS", "")))
+    yaml, data = values.get("SERVING_YAML"), values.get("SERVING_DATA")
+    epoch, export = values.get("SERVING_EPOCH", ""), values.get("SERVING_EXPORT")
+    if not export:
+        place = Path(data).resolve() if data else None
+        return ModelSource(yaml or "mind/config.yaml", options, place, epoch)
+    if yaml or data or epoch:
+        raise SettingsError(
+            f"SERVING_EXPORT={export}: holds a model, its data and its settings: leave out "
+            "SERVING_YAML, SERVING_DATA and SERVING_EPOCH, or the export"
+        )
+    return ExportSource(Path(export).resolve(), options)
 
 
 def _options_of(text: str) -> list[str]:

@@ -12,18 +12,16 @@ import importlib
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from paddlerec_milvus.errors import CheckpointError, MissingPackageError
+from paddlerec_milvus.export.exported_model import ExportedModel
+from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.sampling import evenly_spread
+from paddlerec_milvus.sampling import have_unit_length
 from paddlerec_milvus.trained_model import TrainedModel
 from paddlerec_milvus.zoo import ModelFolder
 
 if TYPE_CHECKING:
     from paddlerec_milvus.encoder import Encoder
-
-SAMPLED = 64  # item vectors that tell whether all have length 1
 
 
 class UserTower(Protocol):
@@ -79,8 +77,7 @@ class CheckpointTower:
         self.maxlen = self._encoder.maxlen
         vectors = self.item_vectors()
         self.items, self.dimension = len(vectors) - 1, vectors.shape[1]
-        lengths = np.linalg.norm(vectors[1 + evenly_spread(self.items, SAMPLED)], axis=1)
-        self.unit = bool(np.allclose(lengths, 1, atol=1e-3))
+        self.unit = have_unit_length(vectors)
 
     def vectors_of_features(self, ids: IntArray, codes: IntArray) -> FloatArray:
         """Vectors [n, D] of items ``ids`` [n] by feature ``codes`` [n, F]; ModelError: it has none.
@@ -98,6 +95,17 @@ class CheckpointTower:
     def sample(self) -> FloatArray:
         """Interests [n, D] of users with one click, to try an index with."""
         return self._encoder.sample(self.items)
+
+
+def tower_of(trained: TrainedModel, shared: threading.Lock) -> UserTower:
+    """The user tower of a checkpoint, or of an export, which needs no paddle.
+
+    UserError: it is missing, does not fit, or is written while it is read.
+    ``shared`` is the lock of all towers of the process.
+    """
+    if isinstance(trained, ExportedModel):
+        return OnnxTower(trained)
+    return CheckpointTower(trained, shared)
 
 
 def import_paddle() -> None:

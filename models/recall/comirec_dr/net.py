@@ -48,7 +48,11 @@ class ComiRecDR(MultiInterestNet):
         # the clicks by age, the last one first; ages beyond a user's clicks are padding
         ages = paddle.clip(lengths - 1 - paddle.arange(length).unsqueeze(0), min=0)  # [B, L]
         rows = ages + (paddle.cumsum(paddle.ones_like(lengths), axis=0) - 1) * length
-        by_age = F.embedding(rows, clicks.reshape([-1, dim]))  # a fast take_along_axis
+        table = clicks.reshape([-1, dim])
+        if self.training:
+            by_age = F.embedding(rows, table)  # a fast take_along_axis
+        else:  # which can be exported
+            by_age = paddle.gather(table, rows.reshape([-1])).reshape([-1, length, dim])
         mapped = paddle.bmm(paddle.transpose(by_age, [1, 0, 2]), self.maps[:length])  # [L, B, K D]
         mapped = paddle.transpose(mapped.reshape([length, -1, self.max_k, dim]), [1, 2, 0, 3])
         weights = self.route(mapped if self.routing_penalty else mapped.detach(), real)

@@ -112,7 +112,8 @@ class InterestCapsules(nn.Layer):
         with paddle.set_grad_enabled(self.weights_learn and paddle.is_grad_enabled()):
             behaviours = paddle.matmul(history, self.bilinear_mapping_matrix)  # S e, [B, L, D]
             products = paddle.matmul(behaviours, behaviours, transpose_y=True)  # G, [B, L, L]
-            squared = paddle.diagonal(products, axis1=1, axis2=2).unsqueeze(2)
+            # the diagonal, by operators that ONNX has
+            squared = paddle.sum(products * paddle.eye(history.shape[1]), axis=2, keepdim=True)
             logits = self.initial_logits(behaviours, squared)
             extra = None
             if self.dynamic_k:

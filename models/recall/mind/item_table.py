@@ -116,11 +116,17 @@ class ItemTable(nn.Layer):
         sizes = np.array([len(table.weight) for table in self.item_features.tables])
         if codes.shape[1:] != sizes.shape or ((codes < 0) | (codes >= sizes)).any():
             raise ValueError(f"codes of item features must be below {sizes.tolist()}, from 0")
-        own = (ids >= 1) & (ids < len(self.item_emb.weight))
-        features, known = self.item_features(paddle.to_tensor(codes))
-        parts = known + paddle.to_tensor(own[:, None].astype("float32"))
-        if (parts.numpy() == 0).any():
-            lost = ids[(parts.numpy() == 0)[:, 0]][0]
-            raise ValueError(f"item {lost} is new, and the model knows none of its features")
-        rows = paddle.to_tensor(np.where(own, ids, 0))  # row 0 is no vector
+        lost = ((ids < 1) | (ids >= len(self.item_emb.weight))) & ~(codes > 0).any(axis=1)
+        if lost.any():
+            raise ValueError(
+                f"item {ids[lost][0]} is new, and the model knows none of its features"
+            )
+        return self.vectors_by_codes(paddle.to_tensor(ids), paddle.to_tensor(codes))
+
+    def vectors_by_codes(self, ids, codes):
+        """The same of tensors, unchecked: what is exported."""
+        own = paddle.logical_and(ids >= 1, ids < self.item_emb.weight.shape[0])
+        features, known = self.item_features(codes)
+        rows = paddle.where(own, ids, paddle.zeros_like(ids))  # row 0 is no vector
+        parts = known + own.unsqueeze(1).astype("float32")
         return self.unit((self.item_emb(rows) + features) / parts)

@@ -110,10 +110,9 @@ class MIND(ItemTable):
             vectors = part.joined_items(vectors, ids)
         return vectors / math.sqrt(1 + len(parts)) if parts else vectors
 
-    def vectors_of_features(self, ids, codes):
+    def vectors_by_codes(self, ids, codes):
         """As ``ItemTable``'s; of an item that is not of the table the further parts are zeros."""
-        vectors = super().vectors_of_features(ids, codes)
-        return None if vectors is None else self.joined_items(vectors, paddle.to_tensor(ids))
+        return self.joined_items(super().vectors_by_codes(ids, codes), ids)
 
     def interests(self, history, lengths, profiles=None):
         """User vectors [B, K, D], as wide as the items are searched, and routing weights [B, K, L].
