@@ -23,7 +23,7 @@ help:  ## this list
 
 .venv/installed-dev: .venv/installed
 	@echo "installing what the tests, linters and benchmarks need …"
-	@$(PIP) -e '.[server,serve,redis,bench,dev]'
+	@$(PIP) -e '.[export,server,serve,redis,bench,dev]'
 	@touch $@
 
 demo: .venv/installed  ## real books: click log -> trained model -> Milvus Lite -> a table, two readers, a picture
@@ -116,7 +116,7 @@ dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra train --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra dev setup.cfg -o requirements.lock
+	  --extra train --extra export --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

@@ -105,7 +105,7 @@ def convert(folder: Path, out: Path) -> None:
     unknown = sorted(set(_operators(folder / f"{PREFIX}.json")))
     named = "; ".join(f"{operator} in the layer {layer}" for operator, layer in unknown)
     hint = f": operators that no model of this zoo has: {named}: write them by others"
-    lines = [line for line in (ran.stdout + ran.stderr).splitlines() if "rror" in line]
+    lines = [line for line in (ran.stdout + ran.stderr).splitlines() if "[ERROR]" in line]
     reason = lines[0].strip()[:200] if lines else f"exit code {ran.returncode}"
     raise ModelError(f"paddle2onnx does not convert the model{hint if named else ''} ({reason})")
 

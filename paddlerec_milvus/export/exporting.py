@@ -173,8 +173,8 @@ def _difference(
     for first in range(0, len(histories), BATCH):
         part = slice(first, first + BATCH)
         expected = encoder.interests(histories[part], lengths[part])
-        found = tower.interests(histories[part], lengths[part])
-        largest = max(largest, float(np.abs(expected - found).max()))
+        ours = tower.interests(histories[part], lengths[part])
+        largest = max(largest, float(np.abs(expected - ours).max()))
     one = slice(0, 1)
     alone = encoder.interests(histories[one], lengths[one])
     return max(largest, float(np.abs(alone - tower.interests(histories[one], lengths[one])).max()))
