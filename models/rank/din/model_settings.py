@@ -1,0 +1,1 @@
+../../recall/mind/model_settings.py
