@@ -8,28 +8,28 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from paddlerec_milvus.command import model_parser, read_settings, run
 from paddlerec_milvus.errors import SettingsError, redacted
 from paddlerec_milvus.ranking.features import GROUPS
+from paddlerec_milvus.ranking.files import RANKER_FILES
 from paddlerec_milvus.subcommands import CommandParser, as_typed
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
-SHOWN = 8  # features
 THREADS = 0  # as many as OpenMP takes by itself: OMP_NUM_THREADS, and the cores of this process
 EXAMPLES = """\
 examples:
   python -u tools/rank.py -m mind/config.yaml
   python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --show 3
   python -u tools/rank.py -m mind/config.yaml --without popularity category   # what do they give?
+  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --ranker din
   python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
 
 Candidates come from four channels: the interests of the vector model, what followed the last clicks
 in the log (transitions), what the same users clicked (neighbours), and popular items. Boosted trees
-order them. They learn from the valid users, whom the vector model has not seen, and start from the
-vector model's own order. What is written, the folder ranking/ beside rec.pdparams, serves that
-checkpoint alone.
+order them, or DIN, a network that weighs a user's clicks for each candidate (its settings:
+models/rank/din/config_ranker.yaml). They learn from the valid users, whom the vector model has not
+seen, and start from the vector model's own order. What is written, the folder ranking/ beside
+rec.pdparams, serves that checkpoint alone.
 """
 
 
@@ -41,7 +41,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--epoch", default="", metavar="N", help="of the checkpoint (the best, else the last)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and trees (1)")
+    parser.add_argument(
+        "--ranker", choices=tuple(RANKER_FILES), default="trees", help="what orders them (trees)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and ranker (1)")
     parser.add_argument(
         "--without",
         nargs="+",
@@ -68,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = read_settings(arguments)
         folder = settings.path("infer_load_path")
         trained = TrainedModel(settings, checkpoint_of(folder, arguments.epoch, "--epoch "))
-        from paddlerec_milvus.ranking.training import train_ranking  # paddle: not for --help
+        # paddle: not for --help
+        from paddlerec_milvus.ranking.ranker import described
+        from paddlerec_milvus.ranking.training import train_ranking
 
         began = time.perf_counter()
         features = [
@@ -78,13 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if group not in arguments.without
         ]
         if not features:
-            raise SettingsError("--without: names all features; leave the trees some of them")
-        model = train_ranking(trained, arguments.seed, THREADS, features)
-        shares = list(model.ranker.importance.items())[:SHOWN]
-        rows = [[name, f"{100 * share:.1f}"] for name, share in shares]
-        print(tabulate(rows, headers=["feature", "share of gain, %"], disable_numparse=True))
+            raise SettingsError("--without: names all features; leave the ranker some of them")
+        model = train_ranking(trained, arguments.seed, THREADS, features, arguments.ranker)
         print(
-            f"{model.ranker.trees} trees from {model.manifest.lists:,} lists in "
+            f"{described(model.ranker)} from {model.manifest.lists:,} lists in "
             f"{time.perf_counter() - began:.0f} s: {trained.checkpoint / 'ranking'}"
         )
         if arguments.show > 0:

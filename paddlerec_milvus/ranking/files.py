@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from paddlerec_milvus.errors import CheckpointError
 
 FOLDER = "ranking"  # beside rec.pdparams
-MANIFEST, TABLES, TREES = "manifest.json", "channels.npz", "trees.onnx"
+MANIFEST, TABLES, TREES, DIN = "manifest.json", "channels.npz", "trees.onnx", "din.npz"
+
+RankerKind = Literal["trees", "din"]
+RANKER_FILES: Mapping[RankerKind, str] = {"trees": TREES, "din": DIN}
 
 
 class RankingManifest(BaseModel):
@@ -21,6 +25,8 @@ class RankingManifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format: Literal[1] = 1
+    ranker: RankerKind = "trees"
+    """Boosted trees, or the network DIN."""
     model: str
     """16 hex digits of the SHA-256 of the vector model's parameters."""
     data: str
@@ -30,9 +36,9 @@ class RankingManifest(BaseModel):
     features: list[str]
     """All, in the order of their columns."""
     used: list[str]
-    """Those that the trees use."""
+    """Those that the ranker uses."""
     start: float
-    """What the interests' score weighs beside the trees."""
+    """What the interests' score weighs beside what the ranker learned."""
     seed: int
     lists: int
     """Lists that it was trained on."""

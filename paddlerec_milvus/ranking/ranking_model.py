@@ -28,15 +28,15 @@ from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
 from paddlerec_milvus.ranking.files import (
     FOLDER,
     MANIFEST,
+    RANKER_FILES,
     TABLES,
-    TREES,
     RankingManifest,
     checked_content,
     read_manifest,
     sha256,
 )
 from paddlerec_milvus.ranking.pair_table import PairTable
-from paddlerec_milvus.ranking.trees import TreesRanker
+from paddlerec_milvus.ranking.ranker import Ranker, read_ranker, written
 from paddlerec_milvus.settings import Settings
 
 IntArray = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class RankingModel:
         self,
         manifest: RankingManifest,
         channels: Channels,
-        ranker: TreesRanker,
+        ranker: Ranker,
         vectors: FloatArray,
         categories: IntArray,
     ) -> None:
@@ -94,7 +94,9 @@ class RankingModel:
         """
         pool = self.channels.pool(history, hits, excluded, allowed)
         rows = feature_rows(pool, history, interests, hits, self.traits)
-        scores = self.ranker.scores(rows) if len(rows) else np.zeros(0, np.float32)
+        scores = np.zeros(0, np.float32)
+        if len(rows):
+            scores = self.ranker.scores(rows, pool.items, history)
         if not np.isfinite(scores).all():
             raise FloatingPointError("the ranker gave a score that is no number")
         best = np.argsort(-scores, kind="stable")[:top_k]
@@ -127,8 +129,9 @@ class RankingModel:
                 for part in PairTable._fields
             }
             np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
-            (folder / TREES).write_bytes(self.ranker.content)
-            files = {name: sha256((folder / name).read_bytes()) for name in (TABLES, TREES)}
+            name, content = written(self.ranker)
+            (folder / name).write_bytes(content)
+            files = {one: sha256((folder / one).read_bytes()) for one in (TABLES, name)}
             manifest = self.manifest.model_copy(update={"files": files})
             text = json.dumps(manifest.model_dump(), indent=2)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -156,15 +159,16 @@ def load_ranking(
     folder = checkpoint / FOLDER
     manifest = read_manifest(folder)
     _require_fit(folder, manifest, model, data, len(vectors))
-    content = {name: checked_content(folder / name, manifest) for name in (TABLES, TREES)}
-    with np.load(io.BytesIO(content[TABLES]), allow_pickle=False) as arrays:
-        tables = {
+    tables, ranker = (
+        checked_content(folder / name, manifest) for name in (TABLES, RANKER_FILES[manifest.ranker])
+    )
+    with np.load(io.BytesIO(tables), allow_pickle=False) as arrays:
+        pairs = {
             name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
             for name in PAIR_TABLES
         }
-        channels = Channels(arrays["clicks"], tables)
-    ranker = TreesRanker(content[TREES])
-    return RankingModel(manifest, channels, ranker, vectors, categories)
+        channels = Channels(arrays["clicks"], pairs)
+    return RankingModel(manifest, channels, read_ranker(ranker, manifest), vectors, categories)
 
 
 def _require_fit(

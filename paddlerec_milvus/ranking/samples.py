@@ -63,16 +63,28 @@ class RankingLists(NamedTuple):
     """[n], whether the item was clicked later."""
     sizes: IntArray
     """[g], candidates of each list; their sum is n."""
+    items: IntArray
+    """[n], ids."""
+    clicks: IntArray
+    """[g, L], the clicks before each list, the newest last, padded with 0 on the right."""
 
     def split(self, first: int, last: int) -> tuple[RankingLists, RankingLists]:
         """The lists ``first`` … ``last`` - 1, and all others."""
         ends = np.concatenate([[0], np.cumsum(self.sizes)])
         rows, chosen = slice(ends[first], ends[last]), slice(first, last)
-        inside = RankingLists(self.rows[rows], self.labels[rows], self.sizes[chosen])
+        inside = RankingLists(
+            self.rows[rows],
+            self.labels[rows],
+            self.sizes[chosen],
+            self.items[rows],
+            self.clicks[chosen],
+        )
         others = RankingLists(
             np.delete(self.rows, rows, axis=0),
             np.delete(self.labels, rows),
             np.delete(self.sizes, chosen),
+            np.delete(self.items, rows),
+            np.delete(self.clicks, chosen, axis=0),
         )
         return inside, others
 
@@ -159,13 +171,19 @@ def pool_and_rows(
 def ranking_lists(
     channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser]
 ) -> RankingLists:
-    """Rows and labels of all users with a label among their candidates, in their order."""
+    """All that is known of the users with a label among their candidates, in their order."""
     rows, labels = [np.empty((0, len(FEATURES)), np.float32)], [np.empty(0, np.bool_)]
+    items, clicks = [np.empty(0, np.int64)], list[IntArray]()
     for user in users:
         pool, features = pool_and_rows(channels, traits, user)
         label = np.isin(pool.items, user.moment.later)
         if label.any():
             rows.append(features)
             labels.append(label)
+            items.append(pool.items)
+            clicks.append(user.clicks)
     sizes = np.array([len(one) for one in labels[1:]], np.int64)
-    return RankingLists(np.concatenate(rows), np.concatenate(labels), sizes)
+    padded, _ = pad_histories(clicks, max((len(one) for one in clicks), default=1))
+    return RankingLists(
+        np.concatenate(rows), np.concatenate(labels), sizes, np.concatenate(items), padded
+    )

@@ -17,14 +17,21 @@ from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
+from paddlerec_milvus.ranking.din_training import fit_din
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
-from paddlerec_milvus.ranking.files import RankingManifest
+from paddlerec_milvus.ranking.files import RankerKind, RankingManifest
+from paddlerec_milvus.ranking.ranker import Ranker, kind_of
 from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
     load_ranking,
     require_inner_product,
 )
-from paddlerec_milvus.ranking.samples import ranking_lists, searched_users, training_moments
+from paddlerec_milvus.ranking.samples import (
+    RankingLists,
+    ranking_lists,
+    searched_users,
+    training_moments,
+)
 from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
@@ -34,12 +41,16 @@ logger = logging.getLogger(__name__)
 
 
 def train_ranking(
-    trained: TrainedModel, seed: int = 1, threads: int = 1, features: Sequence[str] = FEATURES
+    trained: TrainedModel,
+    seed: int = 1,
+    threads: int = 1,
+    features: Sequence[str] = FEATURES,
+    kind: RankerKind = "trees",
 ) -> RankingModel:
     """Count the channels, make lists of the valid users, fit the ranker, save all of it.
 
-    ``features`` are those that the trees may use; the order that they start from always has the
-    interests' score.
+    ``features`` are those that the ranker may use; the order that it starts from always has the
+    interests' score. ``kind`` is boosted trees, on ``threads`` of them, or the network DIN.
 
     UserError: the checkpoint does not fit its data, there are no valid users, labels leaked, or
     too few lists have a label.
@@ -74,24 +85,45 @@ def train_ranking(
         *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
-    ranker = fit_trees(lists, seed, threads, features)
-    logger.info("%d trees: %.1f s", ranker.trees, time.perf_counter() - began)
-    identity = identity_of_model(trained, trained.fingerprint())
-    manifest = RankingManifest(
-        model=identity.digest,
-        data=identity.data_fingerprint,
-        item_count=len(vectors),
-        channels=list(CHANNELS),
-        features=list(FEATURES),
-        used=list(features),
-        start=ranker.start,
-        seed=seed,
-        lists=len(lists.sizes),
-        files={},
-    )
+    ranker = _fitted(kind, lists, traits, seed, threads, features)
+    logger.info("%s: %.1f s", kind, time.perf_counter() - began)
+    manifest = _manifest(trained, ranker, len(vectors), seed, len(lists.sizes))
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
     model.save(trained.checkpoint)
     return model
+
+
+def _manifest(
+    trained: TrainedModel, ranker: Ranker, item_count: int, seed: int, lists: int
+) -> RankingManifest:
+    """What ``ranker`` was trained with; no file is written yet."""
+    identity = identity_of_model(trained, trained.fingerprint())
+    return RankingManifest(
+        ranker=kind_of(ranker),
+        model=identity.digest,
+        data=identity.data_fingerprint,
+        item_count=item_count,
+        channels=list(CHANNELS),
+        features=list(FEATURES),
+        used=list(ranker.features),
+        start=ranker.start,
+        seed=seed,
+        lists=lists,
+        files={},
+    )
+
+
+def _fitted(
+    kind: RankerKind,
+    lists: RankingLists,
+    traits: ItemTraits,
+    seed: int,
+    threads: int,
+    features: Sequence[str],
+) -> Ranker:
+    if kind == "trees":
+        return fit_trees(lists, seed, threads, features)
+    return fit_din(lists, traits.vectors, traits.categories, seed, features)
 
 
 def ranking_beside(trained: TrainedModel, vectors: npt.NDArray[np.float32]) -> RankingModel:

@@ -13,6 +13,7 @@ import onnxruntime
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.ranking.features import FEATURES
 
+IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 ROWS, SCORES = "features", "scores"  # the graph's input [n, F] and output [n, 1]
@@ -48,8 +49,10 @@ class TreesRanker:
             raise CheckpointError("the trees of a ranker are of other features than ours")
         self.content = content
 
-    def scores(self, rows: FloatArray) -> FloatArray:
-        """[n] for ``rows`` [n, F], the higher the better."""
+    def scores(
+        self, rows: FloatArray, items: IntArray | None = None, history: IntArray | None = None
+    ) -> FloatArray:
+        """[n] for ``rows`` [n, F], the higher the better; trees need no ``items`` nor clicks."""
         (scores,) = self._session.run(None, {ROWS: rows})
         ranked: FloatArray = scores[:, 0]
         return ranked
@@ -62,7 +65,7 @@ class TreesRanker:
     @property
     def features(self) -> tuple[str, ...]:
         """Those that the trees may use, of FEATURES."""
-        return tuple(self._facts["importance"])
+        return tuple(name for name in FEATURES if name in self._facts["importance"])
 
     @property
     def importance(self) -> dict[str, float]:

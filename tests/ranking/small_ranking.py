@@ -12,6 +12,7 @@ from support import log_of
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels, VectorHits
 from paddlerec_milvus.ranking.features import FEATURES, SCORE, ItemTraits
+from paddlerec_milvus.ranking.ranker import Ranker, kind_of
 from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel
 from paddlerec_milvus.ranking.samples import Moment, RankingLists, SearchedUser
 from paddlerec_milvus.ranking.tree_graph import graph_of
@@ -78,16 +79,19 @@ def lists_of(count: int, size: int, seed: int, signal: str = "") -> RankingLists
     best = column.reshape(count, size).argmax(axis=1)
     labels = np.zeros((count, size), np.bool_)
     labels[np.arange(count), best] = True
-    return RankingLists(rows, labels.ravel(), np.full(count, size, np.int64))
+    items = rng.integers(1, ITEMS, count * size)
+    clicks = rng.integers(1, ITEMS, (count, 4)) * (np.arange(4) < rng.integers(1, 5, (count, 1)))
+    return RankingLists(rows, labels.ravel(), np.full(count, size, np.int64), items, clicks)
 
 
 def ranker_of(signal: str = "popularity") -> TreesRanker:
     return fit_trees(lists_of(20, 60, 2, signal))
 
 
-def model_of(ranker: TreesRanker) -> RankingModel:
+def model_of(ranker: Ranker) -> RankingModel:
     """Beside the vector model ``m`` of the data ``d``."""
     manifest = RankingManifest(
+        ranker=kind_of(ranker),
         model="m",
         data="d",
         item_count=ITEMS,
@@ -109,7 +113,12 @@ class ScoreOnly(TreesRanker):
         super().__init__(graph_of([], [], {"columns": FEATURES, "start": 1.0, "importance": {}}))
         self.extra = extra
 
-    def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(
+        self,
+        rows: NDArray[np.float32],
+        items: NDArray[np.int64] | None = None,
+        history: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
         values = rows[:, FEATURES.index(SCORE)].copy()
         values[0] += self.extra
         return values

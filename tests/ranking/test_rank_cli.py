@@ -13,11 +13,11 @@ import pytest
 from paddlerec_milvus.command import model_parser, read_settings
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
-from paddlerec_milvus.ranking import tree_training
+from paddlerec_milvus.ranking import din_training, samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
-from paddlerec_milvus.ranking.files import FOLDER, MANIFEST, TABLES, TREES
+from paddlerec_milvus.ranking.files import DIN, FOLDER, MANIFEST, TABLES, TREES
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside
 from paddlerec_milvus.trained_model import TrainedModel
 
@@ -122,6 +122,28 @@ def test_it_says_what_came_of_it_and_what_comes_next(
     assert sum(line.startswith("10  ") for line in lines) == 2
     assert any("interests +" in line or "interests -" in line for line in lines)
     assert lines[-1].startswith("next: python -u tools/infer.py -m mind/config.yaml --data ")
+
+
+def test_din_ranks_in_place_of_trees(
+    ranked: Copied,
+    copied: Copied,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(samples, "LISTS", 60)
+    monkeypatch.setattr(din_training, "PATIENCE", 1)
+    place = copied.checkpoints / "best" / FOLDER
+    shutil.copytree(ranked.checkpoints / "best" / FOLDER, place)
+    assert rank(copied.arguments("--ranker", "din", "--without", "category")) == 0
+    assert {file.name for file in place.iterdir()} == {MANIFEST, TABLES, DIN}
+    manifest = json.loads((place / MANIFEST).read_text())
+    assert manifest["ranker"] == "din"
+    assert not set(manifest["used"]) & set(GROUPS["category"])
+    assert "DIN with " in capsys.readouterr().out
+    assert copied.infer() == 0
+    assert "all channels, ranked" in capsys.readouterr().out
+    (place / DIN).write_bytes(b"")
+    assert f"{place / DIN}: is not the file that was saved" in fails(copied.infer(), capsys)
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_users_are_searched_for_as_their_lists_are(monkeypatch: pytest.MonkeyPat
 
 def test_lists_are_the_pools_that_hold_a_later_click() -> None:
     lists = ranking_lists(channels(), traits(), searched(range(30)))
-    rows, labels, sizes = [], [], []
+    rows, labels, sizes, items, clicks = [], [], [], [], []
     for user in searched(range(30)):
         excluded = set(user.moment.history.tolist())
         pool = channels().pool(user.clicks, user.hits, excluded)
@@ -133,8 +133,12 @@ def test_lists_are_the_pools_that_hold_a_later_click() -> None:
             rows.append(feature_rows(pool, user.clicks, user.interests, user.hits, traits()))
             labels += label
             sizes.append(len(label))
+            items += pool.items.tolist()
+            clicks.append(user.clicks.tolist())
     assert lists.sizes.tolist() == sizes
     assert lists.labels.tolist() == labels
+    assert lists.items.tolist() == items
+    assert lists.clicks.tolist() == clicks  # all of three
     assert np.array_equal(lists.rows, np.concatenate(rows), equal_nan=True)
     inside, others = lists.split(1, 3)
     assert inside.sizes.tolist() == sizes[1:3]
@@ -142,10 +146,14 @@ def test_lists_are_the_pools_that_hold_a_later_click() -> None:
     assert np.array_equal(inside.rows, np.concatenate(rows[1:3]), equal_nan=True)
     assert np.array_equal(others.rows, np.concatenate([rows[0], *rows[3:]]), equal_nan=True)
     assert inside.labels.tolist() == labels[sizes[0] : sum(sizes[:3])]
+    assert inside.items.tolist() == items[sizes[0] : sum(sizes[:3])]
+    assert others.items.tolist() == items[: sizes[0]] + items[sum(sizes[:3]) :]
+    assert inside.clicks.tolist() == clicks[1:3]
+    assert others.clicks.tolist() == [clicks[0], *clicks[3:]]
     assert others.labels.tolist() == labels[: sizes[0]] + labels[sum(sizes[:3]) :]
 
 
 def test_no_user_at_all_is_no_list() -> None:
     lists = ranking_lists(channels(), traits(), iter(()))
     assert lists.rows.shape == (0, len(FEATURES))
-    assert len(lists.labels) == len(lists.sizes) == 0
+    assert len(lists.labels) == len(lists.sizes) == len(lists.items) == len(lists.clicks) == 0

@@ -15,7 +15,7 @@ import pytest
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.ranking import samples, tree_training
+from paddlerec_milvus.ranking import din_training, samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
@@ -65,6 +65,21 @@ def ids(answer: dict[str, Any]) -> list[list[int]]:
 
 def test_lists_are_those_of_the_ranker_offline(service, ranked) -> None:
     """Item for item, score for score, for users one by one and together."""
+    assert ranks_as_offline(service, ranked) == "trees"
+
+
+def test_din_ranks_as_it_does_offline(ranked, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(samples, "LISTS", 60)
+    monkeypatch.setattr(din_training, "PATIENCE", 1)
+    copy = replace(ranked, checkpoints=shutil.copytree(ranked.checkpoints, tmp_path / "out"))
+    train_ranking(settings_of(copy, tmp_path).trained, kind="din")
+    with started(copy, tmp_path / "service") as service:
+        assert service.http.post("/insert").status_code == 200
+        assert ranks_as_offline(service, copy) == "din"
+
+
+def ranks_as_offline(service: Running, ranked: Any) -> str:
+    """Compare lists of the test users with those of the ranker alone; says which one it is."""
     trained = service.service.settings.trained
     encoder = loaded_encoder(trained)
     vectors = encoder.item_vectors()
@@ -85,6 +100,7 @@ def test_lists_are_those_of_the_ranker_offline(service, ranked) -> None:
     np.testing.assert_allclose(scores, [best.scores for best in expected], atol=1e-4)
     alone = [ids(recommended(service, history))[0] for history in histories[:5]]
     assert alone == ids(answer)[:5]
+    return model.manifest.ranker
 
 
 def test_each_item_says_why_it_is_there(service) -> None:
@@ -186,7 +202,7 @@ def raises(*arguments: object) -> None:
     raise RuntimeError("a ranker that cannot")
 
 
-def not_a_number(rows: np.ndarray) -> np.ndarray:
+def not_a_number(rows: np.ndarray, *others: object) -> np.ndarray:
     return np.full(len(rows), np.nan)
 
 

@@ -1,0 +1,125 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""DIN (``models/rank/din``) that corrects the order of a vector model, in numpy alone.
+
+Letters: n candidates, L clicks, E dimensions of an item with its category, H hidden units, F
+features, V items.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.ranking.features import FEATURES, SCORE
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+ITEMS, MEANS, SCALES = "items", "means", "scales"
+LARGEST = 5.0  # standard deviations of a feature, beyond which it is cut
+
+
+def tamed(rows: FloatArray) -> FloatArray:
+    """Features [n, F] whose large values lie near each other: log(1 + x), signs kept."""
+    return np.asarray(np.sign(rows) * np.log1p(np.abs(rows)), np.float32)
+
+
+def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> FloatArray:
+    """[n, 2 F] of ``rows`` [n, F]: standardised, 0 where unknown; then 1 where unknown."""
+    unknown = np.isnan(rows)
+    values = np.where(unknown, 0.0, (tamed(rows) - means) / scales)
+    return np.concatenate([np.clip(values, -LARGEST, LARGEST), unknown], axis=1, dtype=np.float32)
+
+
+class DinRanker:
+    """Scores candidates by ``start`` times the interests' score and the network's logit.
+
+    ``arrays`` hold ``items`` [V, E], row 0 without a direction; ``means`` and ``scales`` [F] of
+    tamed features, empty where they are no inputs; and the network's layers by their names in
+    ``rec.pdparams``. Nothing changes after it is made: any thread may use it.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, FloatArray], start: float, features: Sequence[str]
+    ) -> None:
+        self.arrays, self.start, self.features = dict(arrays), start, tuple(features)
+        self._columns = [FEATURES.index(name) for name in self.features]
+        self._score = FEATURES.index(SCORE)
+
+    def scores(
+        self, rows: FloatArray, items: IntArray, history: IntArray
+    ) -> npt.NDArray[np.float64]:
+        """[n] for ``rows`` [n, all features] of ``items`` [n], the higher the better.
+
+        ``history`` [L] are the user's clicks, at least one. An item of an id of V or above, which
+        came after the ranker, has no direction.
+        """
+        table = self.arrays[ITEMS]
+        clicks, targets = table[history], table[np.where(items < len(table), items, 0)]
+        user = self._weights(clicks, targets) @ clicks
+        parts = [user, targets, user * targets]
+        if len(self.arrays[MEANS]):
+            used = rows[:, self._columns]
+            parts.append(dense_inputs(used, self.arrays[MEANS], self.arrays[SCALES]))
+        first = np.concatenate(parts, axis=1) @ self.arrays["mlp.hidden.0.weight"]
+        logits = self._after_first("mlp", first + self.arrays["mlp.hidden.0.bias"])
+        start: npt.NDArray[np.float64] = self.start * rows[:, self._score].astype(np.float64)
+        return start + logits
+
+    def _weights(self, clicks: FloatArray, targets: FloatArray) -> FloatArray:
+        """[n, L]: how ``clicks`` [L, E] weigh for ``targets`` [n, E].
+
+        The first layer of (click, target, click - target, click * target) is, for one click, a
+        matrix on the target: one product for all pairs.
+        """
+        weight = self.arrays["attention.layers.hidden.0.weight"]
+        click, target, difference, product = np.split(weight, 4)  # [E, H]
+        of_clicks = clicks @ (click + difference) + self.arrays["attention.layers.hidden.0.bias"]
+        on_targets = clicks[:, :, None] * product + (target - difference)  # [L, E, H]
+        wide = on_targets.transpose(1, 0, 2).reshape(targets.shape[1], -1)  # [E, L H]
+        hidden = (targets @ wide).reshape(len(targets), *of_clicks.shape) + of_clicks
+        return self._after_first("attention.layers", hidden)
+
+    def _after_first(self, name: str, hidden: FloatArray) -> FloatArray:
+        """[...] of what the first layer of a stack gave, ``hidden`` [..., H]."""
+        number, arrays = 0, self.arrays
+        while (slope := arrays.get(f"{name}.slopes.{number}._weight")) is not None:
+            if number:
+                layer = f"{name}.hidden.{number}"
+                hidden = hidden @ arrays[f"{layer}.weight"] + arrays[f"{layer}.bias"]
+            hidden = np.maximum(hidden, 0) + slope * np.minimum(hidden, 0)
+            number += 1
+        out: FloatArray = hidden @ arrays[f"{name}.out.weight"] + arrays[f"{name}.out.bias"]
+        return out[..., 0]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has, those of the item table included."""
+        return sum(array.size for array in self.arrays.values())
+
+    def content(self) -> bytes:
+        """All arrays as an npz file, which holds data alone."""
+        file = io.BytesIO()
+        np.savez(file, **self.arrays)  # type: ignore[arg-type]  # numpy's own keywords come first
+        return file.getvalue()
+
+    @classmethod
+    def of_content(
+        cls, content: bytes, start: float, features: Sequence[str], item_count: int
+    ) -> DinRanker:
+        """From :meth:`content`; CheckpointError: it is none, or not for these features or items."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
+            ranker = cls(arrays, start, features)
+            if len(arrays[ITEMS]) != item_count:
+                raise ValueError(f"{len(arrays[ITEMS])} items, here {item_count}")
+            one = np.ones(1, np.int64)
+            ranker.scores(np.zeros((1, len(FEATURES)), np.float32), one, one)
+        except Exception as error:  # damaged bytes make zipfile and numpy raise many kinds
+            raise CheckpointError(f"the network of a ranker cannot be read: {error!r}") from None
+        return ranker

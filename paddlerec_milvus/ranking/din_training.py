@@ -1,0 +1,245 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""Training DIN on lists of candidates, from the vector model's order and its items' directions.
+
+The loss is a softmax over a list's candidates: what a user clicked is compared with what stood
+beside it, as in serving. Letters: B lists of a step, N candidates, L clicks, F features, V items,
+D dimensions of the vector model, E those of an item here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
+
+from paddlerec_milvus.collate import seed_everything
+from paddlerec_milvus.config import load_settings
+from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.ranking.din_ranker import (
+    ITEMS,
+    MEANS,
+    SCALES,
+    DinRanker,
+    dense_inputs,
+    tamed,
+)
+from paddlerec_milvus.ranking.features import FEATURES, SCORE
+from paddlerec_milvus.ranking.samples import RankingLists
+from paddlerec_milvus.zoo import ModelFolder
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+YAML = "din/config_ranker.yaml"
+LEAST = 10  # lists
+FOLDS, PATIENCE = 5, 4  # a fifth of the lists is held out; epochs without a better one end it
+SAMPLED = 100  # candidates of a list that a step sees
+START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
+TOP_N = 10  # the lists held out are measured by ndcg@10
+NEVER = -1e9  # the logit of a place without a candidate
+
+
+class Batch(NamedTuple):
+    """Some candidates of B lists, N of each; places without one have the item 0."""
+
+    rows: IntArray
+    """[B, N], of the candidates among all of ``RankingLists``."""
+    real: npt.NDArray[np.bool_]
+    """[B, N], where there is one."""
+    clicks: IntArray
+    """[B, L]"""
+
+
+def fit_din(
+    lists: RankingLists,
+    vectors: FloatArray,
+    categories: IntArray,
+    seed: int = 1,
+    features: Sequence[str] = FEATURES,
+) -> DinRanker:
+    """DIN for ``lists``; the same lists and seed give the same numbers.
+
+    ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. The
+    network that ordered the held-out fifth of the lists best is taken; if none was better than the
+    vector model, that is its order as it was. DataError: too few lists.
+    """
+    count = len(lists.sizes)
+    if count < LEAST:
+        raise DataError(
+            f"{count} lists with a later click among their candidates, at least {LEAST} are needed "
+            "to train a ranker: prepare more valid users"
+        )
+    held, learned = lists.split(count - count // FOLDS, count)
+    trainer = _Trainer(learned, vectors, categories, seed, features)
+    best = trainer.ranker()
+    highest, waited = mean_ndcg(best, held), 0
+    logger.info("the vector model's own order: ndcg@%d %.4f on held-out lists", TOP_N, highest)
+    for epoch in range(trainer.epochs):
+        loss = trainer.epoch()
+        ranker = trainer.ranker()
+        reached = mean_ndcg(ranker, held)
+        logger.info("epoch %d: loss %.4f, ndcg@%d %.4f", epoch, loss, TOP_N, reached)
+        waited = 0 if reached > highest else waited + 1
+        if waited == 0:
+            best, highest = ranker, reached
+        elif waited == PATIENCE:
+            break
+    return best
+
+
+class _Trainer:
+    """The network, its optimizer, and what it is fed from ``lists``."""
+
+    def __init__(
+        self,
+        lists: RankingLists,
+        vectors: FloatArray,
+        categories: IntArray,
+        seed: int,
+        features: Sequence[str],
+    ) -> None:
+        settings = load_settings(YAML)
+        self.lists, self.features, self.rng = lists, tuple(features), np.random.default_rng(seed)
+        self.epochs, self.batch_size = settings.runner.epochs, settings.runner.train_batch_size
+        self.categories = categories + 1
+        self.scores = lists.rows[:, FEATURES.index(SCORE)]
+        self.start = START / (float(np.std(self.scores)) or 1.0)
+        used = tamed(lists.rows[:, [FEATURES.index(name) for name in features]])
+        config = settings.dotted()
+        if not config["hyper_parameters.dense_features"]:
+            used = used[:, :0]
+        self.means, self.scales = _standards(used)
+        self.dense = used.shape[1] > 0
+        config |= {
+            "hyper_parameters.item_count": len(vectors),
+            "hyper_parameters.cat_count": int(self.categories.max()) + 1,
+            "hyper_parameters.item_emb_size": min(
+                vectors.shape[1], config["hyper_parameters.item_emb_size"]
+            ),
+            "hyper_parameters.dense_features": 2 * used.shape[1],
+        }
+        if not self.categories.any():
+            config["hyper_parameters.cat_emb_size"] = 0
+        folder = ModelFolder(settings.model_dir)
+        contract: Any = folder.dygraph_model()
+        seed_everything(seed)
+        with folder.active(), folder.settings_errors(), paddle.utils.unique_name.guard():
+            self.network = contract.create_model(config)
+            table = self.network.item_emb.weight
+            table.set_value(directions(vectors, table.shape[1]))
+            self.optimizer = contract.create_optimizer(self.network, config)
+
+    def epoch(self) -> float:
+        """One step for each batch of all lists; the mean loss."""
+        self.network.train()
+        losses = []
+        for batch in self._batches():
+            loss = list_loss(self._logits(batch), self._labels(batch))
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.clear_grad()
+            losses.append(float(loss))
+        return float(np.mean(losses))
+
+    def ranker(self) -> DinRanker:
+        """The network as it is now."""
+        state = {name: value.numpy() for name, value in self.network.state_dict().items()}
+        items = state.pop("item_emb.weight")
+        if (cats := state.pop("cat_emb.weight", None)) is not None:
+            known = (self.categories > 0)[:, None]
+            items = np.concatenate([items, cats[self.categories] * known], axis=1)
+        items[0] = 0  # as padding is in the network
+        arrays = {ITEMS: items, MEANS: self.means, SCALES: self.scales, **state}
+        return DinRanker(arrays, self.start, self.features)
+
+    def _batches(self) -> Iterator[Batch]:
+        """All lists in an order of their own; of each the clicked candidates, and others drawn."""
+        sizes, ends = self.lists.sizes, np.cumsum(self.lists.sizes)
+        order = self.rng.permutation(len(sizes))
+        for first in range(0, len(order), self.batch_size):
+            part = order[first : first + self.batch_size].tolist()
+            chosen = [self._drawn(int(ends[one] - sizes[one]), int(ends[one])) for one in part]
+            longest = max(map(len, chosen))
+            rows = np.zeros((len(part), longest), np.int64)
+            real = np.zeros((len(part), longest), np.bool_)
+            for place, own in enumerate(chosen):
+                rows[place, : len(own)], real[place, : len(own)] = own, True
+            yield Batch(rows, real, self.lists.clicks[part])
+
+    def _drawn(self, begin: int, end: int) -> IntArray:
+        labels = self.lists.labels[begin:end]
+        clicked, others = np.flatnonzero(labels), np.flatnonzero(~labels)
+        if len(others) > SAMPLED:
+            others = self.rng.choice(others, SAMPLED, replace=False)
+        return begin + np.concatenate([clicked, others])
+
+    def _labels(self, batch: Batch) -> Any:
+        return paddle.to_tensor((self.lists.labels[batch.rows] & batch.real).astype("float32"))
+
+    def _logits(self, batch: Batch) -> Any:
+        """[B, N], of places without a candidate very low."""
+        items = self.lists.items[batch.rows]
+        ids = [batch.clicks, self.categories[batch.clicks], (batch.clicks > 0).astype("float32")]
+        inputs = [*ids, np.where(items < len(self.categories), items, 0)]
+        inputs.append(self.categories[inputs[-1]])
+        if self.dense:
+            columns = [FEATURES.index(name) for name in self.features]
+            rows = self.lists.rows[batch.rows.ravel()][:, columns]
+            dense = dense_inputs(rows, self.means, self.scales)
+            inputs.append(dense.reshape(*batch.rows.shape, -1))
+        start = np.where(batch.real, self.start * self.scores[batch.rows], NEVER)
+        return self.network(*map(paddle.to_tensor, inputs)) + paddle.to_tensor(
+            start.astype("float32")
+        )
+
+
+def list_loss(logits: Any, labels: Any) -> Any:
+    """Mean over lists of the cross entropy of ``logits`` [B, N] and clicks ``labels`` [B, N], of
+    which each list has at least one.
+    """
+    share = labels / paddle.sum(labels, axis=1, keepdim=True)
+    return -paddle.mean(paddle.sum(share * F.log_softmax(logits, axis=1), axis=1))
+
+
+def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
+    """Mean ndcg@10 of ``lists`` in the order of ``ranker``, equal scores in the order of rows."""
+    gains = 1 / np.log2(np.arange(2, TOP_N + 2))
+    ends, values = np.cumsum(lists.sizes), []
+    for place, end in enumerate(ends.tolist()):
+        rows = slice(end - int(lists.sizes[place]), end)
+        clicks = lists.clicks[place]
+        scores = ranker.scores(lists.rows[rows], lists.items[rows], clicks[clicks > 0])
+        best = lists.labels[rows][np.argsort(-scores, kind="stable")[:TOP_N]]
+        reached = float(gains[: len(best)] @ best)
+        values.append(reached / float(gains[: int(lists.labels[rows].sum())].sum()))
+    return float(np.mean(values))
+
+
+def directions(vectors: FloatArray, size: int) -> FloatArray:
+    """``vectors`` [V, D] in the ``size`` directions that say most of their inner products.
+
+    Their mean length is 1; row 0, padding, is zero.
+    """
+    rows = vectors.astype(np.float64)
+    rows[0] = 0
+    _, axes = np.linalg.eigh(rows.T @ rows)  # by rising eigenvalue
+    flat = rows @ axes[:, ::-1][:, :size]
+    length = float(np.linalg.norm(flat[1:], axis=1).mean()) or 1.0
+    return np.asarray(flat / length, np.float32)
+
+
+def _standards(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Means and standard deviations [F] of what is known of ``values`` [n, F]; 0 and 1 of none."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    means = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / count
+    squares = np.where(known, values - means, 0) ** 2
+    scales = np.sqrt(squares.sum(axis=0) / count)
+    return means.astype(np.float32), np.where(scales > 1e-6, scales, 1).astype(np.float32)
