@@ -1,9 +1,10 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """Training DIN on lists of candidates, from the vector model's order and its items' directions.
 
-The loss is a softmax over a list's candidates: what a user clicked is compared with what stood
-beside it, as in serving. Letters: B lists of a step, N candidates, L clicks, F features, V items,
-D dimensions of the vector model, E those of an item here.
+The loss is the paper's, binary cross entropy of each candidate; its negatives are what stood beside
+the click, as in serving. A softmax over the list orders held-out lists a little worse.
+Letters: B lists of a step, N candidates, L clicks, F features, V items, D dimensions of the vector
+model, E those of an item here.
 """
 
 from __future__ import annotations
@@ -111,6 +112,11 @@ class _Trainer:
         self.categories = categories + 1
         self.scores = lists.rows[:, FEATURES.index(SCORE)]
         self.start = START / (float(np.std(self.scores)) or 1.0)
+        drawn = np.minimum(lists.sizes, SAMPLED).sum()
+        # makes the mean logit that of the share of clicks; the order is the same without it
+        self.prior = float(
+            np.log(lists.labels.sum() / drawn) - self.start * self.scores.mean(dtype=np.float64)
+        )
         used = tamed(lists.rows[:, [FEATURES.index(name) for name in features]])
         config = settings.dotted()
         if not config["hyper_parameters.dense_features"]:
@@ -141,7 +147,8 @@ class _Trainer:
         self.network.train()
         losses = []
         for batch in self._batches():
-            loss = list_loss(self._logits(batch), self._labels(batch))
+            labels = self.lists.labels[batch.rows] & batch.real
+            loss = candidate_loss(self._logits(batch) + self.prior, labels, batch.real)
             loss.backward()
             self.optimizer.step()
             self.optimizer.clear_grad()
@@ -180,9 +187,6 @@ class _Trainer:
             others = self.rng.choice(others, SAMPLED, replace=False)
         return begin + np.concatenate([clicked, others])
 
-    def _labels(self, batch: Batch) -> Any:
-        return paddle.to_tensor((self.lists.labels[batch.rows] & batch.real).astype("float32"))
-
     def _logits(self, batch: Batch) -> Any:
         """[B, N], of places without a candidate very low."""
         items = self.lists.items[batch.rows]
@@ -200,12 +204,11 @@ class _Trainer:
         )
 
 
-def list_loss(logits: Any, labels: Any) -> Any:
-    """Mean over lists of the cross entropy of ``logits`` [B, N] and clicks ``labels`` [B, N], of
-    which each list has at least one.
-    """
-    share = labels / paddle.sum(labels, axis=1, keepdim=True)
-    return -paddle.mean(paddle.sum(share * F.log_softmax(logits, axis=1), axis=1))
+def candidate_loss(logits: Any, labels: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> Any:
+    """Mean binary cross entropy of ``logits`` and clicks ``labels`` where ``real``; all [B, N]."""
+    target = paddle.to_tensor(labels.astype("float32"))
+    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return paddle.sum(losses * paddle.to_tensor(real.astype("float32"))) / int(real.sum())
 
 
 def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
