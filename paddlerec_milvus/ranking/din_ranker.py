@@ -50,9 +50,7 @@ class DinRanker:
         self._columns = [FEATURES.index(name) for name in self.features]
         self._score = FEATURES.index(SCORE)
 
-    def scores(
-        self, rows: FloatArray, items: IntArray, history: IntArray
-    ) -> npt.NDArray[np.float64]:
+    def scores(self, rows: FloatArray, items: IntArray, history: IntArray) -> FloatArray:
         """[n] for ``rows`` [n, all features] of ``items`` [n], the higher the better.
 
         ``history`` [L] are the user's clicks, at least one. An item of an id of V or above, which
@@ -67,8 +65,8 @@ class DinRanker:
             parts.append(dense_inputs(used, self.arrays[MEANS], self.arrays[SCALES]))
         first = np.concatenate(parts, axis=1) @ self.arrays["mlp.hidden.0.weight"]
         logits = self._after_first("mlp", first + self.arrays["mlp.hidden.0.bias"])
-        start: npt.NDArray[np.float64] = self.start * rows[:, self._score].astype(np.float64)
-        return start + logits
+        scores: FloatArray = np.float32(self.start) * rows[:, self._score] + logits
+        return scores
 
     def _weights(self, clicks: FloatArray, targets: FloatArray) -> FloatArray:
         """[n, L]: how ``clicks`` [L, E] weigh for ``targets`` [n, E].

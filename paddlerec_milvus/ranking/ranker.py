@@ -30,9 +30,7 @@ class Ranker(Protocol):
     def features(self) -> tuple[str, ...]:
         """Those that it uses, of FEATURES."""
 
-    def scores(
-        self, rows: FloatArray, items: IntArray, history: IntArray
-    ) -> FloatArray:
+    def scores(self, rows: FloatArray, items: IntArray, history: IntArray) -> FloatArray:
         """[n], the higher the better, of candidates ``items`` [n] with the features ``rows`` [n, F]
         for a user with the clicks ``history`` [L], the newest last, at least one.
         """

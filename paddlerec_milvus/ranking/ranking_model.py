@@ -107,8 +107,19 @@ class RankingModel:
             pool.ranks[best],
             self._nearest(items, pool.ranks[best, 0], interests, hits),
             _followed(pool, items, history),
-            group_contributions(self.ranker.scores, rows, best[:MOST_ITEMS]) if explain else None,
+            self._contributions(pool.items, rows, best[:MOST_ITEMS], history) if explain else None,
         )
+
+    def _contributions(
+        self, items: IntArray, rows: FloatArray, listed: IntArray, history: IntArray
+    ) -> FloatArray:
+        """[k, G], what each group of features adds to the scores of ``rows[listed]``."""
+
+        def scores_of(variants: FloatArray) -> FloatArray:
+            repeated = np.resize(items[listed], len(variants))
+            return self.ranker.scores(variants, repeated, history)
+
+        return group_contributions(scores_of, rows, listed)
 
     def _nearest(
         self, items: IntArray, ranks: IntArray, interests: FloatArray, hits: VectorHits
