@@ -30,8 +30,8 @@ def group_contributions(
     """[k, G] in the order of ``GROUPS``: what each adds to the scores of ``rows[listed]``.
 
     ``rows`` [n, F] are all candidates of one user, ``scores_of`` is the ranker's, called once for
-    k x (1 + G) rows, those of the k items again and again. A value that is not known counts as larger than all others: so is a place in a
-    list that an item is not in.
+    k x (1 + G) rows, those of the k items again and again. A value that is not known counts as
+    larger than all others: so is a place in a list that an item is not in.
     """
     if not len(listed):
         return np.zeros((0, len(GROUPS)), np.float32)
