@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     Check("evaluates", retrieval_checks.evaluates, TRAINS),
     Check("searches", retrieval_checks.searches, SHAPES),
     Check("serves", retrieval_checks.serves, SHAPES),
+    Check("exports", retrieval_checks.exports, SHAPES),
     Check("a collection of its own", folder_checks.own_collection, WHOLE),
     Check("upstream: names", folder_checks.names_as_upstream, WHOLE),
     Check("upstream: imports", folder_checks.allowed_imports, WHOLE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from paddlerec_milvus.errors import ModelError, RetrievalError
 from paddlerec_milvus.evaluation import forward_metrics
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search
+from paddlerec_milvus.export.exporting import export_model
 from paddlerec_milvus.forward import ForwardModel
 from paddlerec_milvus.retrieval.base import MISSING_ID
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.milvus import retriever_from_settings
+from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
 TOP_N = 20
 SERVED = 4  # users of the request
@@ -110,3 +113,14 @@ def serves(trial: Trial) -> str:
                 f"evaluation's: {served[:5]} …, expected {wanted[:5]} …"
             )
     return f"POST /insert and /candidates, {len(lists)} users: the evaluation's lists"
+
+
+def exports(trial: Trial) -> str:
+    """tools/export.py writes it, and the export gives the checkpoint's vectors."""
+    trial.require_searched()
+    if find_spec("paddle2onnx") is None:
+        raise NotApplicableError("pip install 'paddlerec-milvus[export]'")
+    folder = trial.settings.path("infer_load_path")
+    trained = TrainedModel(trial.settings, checkpoint_of(folder, str(EPOCHS - 1)))
+    manifest = export_model(trained, trial.place / "export").manifest
+    return f"{manifest.users:,} users, largest difference {manifest.difference:.1e}"
