@@ -42,6 +42,7 @@ examples:
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --plan
   python benchmarks/index_benchmark.py -s my.yaml --server http://127.0.0.1:19530 --out mine
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --rate 100 200 --out open_loop
+  python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --rank   # after tools/rank.py
   python benchmarks/index_benchmark.py --report output_bench/demo
   python benchmarks/index_benchmark.py --compare output_bench/before output_bench/after --open
   python benchmarks/index_benchmark.py --runs output_bench --open
@@ -74,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R",
         help="instead of the yaml's measure.rates: the open loop at R users a second, requests on "
         "a timetable whatever the answers do",
+    )
+    add(
+        "--rank",
+        action="store_true",
+        default=None,
+        help="as rank: true in the yaml: also rank what each setting finds, with the ranker that "
+        "tools/rank.py trained for the checkpoint, and say what is lost in the ten best",
     )
     add("--plan", action="store_true", help="say what would be measured, and its memory")
     add("--report", type=Path, metavar="DIR", help="write the report of a results folder again")
@@ -123,7 +131,7 @@ def _page(arguments: argparse.Namespace) -> Path | None:
         )
     if arguments.open and (arguments.plan or arguments.export):
         raise SettingsError("--open shows a page, and neither --plan nor --export writes one")
-    changed = {name: getattr(arguments, name) for name in ("server", "k", "seed")}
+    changed = {name: getattr(arguments, name) for name in ("server", "k", "seed", "rank")}
     changed = {name: value for name, value in changed.items() if value is not None}
     arguments.sweep = find_sweep(arguments.sweep)
     sweep = read_sweep(arguments.sweep, rates=arguments.rate, **changed)

@@ -113,11 +113,13 @@ def quality_of(workload: Workload, exact: Exact, neighbours: Neighbours) -> Sear
     by_user = _by_user(workload, exact, lists)
     full = (exact.lists.ids >= 0).sum(axis=1)
     return SearchQuality(
-        index_recall=IndexRecall(interest=_mean(interest), list=_mean(by_user.pop("index_recall"))),
+        index_recall=IndexRecall(
+            interest=mean_of(interest), list=mean_of(by_user.pop("index_recall"))
+        ),
         short_lists=int(((lists.ids >= 0).sum(axis=1) < full).sum()),
         ids_digest=sha256(neighbours.ids.tobytes()).hexdigest()[:16],
         merge_ms=merge_ms,
-        relevance=_relevance(exact.relevance, by_user) if exact.relevance else None,
+        relevance=compared(exact.relevance, by_user) if exact.relevance else None,
     )
 
 
@@ -135,11 +137,12 @@ def _tied(neighbours: Neighbours | Candidates, exact: Neighbours | Candidates) -
     return with_ties(neighbours.ids, neighbours.scores, exact.ids, exact.scores[:, -1])
 
 
-def _mean(values: npt.NDArray[np.float64]) -> MeanWithError:
+def mean_of(values: npt.NDArray[np.float64]) -> MeanWithError:
+    """The mean of ``values`` [U], and its standard error."""
     return MeanWithError(mean=float(values.mean()), se=standard_error(values))
 
 
-def _relevance(exact: PerUser, index: PerUser) -> RelevanceComparison:
+def compared(exact: PerUser, index: PerUser) -> RelevanceComparison:
     """``exact`` and ``index`` [U] of the same users, by names such as ``recall@50``."""
     losses = {_metric(name): _loss(exact[name], index[name]) for name in exact}
     return RelevanceComparison(

@@ -87,6 +87,17 @@ class RelevanceComparison(ResultModel):
     loss: RelevanceLosses
 
 
+class RankedQuality(ResultModel):
+    """The best items after ranking, beside those that the same ranker makes of exact search."""
+
+    top_n: int
+    """Length of a ranked list."""
+    overlap: MeanWithError
+    """Share of the exact search's ranked list that is in the index's."""
+    relevance: RelevanceComparison
+    """Of the ranked lists, at ``top_n``."""
+
+
 class SearchQuality(ResultModel):
     """What a search returns beside what exact search returns."""
 
@@ -99,6 +110,8 @@ class SearchQuality(ResultModel):
     """A user, for merging the interests' results."""
     relevance: RelevanceComparison | None = None
     """None where nobody clicked."""
+    ranked: RankedQuality | None = None
+    """None where nothing was ranked."""
 
 
 class SegmentInfo(ResultModel):
@@ -157,6 +170,11 @@ class SearchMeasurement(ResultModel):
     open_loop: list[OpenLoop]
     machine_state: MachineState | None = None
     """While it was measured; None: not recorded."""
+
+    def with_ranked(self, ranked: RankedQuality) -> SearchMeasurement:
+        """The same, and what ranking makes of it."""
+        quality = self.quality.model_copy(update={"ranked": ranked})
+        return self.model_copy(update={"quality": quality})
 
     @property
     def failures(self) -> int:

@@ -111,10 +111,19 @@ class SweepConfig(Section):
     server: str = "local"  # local: a server of its own; lite: Milvus Lite; or a uri
     k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 50
     seed: Natural = 1
+    rank: bool = False  # also the ten best after the ranker beside the checkpoint
     indexes: Annotated[list[IndexGrid], Field(min_length=1)]
     measure: MeasureConfig = MeasureConfig()
     floor: list[Literal["faiss", "hnswlib"]] = Field(default_factory=list)
     studies: StudyConfig = StudyConfig()
+
+    @model_validator(mode="after")
+    def _ranks_clicks(self) -> SweepConfig:
+        if self.rank and self.data.checkpoint is None:
+            raise ValueError(
+                "rank: synthetic vectors have no ranker; leave it out, or search a checkpoint"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,8 @@ def load_workload(sweep: SweepConfig) -> Workload:
     assert data is not None
     folder = Path(data.folder) if data.folder else None
     return trained_workload(
-        data.name, data.model, folder, data.options, data.epoch, data.users, sweep.seed
+        *(data.name, data.model, folder, data.options, data.epoch, data.users, sweep.seed),
+        rank=sweep.rank,
     )
 
 

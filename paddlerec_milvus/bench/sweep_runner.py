@@ -23,6 +23,7 @@ from paddlerec_milvus.bench.client_pool import (
 )
 from paddlerec_milvus.bench.library_baseline import LibraryIndex, supported
 from paddlerec_milvus.bench.measure_build import BenchServer, Target, measure_build
+from paddlerec_milvus.bench.measure_ranking import RankingMeter
 from paddlerec_milvus.bench.measure_search import (
     Exact,
     SearchMeter,
@@ -138,8 +139,10 @@ class SweepRunner:
 
     def _point_keys(self, build: BuildPlan) -> dict[str, Index]:
         k = self.sweep.k
+        ranker = self.workload.ranker
+        ranked = {} if ranker is None else {"ranker": ranker.model.manifest.digest}
         return {
-            self.key("point", index, search=index.search_params(k)): index
+            self.key("point", index, search=index.search_params(k), **ranked): index
             for index in build.searches
         }
 
@@ -222,6 +225,11 @@ class SweepRunner:
     @cached_property
     def _machine(self) -> dict[str, Any]:
         return machine()
+
+    @cached_property
+    def _ranking(self) -> RankingMeter | None:
+        work = self.workload
+        return None if work.ranker is None else RankingMeter(work, work.ranker)
 
     def _floor(self, build: BuildPlan, exact: Exact) -> None:
         """The engine alone, in this process and on one thread, while no server runs."""
@@ -324,6 +332,9 @@ class SweepRunner:
         k, search = self.sweep.k, index.search_params(self.sweep.k)
         try:
             measured = meter.measured(index)
+            if self._ranking is not None:
+                meter.retriever.index = index
+                measured = measured.with_ranked(self._ranking.quality(meter.retriever))
         except RefusedError as error:
             check_search_refused(meter.retriever, index, self.workload, k, error)
             head = self._head(key, index)

@@ -18,6 +18,7 @@ from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 if TYPE_CHECKING:  # paddle
     from paddlerec_milvus.encoder import Encoder
     from paddlerec_milvus.evaluation.predict import Queries
+    from paddlerec_milvus.ranking.ranking_model import RankingModel
     from paddlerec_milvus.settings import Settings
 
 
@@ -54,6 +55,14 @@ class Truths(NamedTuple):
         return Truths(ends, np.concatenate(parts) if parts else self.items[:0])
 
 
+class WorkloadRanker(NamedTuple):
+    """What ranks the candidates of a workload's users."""
+
+    model: RankingModel
+    maxlen: int
+    """The last clicks of a history that it sees."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """N items and U users with K interests each, all of D dimensions."""
@@ -71,6 +80,8 @@ class Workload:
     """None where nobody clicked: synthetic vectors."""
     histories: Sequence[IntArray] = ()
     """U arrays of item ids, or empty."""
+    ranker: WorkloadRanker | None = None
+    """None: nothing is ranked."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Where it comes from."""
 
@@ -178,12 +189,15 @@ def trained_workload(
     epoch: int | str,
     users: int,
     seed: int,
+    *,
+    rank: bool = False,
 ) -> Workload:
     """The items of a checkpoint, and ``users`` of its test users, drawn with ``seed`` (0: all).
 
     ``model``, ``data`` and ``options`` are what ``tools/infer.py`` takes as ``-m``, ``--data`` and
-    ``-o``; ``epoch`` is a number or ``best``. Raises UserError: no checkpoint, one that does not
-    fit or was trained on other data, no test set.
+    ``-o``; ``epoch`` is a number or ``best``. ``rank``: with the ranker beside the checkpoint.
+    Raises UserError: no checkpoint, one that does not fit or was trained on other data, no test
+    set, no ranker or one that does not fit, a metric in which nothing is ranked.
     """
     from paddlerec_milvus.checkpoint import BEST, best_epoch, usable_checkpoint
     from paddlerec_milvus.checkpoint_record import data_of
@@ -201,33 +215,50 @@ def trained_workload(
     encoder = Encoder(settings, ModelFolder(settings.model_dir))
     checkpoint = usable_checkpoint(settings, str(epoch))
     encoder.load(checkpoint)
-    rows = np.arange(len(held_out))
-    if 0 < users < len(rows):
-        rows = np.sort(np.random.default_rng(seed).choice(rows, users, replace=False))
+    rows = _drawn(len(held_out), users, seed)
     histories = held_out.history_list()
-    truths = Truths(held_out.truth_indptr, held_out.truths)
     table = encoder.item_vectors()
     split = split_words_beside(settings.path("test_data_dir"))
     if epoch == BEST and tests_on_valid_users(settings):
         split += f"; {CHOSE_EPOCH}"
+    ranker = _ranker(settings, checkpoint, encoder) if rank else None
+    queries = Queries.of(held_out, encoder.maxlen, exclude_history=False)[rows]
     return Workload(
         name=name,
         vectors=table[1:],
         ids=np.arange(1, len(table), dtype=np.int64),
-        interests=_interests(
-            encoder, settings, Queries.of(held_out, encoder.maxlen, exclude_history=False)[rows]
-        ),
+        interests=_interests(encoder, settings, queries),
         metric=settings.retrieval.metric,
-        truths=truths.take(rows),
+        truths=Truths(held_out.truth_indptr, held_out.truths).take(rows),
         histories=[histories[row] for row in rows],
+        ranker=ranker,
         about={
             "model": model,
             "epoch": best_epoch(checkpoint.parent) if epoch == BEST else int(epoch),
             "data": identity and identity.name,
             "data_fingerprint": identity and identity.fingerprint,
             "split": split,
+            "ranker": ranker and ranker.model.manifest.digest,
         },
     )
+
+
+def _drawn(count: int, users: int, seed: int) -> IntArray:
+    """``users`` of ``count`` rows, in their order; all of them where ``users`` is 0."""
+    rows = np.arange(count)
+    if not 0 < users < count:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, users, replace=False))
+
+
+def _ranker(settings: Settings, checkpoint: Path, encoder: Encoder) -> WorkloadRanker:
+    from paddlerec_milvus.ranking.ranking_model import require_inner_product
+    from paddlerec_milvus.ranking.training import ranking_beside
+    from paddlerec_milvus.trained_model import TrainedModel
+
+    require_inner_product(settings)
+    model = ranking_beside(TrainedModel(settings, checkpoint), encoder.item_vectors())
+    return WorkloadRanker(model, encoder.maxlen)
 
 
 def _interests(encoder: Encoder, settings: Settings, queries: Queries) -> FloatArray:

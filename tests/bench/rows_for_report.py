@@ -48,7 +48,7 @@ HNSW = {"type": "HNSW", "M": 16, "efConstruction": 200}
 IVF = {"type": "IVF_FLAT", "nlist": 256}
 
 
-QUALITY = ("index_recall", "short_lists", "merge_ms")
+QUALITY = ("index_recall", "short_lists", "merge_ms", "ranked")
 HEAD = ("kind", "key", "provenance", "index", "search", "k", "engine")
 
 
@@ -65,7 +65,8 @@ def _nested(row: Row) -> Row:
     if row["kind"] == "build":
         return head | {"build": rest}
     if row["kind"] in ("point", "repeat"):
-        quality = {name: rest.pop(name) for name in QUALITY} | {"ids_digest": rest.pop("found")}
+        quality = {name: rest.pop(name) for name in QUALITY if name in rest}
+        quality |= {"ids_digest": rest.pop("found")}
         if "relevance" in rest:
             parts = {"index": "relevance", "exact": "exact", "loss": "loss"}
             quality["relevance"] = {

@@ -21,6 +21,7 @@ from paddlerec_milvus.bench.report.tables import (
     builds_table,
     detail_table,
     main_table,
+    ranked_table,
     throughput_table,
 )
 from paddlerec_milvus.bench.report.view import View, whole
@@ -91,6 +92,7 @@ def report_of(view: View) -> IndexReport:
     advice, remarks = advise(view), remarks_of(view)
     name = view.last.data.name or view.last.sweep
     tables = [
+        ranked_table(view),
         detail_table(view),
         throughput_table(view),
         batches_table(view),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from paddlerec_milvus.bench.report.advice import LARGEST_LOSS
-from paddlerec_milvus.bench.report.view import Point, View
+from paddlerec_milvus.bench.report.view import Loss, Point, View
 
 
 class PlotStyle(NamedTuple):
@@ -115,16 +115,24 @@ def recall_axis(view: View) -> Axis:
 
 def loss_axis(view: View) -> Axis:
     """recall@k lost, in per cent of it; nearly logarithmic beyond the advice's target."""
+    return _loss_axis(f"recall{view.at_k} lost, %", lambda point: point.loss())
+
+
+def ranked_loss_axis() -> Axis:
+    """ndcg@10 lost after ranking, as :func:`loss_axis`."""
+    return _loss_axis("ranked ndcg@10 lost, %", lambda point: point.ranked_loss())
+
+
+def _loss_axis(label: str, loss_of: Callable[[Point], Loss | None]) -> Axis:
     return Axis(
-        f"recall{view.at_k} lost, %",
-        _per_cent_lost,
+        label,
+        lambda point: _per_cent(loss_of(point)),
         lambda loss: math.asinh(loss / TARGET),
         lambda values: _around(values, LOSS_TICKS),
     )
 
 
-def _per_cent_lost(point: Point) -> float | None:
-    loss = point.loss()
+def _per_cent(loss: Loss | None) -> float | None:
     return 100 * loss.relative.mean if loss and loss.relative else None
 
 

@@ -22,6 +22,7 @@ from paddlerec_milvus.bench.report.plot_style import (
     PlotStyle,
     loss_axis,
     p99_axis,
+    ranked_loss_axis,
     recall_axis,
     styles_of,
     throughput_axis,
@@ -34,7 +35,7 @@ from paddlerec_milvus.bench.report.svg import (
     Marks,
     chart_svg,
 )
-from paddlerec_milvus.bench.report.tables import lost
+from paddlerec_milvus.bench.report.tables import RANKED_NDCG, lost
 from paddlerec_milvus.bench.report.view import Point, View, fraction, rounded, whole
 
 
@@ -85,6 +86,9 @@ def _trade_offs(view: View) -> Iterator[Chart]:
     title = "Relevance lost against index_recall"
     hint = "What a missed neighbour costs in relevance."
     yield _scatter(view, title, hint, recall, lost_, targeted=True)
+    title = "Ranked relevance lost against index_recall"
+    hint = "What a missed neighbour costs in the ten best items, after ranking."
+    yield _scatter(view, title, hint, recall, ranked_loss_axis(), targeted=True)
 
 
 def _scatter(view: View, title: str, hint: str, across: Axis, up: Axis, targeted: bool) -> Chart:
@@ -122,6 +126,7 @@ def words_of(view: View, point: Point) -> str:
     shown = {
         f"index_recall@{point.k}": fraction(point.index_recall),
         f"recall@{point.k} lost, %": lost(point.loss()),
+        f"{RANKED_NDCG} lost, %": lost(point.ranked_loss()),
         "p50, p99": f"{rounded(point.latency.p50)}, {rounded(point.latency.p99)} ms",
         "users/s": rounded(point.users_per_second()),
         "clients": whole(point.best_clients),

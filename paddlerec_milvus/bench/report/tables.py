@@ -19,6 +19,7 @@ from paddlerec_milvus.bench.results import (
 )
 
 NOT_SEEN = "not seen above noise"
+RANKED_NDCG = "ranked ndcg@10"
 
 
 def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Mapping[str, str]) -> Table:
@@ -32,7 +33,8 @@ def main_table(view: View, advice: Sequence[IndexAdvice], remarks: Mapping[str, 
         Column("setting", [point.name for point in points], words=True),
         Column(f"index_recall{at_k}", [fraction(point.index_recall) for point in points]),
         Column(f"recall{at_k}, %", [per_cent(point.relevance()) for point in points]),
-        _lost_column(points, "recall", at_k),
+        _lost_column(f"recall{at_k}", [point.loss() for point in points]),
+        _lost_column(RANKED_NDCG, [point.ranked_loss() for point in points]),
         Column("p99, ms", [rounded(point.latency.p99) for point in points]),
         Column("users/s", [rounded(point.users_per_second()) for point in points]),
         Column("times FLAT", [rounded(view.times_flat(point)) for point in points]),
@@ -58,16 +60,43 @@ def lost(loss: Loss | None) -> str:
     return f"{per_cent(relative.mean) if relative.seen else NOT_SEEN} {span}"
 
 
-def _lost_column(points: Sequence[Point], metric: RelevanceMetric, at_k: str) -> Column:
-    losses = [point.loss(metric) for point in points]
+def _lost_column(name: str, losses: Sequence[Loss | None]) -> Column:
     values = [loss.relative.mean if loss and loss.relative else None for loss in losses]
-    title = f"{metric}{at_k} lost, % of it"
-    return Column(title, [lost(loss) for loss in losses], values=values)
+    return Column(f"{name} lost, % of it", [lost(loss) for loss in losses], values=values)
 
 
 def _remark(point: Point, remarks: Mapping[str, str]) -> str:
     names = dict.fromkeys([point.name, point.build_name])  # one and the same without parameters
     return ", ".join(remarks[name] for name in names if name in remarks)
+
+
+def ranked_table(view: View) -> Table:
+    """The ten best items after ranking."""
+    points = [point for point in view.points if point.ranked]
+    ranked = [point.ranked for point in points if point.ranked]
+
+    def per_cents(metric: RelevanceMetric) -> list[str]:
+        return [per_cent(one.relevance.index.mean(metric)) for one in ranked]
+
+    columns = [
+        Column("setting", [point.name for point in points], words=True),
+        Column(f"index_recall{view.at_k}", [fraction(point.index_recall) for point in points]),
+        Column("overlap@10", [_with_error(one.overlap) for one in ranked]),
+        Column("recall@10, %", per_cents("recall")),
+        _lost_column("recall@10", [point.ranked_loss("recall") for point in points]),
+        Column("ndcg@10, %", per_cents("ndcg")),
+        _lost_column("ndcg@10", [point.ranked_loss() for point in points]),
+    ]
+    return Table("After ranking", columns, _RANKED_NOTE)
+
+
+_RANKED_NOTE = (
+    "Each user's ten best items, once the ranker beside the checkpoint has ordered the candidates: "
+    "200 that this setting finds (a search parameter that has to reach them, such as ef, is "
+    "raised), and those of the other channels, all without the user's history. Lost: against the "
+    "same ranker on what exact search finds. overlap@10: the share of those ten that are in these "
+    "ten. index_recall is of the lists before ranking."
+)
 
 
 def detail_table(view: View) -> Table:
@@ -90,7 +119,7 @@ def detail_table(view: View) -> Table:
             of(lambda p: _points_lost(p.loss())),
             values=[loss.mean if (loss := point.loss()) else None for point in points],
         ),
-        _lost_column(points, "ndcg", at_k),
+        _lost_column(f"ndcg{at_k}", [point.loss("ndcg") for point in points]),
         Column("p50, ms", of(lambda p: rounded(p.latency.p50))),
         Column("p95, ms", of(lambda p: rounded(p.latency.p95))),
         Column("p99.9, ms", of(lambda p: rounded(p.latency.p99_9))),

@@ -15,7 +15,9 @@ from paddlerec_milvus.bench.results import (
     BuildResult,
     LibraryResult,
     Provenance,
+    RankedQuality,
     Refusal,
+    RelevanceComparison,
     RelevanceMetric,
     RepeatResult,
     Result,
@@ -110,11 +112,16 @@ class Point:
 
     def loss(self, metric: RelevanceMetric = "recall") -> Loss | None:
         """Of a metric at k; None where nobody clicked."""
-        relevance = self.measured.quality.relevance
-        if relevance is None:
-            return None
-        lost = relevance.loss.of(metric)
-        return Loss(lost.mean, lost.low, lost.high, relevance.exact.mean(metric))
+        return _loss_of(self.measured.quality.relevance, metric)
+
+    @property
+    def ranked(self) -> RankedQuality | None:
+        """The best items after ranking; None where nothing was ranked."""
+        return self.measured.quality.ranked
+
+    def ranked_loss(self, metric: RelevanceMetric = "ndcg") -> Loss | None:
+        """Of a metric of the ranked lists; None where nothing was ranked."""
+        return _loss_of(self.ranked.relevance if self.ranked else None, metric)
 
     @property
     def latency(self) -> LatencySummary:
@@ -264,6 +271,13 @@ def identity(row: Result) -> str:
 def _latest(rows: Iterable[Result]) -> Iterable[Result]:
     by_identity: dict[Hashable, Result] = {(identity(row), server_of(row)): row for row in rows}
     return by_identity.values()
+
+
+def _loss_of(relevance: RelevanceComparison | None, metric: RelevanceMetric) -> Loss | None:
+    if relevance is None:
+        return None
+    lost = relevance.loss.of(metric)
+    return Loss(lost.mean, lost.low, lost.high, relevance.exact.mean(metric))
 
 
 def _group(point: Point) -> tuple[str, int]:

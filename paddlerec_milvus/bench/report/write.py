@@ -13,11 +13,10 @@ from typing import Any
 from paddlerec_milvus.bench.report.document import IndexReport, as_markdown, report_of
 from paddlerec_milvus.bench.report.html import as_html
 from paddlerec_milvus.bench.report.plots_png import as_png
-from paddlerec_milvus.bench.report.view import Point, View, view_of
+from paddlerec_milvus.bench.report.view import Loss, Point, View, view_of
 from paddlerec_milvus.bench.results import (
     RELEVANCE,
     STAGES,
-    RelevanceMetric,
     Result,
 )
 from paddlerec_milvus.bench.results_file import line_of
@@ -60,7 +59,12 @@ def csv_line(view: View, point: Point) -> dict[str, Any]:
     line["index_recall_list_se"] = quality.index_recall.list.se
     for metric in RELEVANCE:
         line[metric] = point.relevance(metric)
-        line |= _loss_of(point, metric)
+        line |= _columns_of(metric, point.loss(metric))
+    if (ranked := point.ranked) is not None:
+        line |= {"ranked_overlap": ranked.overlap.mean, "ranked_overlap_se": ranked.overlap.se}
+        for metric in RELEVANCE:
+            line[f"ranked_{metric}"] = ranked.relevance.index.mean(metric)
+            line |= _columns_of(f"ranked_{metric}", point.ranked_loss(metric))
     line |= {
         "latency_mean": latency.mean,
         "latency_p50": latency.p50,
@@ -88,14 +92,13 @@ def csv_line(view: View, point: Point) -> dict[str, Any]:
     return line | {"short_lists": quality.short_lists, "failures": point.failures}
 
 
-def _loss_of(point: Point, metric: RelevanceMetric) -> dict[str, float | None]:
-    loss = point.loss(metric)
+def _columns_of(name: str, loss: Loss | None) -> dict[str, float | None]:
     relative = loss.relative if loss else None
     return {
-        f"{metric}_lost": loss.mean if loss else None,
-        f"{metric}_lost_relative": relative.mean if relative else None,
-        f"{metric}_lost_relative_low": relative.low if relative else None,
-        f"{metric}_lost_relative_high": relative.high if relative else None,
+        f"{name}_lost": loss.mean if loss else None,
+        f"{name}_lost_relative": relative.mean if relative else None,
+        f"{name}_lost_relative_low": relative.low if relative else None,
+        f"{name}_lost_relative_high": relative.high if relative else None,
     }
 
 
