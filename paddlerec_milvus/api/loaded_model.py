@@ -19,7 +19,7 @@ from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.report import OwnIds
-from paddlerec_milvus.ranking.files import FOLDER
+from paddlerec_milvus.ranking.files import FOLDER, RankerKind
 from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, Retriever
 from paddlerec_milvus.retrieval.candidates import (
     Candidates,
@@ -151,12 +151,14 @@ class LoadedModel:
             self._ranker = ranking_beside(self.trained, self.encoder.item_vectors())
         return self._ranker
 
-    def train_ranker(self, seed: int) -> None:
+    def train_ranker(self, kind: RankerKind, lists: int, rounds: int, seed: int) -> None:
         """Train one, beside the checkpoint, as tools/rank.py does."""
         with quiet_import():
             from paddlerec_milvus.ranking.training import train_ranking
 
-        self._ranker = train_ranking(self.trained, seed, threads=0)
+        self._ranker = train_ranking(
+            self.trained, seed, threads=0, kind=kind, most_lists=lists, rounds=rounds
+        )
 
     def list_frame(self, histories: Histories, lists: Candidates) -> pl.DataFrame:
         """The lists [B, k] of ``histories``, an item a row; see :meth:`Recommender.recommend`."""

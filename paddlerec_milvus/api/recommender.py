@@ -22,6 +22,7 @@ from paddlerec_milvus.data.prepared import open_prepared
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT
 from paddlerec_milvus.data.split_choice import USERS, SplitChoice, moment_of
 from paddlerec_milvus.errors import SettingsError, UserError
+from paddlerec_milvus.ranking.files import RankerKind
 from paddlerec_milvus.retrieval.base import FloatArray
 
 if TYPE_CHECKING:
@@ -161,22 +162,30 @@ class Recommender(OpenedModel):
             self._retriever, self.settings = retriever, settings
         return self
 
-    def rank(self, *, seed: int = 1) -> Recommender:
+    def rank(
+        self,
+        ranker: RankerKind = "trees",
+        *,
+        lists: int = 12_000,
+        rounds: int = 200,
+        seed: int = 1,
+    ) -> Recommender:
         """Train channels and a ranker for this model, as tools/rank.py does: ``recommend`` ranks.
 
         They learn from the valid users of the split, whom the model has not seen, and lie beside
-        its checkpoint: ``load`` finds them there, ``save`` copies them. ``seed`` is that of lists
-        and trees.
+        its checkpoint: ``load`` finds them there, ``save`` copies them. ``ranker`` is ``trees``, or
+        ``din`` for the network; fewer ``lists`` to learn from and ``rounds`` (epochs of DIN) take
+        less time. ``seed`` is that of lists and ranker.
 
         Returns:
             itself.
 
         Raises:
-            SettingsError: the metric is not IP.
+            SettingsError: the metric is not IP, or ``lists`` or ``rounds`` is below 1.
             DataError: there are no valid users, too few, or the model has seen their later clicks.
         """
         with python_call(progress=True):
-            self._model.train_ranker(seed)
+            self._model.train_ranker(ranker, lists, rounds, seed)
         return self
 
     def recommend(

@@ -12,6 +12,7 @@ from paddlerec_milvus.command import model_parser, read_settings, run
 from paddlerec_milvus.errors import SettingsError, redacted
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.files import RANKER_FILES
+from paddlerec_milvus.ranking.samples import LISTS, ROUNDS
 from paddlerec_milvus.subcommands import CommandParser, as_typed
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
@@ -45,6 +46,21 @@ def _parser() -> CommandParser:
         "--ranker", choices=tuple(RANKER_FILES), default="trees", help="what orders them (trees)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and ranker (1)")
+    parser.add_argument(
+        "--lists",
+        type=int,
+        default=LISTS,
+        metavar="N",
+        help=f"learn from at most so many lists of valid users ({LISTS:,}); fewer take less time",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        metavar="N",
+        help="at most so many rounds of boosting, a tree each in every forest, or epochs of DIN "
+        f"({ROUNDS})",
+    )
     parser.add_argument(
         "--without",
         nargs="+",
@@ -84,7 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if not features:
             raise SettingsError("--without: names all features; leave the ranker some of them")
-        model = train_ranking(trained, arguments.seed, THREADS, features, arguments.ranker)
+        model = train_ranking(
+            *(trained, arguments.seed, THREADS, features, arguments.ranker),
+            most_lists=arguments.lists,
+            rounds=arguments.rounds,
+        )
         print(
             f"{described(model.ranker)} from {model.manifest.lists:,} lists in "
             f"{time.perf_counter() - began:.0f} s: {trained.checkpoint / 'ranking'}"

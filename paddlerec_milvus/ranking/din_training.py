@@ -30,7 +30,7 @@ from paddlerec_milvus.ranking.din_ranker import (
     tamed,
 )
 from paddlerec_milvus.ranking.features import FEATURES, SCORE
-from paddlerec_milvus.ranking.samples import RankingLists
+from paddlerec_milvus.ranking.samples import ROUNDS, RankingLists
 from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -64,12 +64,13 @@ def fit_din(
     categories: IntArray,
     seed: int = 1,
     features: Sequence[str] = FEATURES,
+    epochs: int = ROUNDS,
 ) -> DinRanker:
     """DIN for ``lists``; the same lists and seed give the same numbers.
 
     ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. The
-    network that ordered the held-out fifth of the lists best is taken; if none was better than the
-    vector model, that is its order as it was. DataError: too few lists.
+    network that ordered the held-out fifth of the lists best in at most ``epochs`` is taken; if
+    none was better than the vector model, that is its order as it was. DataError: too few lists.
     """
     count = len(lists.sizes)
     if count < LEAST:
@@ -82,7 +83,7 @@ def fit_din(
     best = trainer.ranker()
     highest, waited = mean_ndcg(best, held), 0
     logger.info("the vector model's own order: ndcg@%d %.4f on held-out lists", TOP_N, highest)
-    for epoch in range(trainer.epochs):
+    for epoch in range(min(trainer.epochs, epochs)):
         loss = trainer.epoch()
         ranker = trainer.ranker()
         reached = mean_ndcg(ranker, held)

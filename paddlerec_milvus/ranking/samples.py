@@ -28,6 +28,7 @@ FloatArray = npt.NDArray[np.float32]
 Interests = Callable[[IntArray, IntArray, IntArray | None], FloatArray]
 
 PLACES, LISTS = 8, 12_000  # of a user's clicks, and of all users: at most so many lists
+ROUNDS = 200  # of boosting: trees that a forest has at most
 EARLIEST = 0.3  # of a user's clicks: there a list may begin
 BATCH = 64  # users searched for at a time
 
@@ -95,16 +96,20 @@ def held_out_moments(users: HeldOutUsers) -> list[Moment]:
     return [Moment(*row) for row in rows]
 
 
-def training_moments(users: HeldOutUsers, log: ClickLog, seed: int) -> list[Moment]:
-    """Moments of ``users``, whole users one after the other in an order of ``seed``.
+def training_moments(
+    users: HeldOutUsers, log: ClickLog, seed: int, most: int = LISTS
+) -> list[Moment]:
+    """About ``most`` moments of ``users``, whole users one after the other in an order of ``seed``.
+
+    Never more than ``most``, nor more than eight of a user; fewer where there are few clicks.
 
     DataError: a label is a click of the same user in ``log``, which the vector model learned.
     """
     require_unseen(users, log)
     rng, known = np.random.default_rng(seed), set(log.user_ids.tolist())
     moments = held_out_moments(users)
-    order = rng.permutation(len(moments))[:LISTS]
-    places = int(np.clip(LISTS // len(order), 1, PLACES))
+    order = rng.permutation(len(moments))[:most]
+    places = int(np.clip(most // len(order), 1, PLACES))
     chosen: list[Moment] = []
     for row in order.tolist():
         moment = moments[row]

@@ -27,6 +27,8 @@ from paddlerec_milvus.ranking.ranking_model import (
     require_inner_product,
 )
 from paddlerec_milvus.ranking.samples import (
+    LISTS,
+    ROUNDS,
     RankingLists,
     ranking_lists,
     searched_users,
@@ -46,17 +48,25 @@ def train_ranking(
     threads: int = 1,
     features: Sequence[str] = FEATURES,
     kind: RankerKind = "trees",
+    *,
+    most_lists: int = LISTS,
+    rounds: int = ROUNDS,
 ) -> RankingModel:
     """Count the channels, make lists of the valid users, fit the ranker, save all of it.
 
     ``features`` are those that the ranker may use; the order that it starts from always has the
-    interests' score. ``kind`` is boosted trees, on ``threads`` of them, or the network DIN.
+    interests' score. ``kind`` is boosted trees, on ``threads`` of them, or the network DIN. It
+    learns from at most ``most_lists`` lists, in at most ``rounds`` rounds of boosting or epochs:
+    fewer of both take less time.
 
     UserError: the checkpoint does not fit its data, there are no valid users, labels leaked, or
     too few lists have a label.
     """
     settings = trained.settings
     require_inner_product(settings)
+    for name, count in (("lists", most_lists), ("rounds", rounds)):
+        if count < 1:
+            raise SettingsError(f"{name}: {count}: nothing is learned so; at least 1")
     if settings.runner.valid_data_dir is None:
         raise SettingsError(
             "runner.valid_data_dir: a ranker learns from valid users, whom the vector model has "
@@ -66,7 +76,7 @@ def train_ranking(
     began = time.perf_counter()
     log = read_click_log(settings.path("train_data_dir"))
     held_out = read_held_out(settings.path("valid_data_dir"))
-    moments = training_moments(held_out, log, seed)
+    moments = training_moments(held_out, log, seed, most_lists)
     encoder = loaded_encoder(trained)
     vectors = encoder.item_vectors()
     if (largest := int(held_out.history.max())) >= len(vectors):
@@ -85,7 +95,7 @@ def train_ranking(
         *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
-    ranker = _fitted(kind, lists, traits, seed, threads, features)
+    ranker = _fitted(kind, lists, traits, seed, threads, features, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
     manifest = _manifest(trained, ranker, len(vectors), seed, len(lists.sizes))
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
@@ -120,10 +130,11 @@ def _fitted(
     seed: int,
     threads: int,
     features: Sequence[str],
+    rounds: int,
 ) -> Ranker:
     if kind == "trees":
-        return fit_trees(lists, seed, threads, features)
-    return fit_din(lists, traits.vectors, traits.categories, seed, features)
+        return fit_trees(lists, seed, threads, features, rounds)
+    return fit_din(lists, traits.vectors, traits.categories, seed, features, rounds)
 
 
 def ranking_beside(trained: TrainedModel, vectors: npt.NDArray[np.float32]) -> RankingModel:

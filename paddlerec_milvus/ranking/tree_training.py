@@ -12,7 +12,7 @@ import numpy as np
 
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.ranking.features import FEATURES, SCORE
-from paddlerec_milvus.ranking.samples import RankingLists
+from paddlerec_milvus.ranking.samples import ROUNDS, RankingLists
 from paddlerec_milvus.ranking.tree_graph import graph_of
 from paddlerec_milvus.ranking.trees import TreesRanker
 
@@ -33,18 +33,22 @@ PARAMETERS: dict[str, Any] = {
     "force_row_wise": True,
     "verbose": -1,
 }
-ROUNDS, PATIENCE = 200, 25
+PATIENCE = 25  # rounds without a gain
 FOLDS = 5  # forests, each stopped by the fifth of the lists that it did not learn from
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 
 
 def fit_trees(
-    lists: RankingLists, seed: int = 1, threads: int = 1, features: Sequence[str] = FEATURES
+    lists: RankingLists,
+    seed: int = 1,
+    threads: int = 1,
+    features: Sequence[str] = FEATURES,
+    rounds: int = ROUNDS,
 ) -> TreesRanker:
     """The mean of ``FOLDS`` forests for ``lists``, which start from the interests' score.
 
-    The trees use ``features`` alone. The same lists and seed give the same trees. DataError: too
-    few lists.
+    A forest has at most ``rounds`` trees, which use ``features`` alone. The same lists and seed
+    give the same trees. DataError: too few lists.
     """
     count = len(lists.sizes)
     if count < 2 * FOLDS:
@@ -62,7 +66,7 @@ def fit_trees(
         watched = _dataset(held, start, features, data)
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
         forests.append(
-            lightgbm.train(parameters, data, ROUNDS, valid_sets=[watched], callbacks=[stop])
+            lightgbm.train(parameters, data, rounds, valid_sets=[watched], callbacks=[stop])
         )
     gains = np.sum([one.feature_importance("gain") for one in forests], axis=0)
     shares = zip(features, (gains / (float(gains.sum()) or 1.0)).tolist(), strict=True)

@@ -17,7 +17,6 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.errors import CheckpointError, SettingsError, UserError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.ranking_report import LONGEST
-from paddlerec_milvus.ranking import samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.files import FOLDER, MANIFEST
@@ -33,13 +32,8 @@ def recommender(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The trained MIND's best epoch with a small ranker beside it."""
     folder = tmp_path_factory.mktemp("ranked")
     shutil.copytree(trained.checkpoints, folder / "out")
-    with (
-        Recommender.load(folder / "out") as loaded,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(samples, "LISTS", 150)
-        patch.setattr(tree_training, "ROUNDS", 10)
-        assert loaded.rank() is loaded
+    with Recommender.load(folder / "out") as loaded:
+        assert loaded.rank(lists=150, rounds=10) is loaded
         yield loaded.index(folder / "milvus.db", type="FLAT")
 
 

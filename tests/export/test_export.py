@@ -27,7 +27,6 @@ from paddlerec_milvus.export.exported_model import ExportedModel, read_export
 from paddlerec_milvus.export.manifest import MANIFEST, VECTORS
 from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.export.tower_layers import PREFIX
-from paddlerec_milvus.ranking import samples, tree_training
 from paddlerec_milvus.ranking.training import loaded_encoder, train_ranking
 from paddlerec_milvus.serving.__main__ import main as serve
 from paddlerec_milvus.serving.settings import export_settings, settings_from_environment
@@ -48,10 +47,7 @@ def ranked(trained, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("ranked")
     shutil.copytree(trained.checkpoints, folder / "out")
     copy = replace(trained, checkpoints=folder / "out")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "LISTS", 150)
-        patch.setattr(tree_training, "ROUNDS", 5)
-        train_ranking(settings_of(copy, folder).trained)
+    train_ranking(settings_of(copy, folder).trained, most_lists=150, rounds=5)
     return copy
 
 

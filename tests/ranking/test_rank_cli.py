@@ -13,7 +13,6 @@ import pytest
 from paddlerec_milvus.command import model_parser, read_settings
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
-from paddlerec_milvus.ranking import din_training, samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
@@ -37,15 +36,14 @@ class Copied:
     def infer(self, *flags: str, options: tuple[str, ...] = ()) -> int:
         return infer(self.arguments("--exact", "--best", "--rank", *flags, options=options))
 
+    def rank(self, *flags: str, options: tuple[str, ...] = ()) -> int:
+        """With few trees."""
+        return rank(self.arguments("--rounds", "5", *flags, options=options))
+
     def model(self, epoch: str) -> TrainedModel:
         arguments = self.arguments()
         settings = read_settings(model_parser("", "").parse_args(arguments))
         return TrainedModel(settings, self.checkpoints / epoch)
-
-
-@pytest.fixture(autouse=True)
-def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_training, "ROUNDS", 5)
 
 
 @pytest.fixture
@@ -58,9 +56,7 @@ def ranked(trained, tmp_path_factory: pytest.TempPathFactory) -> Copied:
     """With a ranker of few trees beside the best epoch."""
     place = tmp_path_factory.mktemp("ranked") / "out"
     copied = Copied(trained.data, shutil.copytree(trained.checkpoints, place))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree_training, "ROUNDS", 5)
-        assert rank(copied.arguments()) == 0
+    assert copied.rank() == 0
     return copied
 
 
@@ -110,7 +106,7 @@ def test_the_unranked_lists_are_those_of_infer_without_the_history(
 def test_it_says_what_came_of_it_and_what_comes_next(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rank(copied.arguments("--epoch", "0", "--show", "2")) == 0
+    assert copied.rank("--epoch", "0", "--show", "2") == 0
     assert (copied.checkpoints / "0" / FOLDER / TREES).exists()
     assert not (copied.checkpoints / "best" / FOLDER).exists()
     lines = capsys.readouterr().out.splitlines()
@@ -125,16 +121,12 @@ def test_it_says_what_came_of_it_and_what_comes_next(
 
 
 def test_din_ranks_in_place_of_trees(
-    ranked: Copied,
-    copied: Copied,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    ranked: Copied, copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(samples, "LISTS", 60)
-    monkeypatch.setattr(din_training, "PATIENCE", 1)
     place = copied.checkpoints / "best" / FOLDER
     shutil.copytree(ranked.checkpoints / "best" / FOLDER, place)
-    assert rank(copied.arguments("--ranker", "din", "--without", "category")) == 0
+    words = ("--ranker", "din", "--lists", "60", "--rounds", "2", "--without", "category")
+    assert rank(copied.arguments(*words)) == 0
     assert {file.name for file in place.iterdir()} == {MANIFEST, TABLES, DIN}
     manifest = json.loads((place / MANIFEST).read_text())
     assert manifest["ranker"] == "din"
@@ -152,9 +144,9 @@ def test_the_same_seed_gives_the_same_files(ranked: Copied, copied: Copied) -> N
         folder = copied.checkpoints / "best" / FOLDER
         return {name: (folder / name).read_bytes() for name in (TREES, MANIFEST, TABLES)}
 
-    assert rank(copied.arguments("--seed", "2")) == 0
+    assert copied.rank("--seed", "2") == 0
     other = files()
-    assert rank(copied.arguments("--seed", "1")) == 0
+    assert copied.rank("--seed", "1") == 0
     first = ranked.checkpoints / "best" / FOLDER
     assert {name: (first / name).read_bytes() for name in files()} == files()
     assert files()[TREES] != other[TREES]
@@ -163,15 +155,26 @@ def test_the_same_seed_gives_the_same_files(ranked: Copied, copied: Copied) -> N
 def test_features_may_be_left_out_but_not_all(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rank(copied.arguments("--without", "interests", "category")) == 0
+    assert copied.rank("--without", "interests", "category") == 0
     manifest = json.loads((copied.checkpoints / "best" / FOLDER / MANIFEST).read_text())
     left_out = {*GROUPS["interests"], *GROUPS["category"]}
     assert manifest["used"] == [name for name in FEATURES if name not in left_out]
     assert manifest["features"] == list(FEATURES)
     assert copied.infer() == 0
     capsys.readouterr()
-    message = fails(rank(copied.arguments("--without", *GROUPS)), capsys)
+    message = fails(copied.rank("--without", *GROUPS), capsys)
     assert "--without: names all features" in message
+
+
+def test_it_may_learn_from_less(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:
+    assert copied.rank("--lists", "40") == 0
+    assert " trees from " in capsys.readouterr().out
+    manifest = json.loads((copied.checkpoints / "best" / FOLDER / MANIFEST).read_text())
+    assert 10 <= manifest["lists"] <= 40
+    for flag in ("--lists", "--rounds"):
+        assert f"{flag[2:]}: 0: nothing is learned so; at least 1" in fails(
+            copied.rank(flag, "0"), capsys
+        )
 
 
 def test_a_ranker_does_not_go_with_another_epoch(ranked: Copied, copied: Copied) -> None:
@@ -205,12 +208,12 @@ def test_without_a_checkpoint_training_one_is_proposed(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(copied.checkpoints)
-    message = fails(rank(copied.arguments()), capsys)
+    message = fails(copied.rank(), capsys)
     assert "holds no checkpoint; train one: python -u tools/trainer.py" in message
 
 
 def test_an_epoch_that_is_not_there(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--epoch '7' is no epoch of " in fails(rank(copied.arguments("--epoch", "7")), capsys)
+    assert "--epoch '7' is no epoch of " in fails(copied.rank("--epoch", "7"), capsys)
 
 
 @pytest.mark.parametrize("metric", ["L2", "COSINE"])
@@ -219,7 +222,7 @@ def test_another_metric_is_refused_by_both(
 ) -> None:
     options = (f"retrieval.metric={metric}",)
     for run in (
-        lambda: rank(ranked.arguments(options=options)),
+        lambda: ranked.rank(options=options),
         lambda: ranked.infer(options=options),
     ):
         message = fails(run(), capsys)
@@ -229,9 +232,7 @@ def test_another_metric_is_refused_by_both(
 def test_without_valid_users_there_is_nothing_to_learn_from(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = fails(
-        rank(copied.arguments(options=("runner.valid_data_dir=", "runner.patience=0"))), capsys
-    )
+    message = fails(copied.rank(options=("runner.valid_data_dir=", "runner.patience=0")), capsys)
     assert "runner.valid_data_dir: a ranker learns from valid users" in message
 
 
@@ -243,7 +244,7 @@ def test_labels_that_the_model_has_seen_are_refused(
     (tmp_path / "valid").mkdir()
     (tmp_path / "valid" / "users.txt").write_text(leak)
     options = (f"runner.valid_data_dir={tmp_path / 'valid'}",)
-    message = fails(rank(copied.arguments(options=options)), capsys)
+    message = fails(copied.rank(options=options), capsys)
     assert f"are in the training log, the first of user {user}: " in message
     assert not list(copied.checkpoints.glob(f"*/{FOLDER}"))
 
@@ -262,7 +263,7 @@ def test_valid_users_of_other_items_are_refused(
     (tmp_path / "valid").mkdir()
     (tmp_path / "valid" / "users.txt").write_text(users)
     options = (f"runner.valid_data_dir={tmp_path / 'valid'}",)
-    assert words in fails(rank(copied.arguments(options=options)), capsys)
+    assert words in fails(copied.rank(options=options), capsys)
 
 
 def test_the_data_may_be_put_elsewhere_and_another_data_is_refused(
@@ -273,4 +274,4 @@ def test_the_data_may_be_put_elsewhere_and_another_data_is_refused(
     capsys.readouterr()
     clicks = moved.data / "train" / "clicks.csv"
     clicks.write_text(clicks.read_text().replace("\n", "\n1,1,0\n", 1))
-    assert "fingerprint" in fails(rank(moved.arguments()), capsys)
+    assert "fingerprint" in fails(moved.rank(), capsys)

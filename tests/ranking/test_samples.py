@@ -81,10 +81,9 @@ def test_a_user_of_the_train_log_gives_the_truths_alone() -> None:
     assert len(moments) == 1 + PLACES
 
 
-def test_many_users_share_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "LISTS", 10)
+def test_many_users_share_the_lists() -> None:
     for users, lists in ((4, 4 * 2), (7, 7), (30, 10)):
-        assert len(training_moments(strangers(users), LOG, seed=1)) == lists
+        assert len(training_moments(strangers(users), LOG, 1, most=10)) == lists
 
 
 def test_a_label_in_the_train_log_of_the_same_user_is_refused() -> None:

@@ -15,7 +15,6 @@ import pytest
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.ranking import din_training, samples, tree_training
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
@@ -33,10 +32,7 @@ def ranked(trained, tmp_path_factory) -> Any:
     folder = tmp_path_factory.mktemp("ranked")
     shutil.copytree(trained.checkpoints, folder / "out")
     copy = replace(trained, checkpoints=folder / "out")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "LISTS", 150)
-        patch.setattr(tree_training, "ROUNDS", 10)
-        train_ranking(settings_of(copy, folder).trained)
+    train_ranking(settings_of(copy, folder).trained, most_lists=150, rounds=10)
     return copy
 
 
@@ -68,11 +64,9 @@ def test_lists_are_those_of_the_ranker_offline(service, ranked) -> None:
     assert ranks_as_offline(service, ranked) == "trees"
 
 
-def test_din_ranks_as_it_does_offline(ranked, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(samples, "LISTS", 60)
-    monkeypatch.setattr(din_training, "PATIENCE", 1)
+def test_din_ranks_as_it_does_offline(ranked, tmp_path) -> None:
     copy = replace(ranked, checkpoints=shutil.copytree(ranked.checkpoints, tmp_path / "out"))
-    train_ranking(settings_of(copy, tmp_path).trained, kind="din")
+    train_ranking(settings_of(copy, tmp_path).trained, kind="din", most_lists=60, rounds=2)
     with started(copy, tmp_path / "service") as service:
         assert service.http.post("/insert").status_code == 200
         assert ranks_as_offline(service, copy) == "din"
