@@ -26,7 +26,7 @@ help:  ## this list
 	@$(PIP) -e '.[export,server,serve,redis,bench,dev]'
 	@touch $@
 
-demo: .venv/installed  ## real books: click log -> trained model -> Milvus Lite -> a table, two readers, a picture
+demo: .venv/installed  ## real books: click log -> trained model and ranker -> Milvus Lite -> tables, two readers, a picture
 	@$(BIN)/python -u -m paddlerec_milvus.demo
 
 # the demo's model, trained first if need be; SERVING_YAML and SERVING_DATA name another

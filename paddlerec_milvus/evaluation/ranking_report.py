@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,27 +93,48 @@ def ranking_result(model: RankingModel, ranked: RankedUsers, users: HeldOutUsers
 def ranking_table(result: RankingResult) -> str:
     """Before and after, what is lost without a channel, and what each brought."""
     names = list(result.ranked)
-    header = [f"per cent, {result.users:,} users", *names]
-    lines = [
-        [title, *(f"{100 * means[name]:.2f}" for name in names)]
-        for title, means in {
-            "interests, unranked": result.unranked,
-            "all channels, ranked": result.ranked,
-            **{f"ranked, without {name}": means for name, means in result.without.items()},
-        }.items()
+    lines = _before_and_after(result, names)
+    lines += [
+        [f"ranked, without {name}", *(f"{100 * means[one]:.2f}" for one in names)]
+        for name, means in result.without.items()
     ]
-    lines.insert(2, ["gain", *(f"{100 * result.gain[name].mean:+.2f}" for name in names)])
-    intervals = (f"{100 * gain.low:+.2f} … {100 * gain.high:+.2f}" for gain in result.gain.values())
-    lines.insert(3, ["its 95 % interval", *intervals])
     rows = [
         [name, f"{one.candidates:.1f}", f"{one.only:.1f}", one.relevant, one.relevant_only]
         for name, one in result.channels.items()
     ]
     columns = ["channel", "candidates a user", "by it alone", "later clicked", "by it alone"]
-    return "\n\n".join(
-        tabulate(table, headers=heads, stralign="right", disable_numparse=True)
-        for table, heads in ((lines, header), (rows, columns))
-    )
+    return "\n\n".join([_tabulated(lines[1:], lines[0]), _tabulated(rows, columns)])
+
+
+def short_ranking_table(result: RankingResult) -> str:
+    """Before and after by four measures, and in words what became of the ten best."""
+    lines = _before_and_after(result, ["recall@10", "ndcg@10", "recall@50", "ndcg@50"])
+    gain = result.gain["ndcg@10"]
+    interval = f"95 % interval {100 * gain.low:+.2f} … {100 * gain.high:+.2f}"
+    if gain.low > 0:
+        verdict = f"adds {100 * gain.mean:.2f} to ndcg@10, more than chance among these users"
+    elif gain.high < 0:
+        verdict = f"takes {-100 * gain.mean:.2f} from ndcg@10: do not use it"
+    else:
+        verdict = f"changes ndcg@10 by {100 * gain.mean:+.2f}, which may be chance"
+    words = "Both are lists without the history. In the ten best items ranking"
+    return f"{_tabulated(lines[1:], lines[0])}\n\n{words} {verdict} ({interval})."
+
+
+def _before_and_after(result: RankingResult, names: Sequence[str]) -> list[list[str]]:
+    """The head of a table, means of both, their difference, and its interval."""
+    gains = [result.gain[name] for name in names]
+    return [
+        [f"per cent, {result.users:,} users", *names],
+        ["interests, unranked", *(f"{100 * result.unranked[name]:.2f}" for name in names)],
+        ["all channels, ranked", *(f"{100 * result.ranked[name]:.2f}" for name in names)],
+        ["gain", *(f"{100 * gain.mean:+.2f}" for gain in gains)],
+        ["its 95 % interval", *(f"{100 * one.low:+.2f} … {100 * one.high:+.2f}" for one in gains)],
+    ]
+
+
+def _tabulated(rows: Sequence[Sequence[object]], head: Sequence[str]) -> str:
+    return tabulate(rows, headers=head, stralign="right", disable_numparse=True)
 
 
 def _of_length(items: IntArray) -> IntArray:

@@ -33,7 +33,15 @@ def arguments(out, *options):
 def test_a_first_run_and_a_second_one(tmp_path, capsys, caplog):
     assert demo(arguments(tmp_path)) == 0
     shown = capsys.readouterr().out
-    for words in ("1 of 4", "MostPopular", "item-kNN", "transitions", "interest 4", "Next"):
+    for words in (
+        "1 of 5",
+        "MostPopular",
+        "all channels, ranked",
+        "item-kNN",
+        "transitions",
+        "interest 4",
+        "Next",
+    ):
         assert words in shown
     assert shown.count("Reader ") == 2
     report = json.loads((tmp_path / "report.json").read_text())
@@ -41,13 +49,15 @@ def test_a_first_run_and_a_second_one(tmp_path, capsys, caplog):
     assert report["baselines"]["transitions"]["recall@50"] > report["recall@50"] > 0
     assert report["retriever"] == str(tmp_path / "milvus.db")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
-    parameters = (tmp_path / "model" / "best" / "rec.pdparams").stat()
+    best = tmp_path / "model" / "best"
+    files = [best / "rec.pdparams", best / "ranking" / "trees.onnx"]
+    written = [file.stat().st_mtime for file in files]
 
     assert demo(arguments(tmp_path)) == 0
     again = capsys.readouterr().out
     assert "already prepared" in again
     assert "1 epochs are done" in caplog.text
-    assert (tmp_path / "model" / "best" / "rec.pdparams").stat().st_mtime == parameters.st_mtime
+    assert [file.stat().st_mtime for file in files] == written
     assert json.loads((tmp_path / "report.json").read_text())["recall@50"] == report["recall@50"]
 
     # other settings are another run: the first one's epochs move aside

@@ -22,8 +22,9 @@ from paddlerec_milvus.evaluation.ranking_report import (
     rank_users,
     ranking_result,
     ranking_table,
+    short_ranking_table,
 )
-from paddlerec_milvus.evaluation.results import ChannelResult, EpochResult, RankingResult
+from paddlerec_milvus.evaluation.results import ChannelResult, EpochResult, Gain, RankingResult
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "ranking"))
@@ -131,6 +132,25 @@ def test_the_tables_show_every_list_and_channel() -> None:
         assert f"without {name} " in first
         assert f"{name} " in second
     assert second.splitlines()[-1].split() == ["popular", "2.5", "1.0", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "high", "words"),
+    [
+        (0.001, 0.02, 0.04, "ranking adds 2.00 to ndcg@10, more than chance among these users"),
+        (-0.01, 0.02, 0.05, "changes ndcg@10 by +2.00, which may be chance (95 % interval -1.00"),
+        (-0.04, -0.02, -0.01, "takes 2.00 from ndcg@10: do not use it (95 % interval -4.00 … -1."),
+    ],
+)
+def test_the_short_table_says_whether_the_gain_is_noise(
+    low: float, mean: float, high: float, words: str
+) -> None:
+    gain = Gain(low=low, mean=mean, high=high)
+    text = short_ranking_table(
+        result().model_copy(update={"gain": dict.fromkeys(result().gain, gain)})
+    )
+    assert words in text
+    assert text.splitlines()[0].split()[-4:] == ["recall@10", "ndcg@10", "recall@50", "ndcg@50"]
 
 
 def test_a_file_holds_a_ranking_where_one_was_measured() -> None:
