@@ -87,7 +87,7 @@ def _trade_offs(view: View) -> Iterator[Chart]:
     hint = "What a missed neighbour costs in relevance."
     yield _scatter(view, title, hint, recall, lost_, targeted=True)
     title = "Ranked relevance lost against index_recall"
-    hint = "What a missed neighbour costs in the ten best items, after ranking."
+    hint = f"What a missed neighbour costs in the ten best, after ranking. Dotted: {TARGET:g} %."
     yield _scatter(view, title, hint, recall, ranked_loss_axis(), targeted=True)
 
 
