@@ -147,6 +147,7 @@ def _rank(settings: Settings) -> None:
     """Train a ranker for the best epoch, unless one that fits is there, and measure it."""
     from paddlerec_milvus.evaluation.evaluator import Evaluation
     from paddlerec_milvus.evaluation.ranking_report import short_ranking_table
+    from paddlerec_milvus.ranking.ranker import described
     from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
     from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
@@ -155,7 +156,8 @@ def _rank(settings: Settings) -> None:
         model = ranking_beside(trained, loaded_encoder(trained).item_vectors())
     except CheckpointError:
         model = train_ranking(trained, threads=THREADS, most_lists=RANKED_LISTS, rounds=ROUNDS)
-    print(f"{model.ranker.trees} trees from {model.manifest.lists} lists: {trained.checkpoint}")
+    ranker = described(model.ranker).splitlines()[-1]
+    print(f"{ranker} from {model.manifest.lists} lists: {trained.checkpoint}")
     (epoch,) = Evaluation(settings, TOP_N, exact=True, best=True, rank=True).epochs().values()
     if epoch.ranking is not None:
         print(f"\n{short_ranking_table(epoch.ranking)}")

@@ -53,7 +53,12 @@ def workload(ranker: WorkloadRanker | None = RANKER) -> Workload:
 class OfInterests(ScoreOnly):
     """The order of the interests' channel alone; what it lacks comes last."""
 
-    def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(
+        self,
+        rows: NDArray[np.float32],
+        items: NDArray[np.int64] | None = None,
+        history: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
         ranks = rows[:, FEATURES.index("interest_rank")]
         return np.where(np.isnan(ranks), -1e6, -ranks).astype(np.float32)
 
