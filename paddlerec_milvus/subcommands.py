@@ -40,6 +40,9 @@ SUBCOMMANDS = {
     "rank": Subcommand(
         "ranking.cli", "tools/rank.py", "train channels and a ranker for a trained model"
     ),
+    "replay": Subcommand(
+        "evaluation.replay_cli", "tools/replay.py", "compare two configurations, or lists shown"
+    ),
     "export": Subcommand(
         "export.cli", "tools/export.py", "write a trained model as files that serve without paddle"
     ),

@@ -61,15 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         EXAMPLES,
     )
     parser.add_argument("-top_n", "--top_n", type=int, metavar="N", help="length of a list (50)")
-    parser.add_argument(
-        "--exact", action="store_true", help="search exactly in numpy, without Milvus"
-    )
-    parser.add_argument(
-        "--best",
-        action="store_true",
-        help="evaluate the epoch that did best on the valid users (runner.valid_data_dir) instead "
-        "of runner.infer_start_epoch to infer_end_epoch",
-    )
+    add_search_options(parser)
     parser.add_argument(
         "--baselines",
         nargs="*",
@@ -99,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
         '{"user": 7, "items": [43, …]}',
     )
     return parser
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """How lists are searched for, and of which epoch: ``--exact`` and ``--best``."""
+    parser.add_argument(
+        "--exact", action="store_true", help="search exactly in numpy, without Milvus"
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="evaluate the epoch that did best on the valid users (runner.valid_data_dir) instead "
+        "of runner.infer_start_epoch to infer_end_epoch",
+    )
 
 
 def _refuse_list_options(arguments: argparse.Namespace, model_dir: Path) -> None:

@@ -94,6 +94,8 @@ class Evaluation:
         exclude = self.settings.retrieval.exclude_history
         self.lists: IntArray = np.empty((0, self.top_n), np.int64)
         """[users, top_n], the last epoch's; short ones end with -1."""
+        self.ranked: IntArray = np.empty((0, 0), np.int64)
+        """[users, 200], the same of its ranker, from all channels; of none without ``rank``."""
         self.queries = Queries.of(self.users, self.encoder.maxlen, exclude_history=exclude)
 
     def epochs(self) -> dict[str, EpochResult]:
@@ -150,7 +152,9 @@ class Evaluation:
         model = ranking_beside(TrainedModel(self.settings, checkpoint), table)
         moments, encoder = held_out_moments(self.users), self.encoder
         users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
-        return ranking_result(model, rank_users(model, users), self.users)
+        lists = rank_users(model, users)
+        self.ranked = lists.ranked
+        return ranking_result(model, lists, self.users)
 
     def of_index(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
         """What is measured of ``checkpoint``, whose item vectors ``milvus`` holds already.

@@ -114,6 +114,15 @@ def relevance_by_user(
     }
 
 
+def measures_by_user(
+    candidates: IntArray, indptr: IntArray, truths: IntArray, top_n: int
+) -> dict[str, FloatArray]:
+    """recall, ndcg, hitrate and mrr of the first ``top_n`` candidates, [U] each: ``recall@10`` …"""
+    hits = find_hits(candidates[:, :top_n], indptr, truths)
+    functions = {"recall": recall, "ndcg": ndcg, "hitrate": hitrate, "mrr": reciprocal_rank}
+    return {f"{name}@{top_n}": function(hits) for name, function in functions.items()}
+
+
 def reciprocal_rank_by_user(
     candidates: IntArray, indptr: IntArray, truths: IntArray, top_n: int
 ) -> FloatArray:

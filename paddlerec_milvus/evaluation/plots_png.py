@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlerec_milvus.data.files import replacing
+from paddlerec_milvus.evaluation.replay import ReplayReport
 from paddlerec_milvus.evaluation.report import rows_of
 from paddlerec_milvus.evaluation.results import EvaluationReport
 
@@ -43,6 +44,33 @@ def draw(report: EvaluationReport, file: Path) -> None:
     ):
         _bars(axis, title, [*rows, TRUTHS], heights, last_hatched=True)
     figure.suptitle(f"{last.users:,} test users, clicks held out; {report.held_out.split}")
+    with replacing(file) as fresh:
+        figure.savefig(fresh, dpi=150, format="png")
+    plt.close(figure)
+
+
+def draw_replay(report: ReplayReport, file: Path) -> None:
+    """B - A of each measure, and of the deciding one in groups of users, with 95 % intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    changes = {name: one.change for name, one in report.measures.items()}
+    changes |= {f"{report.decides}, {one.title}": one.change for one in report.groups}
+    figure, axis = plt.subplots(figsize=(9.6, 1.2 + 0.35 * len(changes)), layout="constrained")
+    means = [100 * gain.mean for gain in changes.values()]
+    sides = [
+        [100 * (gain.mean - gain.low) for gain in changes.values()],
+        [100 * (gain.high - gain.mean) for gain in changes.values()],
+    ]
+    axis.errorbar(means, range(len(means)), xerr=sides, fmt="o", color="black", capsize=3)
+    axis.axvline(0, color="0.6", linewidth=1)
+    axis.set_yticks(range(len(means)), list(changes))
+    axis.invert_yaxis()
+    axis.set_xlabel("B - A, points of a per cent")
+    axis.set_title(f"{report.users:,} test users", fontsize="medium")
+    axis.spines[["top", "right"]].set_visible(False)
     with replacing(file) as fresh:
         figure.savefig(fresh, dpi=150, format="png")
     plt.close(figure)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
-from paddlerec_milvus.evaluation.metrics import reciprocal_rank_by_user, relevance_by_user
+from paddlerec_milvus.evaluation.metrics import measures_by_user
 from paddlerec_milvus.evaluation.results import ChannelResult, Gain, RankingResult
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS
@@ -24,7 +24,6 @@ ByUser = dict[str, npt.NDArray[np.float64]]
 
 LENGTHS = (10, 50)
 LONGEST = QUOTAS[INTERESTS]
-SHOWN = ("recall", "ndcg", "hitrate", "mrr")
 
 
 class RankedUsers(NamedTuple):
@@ -148,11 +147,8 @@ def _by_user(lists: IntArray, users: HeldOutUsers) -> ByUser:
     """[U] for each measure: four at each of ``LENGTHS``, recall of the whole list."""
     values: ByUser = {}
     for top_n in LENGTHS:
-        relevance = relevance_by_user(lists, users.truth_indptr, users.truths, top_n)
-        mrr = reciprocal_rank_by_user(lists, users.truth_indptr, users.truths, top_n)
-        measured = relevance | {f"mrr@{top_n}": mrr}
-        values |= {f"{name}@{top_n}": measured[f"{name}@{top_n}"] for name in SHOWN}
-    longest = relevance_by_user(lists, users.truth_indptr, users.truths, LONGEST)
+        values |= measures_by_user(lists, users.truth_indptr, users.truths, top_n)
+    longest = measures_by_user(lists, users.truth_indptr, users.truths, LONGEST)
     name = f"recall@{LONGEST}"
     return values | {name: longest[name]}
 
