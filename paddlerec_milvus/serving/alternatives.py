@@ -32,7 +32,7 @@ from paddlerec_milvus.serving.comparison_schemas import (
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.model_cache import ServingModel
-from paddlerec_milvus.serving.schemas import CandidatesAnswer
+from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest
 from paddlerec_milvus.serving.validation import UserBatch, user_batch
 from paddlerec_milvus.trained_model import ModelIdentity
 
@@ -71,7 +71,7 @@ def alternative(
             raise RefusedError("there is no version before the serving one that could answer")
         served, whose = before, before.version.identity
     model = served.model
-    batch = _batch(model, request, least_history, as_text=as_text)
+    batch = batch_for(model, request, least_history, as_text=as_text)
     if request.by == "popular":
         answer, whose = answer_by_popularity(batch, model.catalogue, "popular"), ModelIdentity()
     elif not len(batch.rows):
@@ -90,9 +90,10 @@ def alternative(
     return AlternativeAnswer.model_construct(**dict(answer), whose=whose)
 
 
-def _batch(
-    model: ServingModel, request: AlternativeRequest[Any], least_history: int, *, as_text: bool
+def batch_for(
+    model: ServingModel, request: CandidatesRequest[Any], least_history: int, *, as_text: bool
 ) -> UserBatch:
+    """The users of ``request`` as arrays for any ``model``, which may have to ask Milvus."""
     arguments = (request, model.tower.maxlen, model.catalogue, model.ids, least_history)
     batch = user_batch(*arguments, as_text=as_text)
     if batch.unresolved:

@@ -165,7 +165,7 @@ async def _lifespan(
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
-        app.state.ranked.close()
+        await app.state.ranked.close()
         await asyncio.to_thread(service.close)
 
 

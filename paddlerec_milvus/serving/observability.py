@@ -72,6 +72,18 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.shown = Counter(
+            "serving_shown_lists",
+            "Lists for the log of what was shown: written, failed (disk), dropped (too many wait)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.shadows = Counter(
+            "serving_shadow_requests",
+            "Requests with a shadow to log: logged, absent, deadline, failure, dropped",
+            ["outcome"],
+            registry=registry,
+        )
         self.version = Gauge(
             "serving_collection_version",
             "3 while items_v3 answers, 0 while popular items do",

@@ -138,15 +138,17 @@ def ranked_answer(
     """``lists`` in the ids of the request."""
     rows = [lists[row] for row in range(len(sources))]
     return RecommendAnswer.model_construct(
-        recommendations=[_named(one, batch, catalogue) for one in rows],
+        recommendations=[named_items(one, batch, catalogue) for one in rows],
         source=sources,
         ranker=ranker,
         unknown=batch.unknown,
     )
 
 
-def _named(items: list[ListedItem], batch: UserBatch, catalogue: Catalogue) -> list[RankedItem]:
-    """Without an item that somebody else stored, without an id."""
+def named_items(
+    items: list[ListedItem], batch: UserBatch, catalogue: Catalogue
+) -> list[RankedItem]:
+    """``items`` in the ids of the request, without one that somebody else stored, without an id."""
     own = batch.ids.own_ids([one.item for one in items])
     clicks = batch.ids.own_ids([one.follows for one in items if one.follows])
     follows = dict(zip((one.follows for one in items if one.follows), clicks, strict=True))

@@ -31,10 +31,12 @@ from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendRequ
 from paddlerec_milvus.serving.recommender import SMALL_BODY, CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import without_secrets
+from paddlerec_milvus.serving.shadow import ListOrigin, ShownAnswer, ShownRecorder, now
 from paddlerec_milvus.serving.validation import UserBatch, parse_as
 
 logger = logging.getLogger(__name__)
 
+NOWHERE = ListOrigin()
 USERS = 16  # that the time for a ranking is for; others have as much again
 
 
@@ -53,13 +55,22 @@ class RankedService:
         self._service = service
         # a pool of its own: a ranker that hangs keeps no search and no fallback waiting
         self._pool = ThreadPoolExecutor(service.settings.threads, "ranking")
+        folder = service.settings.shown_log
+        self._recorder = None if folder is None else ShownRecorder(service, folder)
 
-    def close(self) -> None:
-        """End the threads; one that hangs is left."""
+    async def close(self) -> None:
+        """End the threads, of which one that hangs is left, and the log of what was shown."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._recorder is not None:
+            await self._recorder.close()
 
     async def recommend(
-        self, body: bytes, *, as_text: bool = False, caller: Caller = NOBODY
+        self,
+        body: bytes,
+        *,
+        as_text: bool = False,
+        caller: Caller = NOBODY,
+        origin: ListOrigin = NOWHERE,
     ) -> RankedReply:
         """The answer to a request's ``body``; InvalidRequestError says what is wrong with it."""
         service = self._service
@@ -67,7 +78,9 @@ class RankedService:
         kind = "string" if as_text else (served.model if served else service.model).ids.kind
         parsed = partial(parse_as, RecommendRequest, body, service.settings, kind)
         request = parsed() if len(body) <= SMALL_BODY else await service.aside(parsed)
-        return await self.recommend_of(request, served=served, as_text=as_text, caller=caller)
+        return await self.recommend_of(
+            request, served=served, as_text=as_text, caller=caller, origin=origin
+        )
 
     async def recommend_of(
         self,
@@ -79,8 +92,12 @@ class RankedService:
         *,
         as_text: bool = False,
         caller: Caller = NOBODY,
+        origin: ListOrigin = NOWHERE,
     ) -> RankedReply:
-        """The answer to a checked request; parameters as those of ``candidates_of``."""
+        """The answer to a checked request; parameters as those of ``candidates_of``.
+
+        ``origin`` is what a log of shown lists says of whom the answer is for.
+        """
         service = self._service
         searched_for = CandidatesRequest[Any].model_construct(
             **request.model_dump(exclude={"top_k", "filter", "explain"}),
@@ -109,6 +126,12 @@ class RankedService:
         ranker = None if model.ranking is None else model.ranking.manifest.digest
         answer = ranked_answer(batch, model.catalogue, lists, sources, ranker)
         service.count(sources, stages)
+        if self._recorder is not None:
+            searched = None if reply is None else reply.searched
+            made_of = (served, model, batch, searched)
+            self._recorder.record(
+                ShownAnswer(origin, now(), *made_of, answer, request.top_k, as_text)
+            )
         return RankedReply(answer.model_dump_json().encode(), stages)
 
     async def _lists(
@@ -137,7 +160,7 @@ class RankedService:
                 explain=explain,
             )
             return await self._within(work, batch) or {}, "other_channels"
-        else:
+        elif self._service.settings.shadow != "ranked":  # else the ranker's list is the shadow
             work = partial(
                 ranked_lists,
                 *(ranking, served.retriever, batch, searched, model.catalogue, top_k),

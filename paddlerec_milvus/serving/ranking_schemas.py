@@ -90,9 +90,9 @@ class RecommendAnswer(BaseModel):
 
     recommendations: list[list[RankedItem]]
     source: list[RankedSource]
-    """ranked; unranked: the ranker is absent, failed or was too late, and the items are the vector
-    model's in its order; other_channels: Milvus did not answer, and what the other channels have is
-    ranked; popular, short, fallback as in /candidates."""
+    """ranked; unranked: the ranker is absent, failed, was too late or a shadow, and the items are
+    the vector model's in its order; other_channels: Milvus did not answer, and what the other
+    channels have is ranked; popular, short, fallback as in /candidates."""
     ranker: str | None
     """Which ranker that is, 16 hex digits; null: the model that answers has none."""
     unknown: list[list[ItemId]]

@@ -20,6 +20,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from paddlerec_milvus.command import settings_for
@@ -33,6 +34,8 @@ from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
 logger = logging.getLogger(__name__)
+
+LEAST_SECRET = 16  # characters
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -125,6 +128,18 @@ class ServiceSettings(BaseModel):
     ranking_timeout: Seconds = 0.25
     """Seconds for the ranking of up to 16 users, as much again for each 16 more; after that lists
     are the model's own, unranked."""
+    shown_log: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """A folder where each list that answers a recommendation is logged, as JSON lines; None:
+    nowhere."""
+    shown_users: Literal["none", "hashed", "plain"] = "none"
+    """Whose list a logged one is: ``none`` leaves that out, ``hashed`` writes a keyed hash of the
+    id, ``plain`` the id."""
+    shown_secret: SecretStr = SecretStr("")
+    """The key of that hash, at least 16 characters."""
+    shadow: Literal["off", "unranked", "ranked", "before"] = "off"
+    """What is logged beside the list that answers: the vector model's own order (``unranked``); the
+    ranker's, while the vector model's answers (``ranked``); or the list of the version that a
+    rollback would go back to (``before``)."""
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -177,6 +192,18 @@ class ServiceSettings(BaseModel):
                 raise ValueError(f"{origin.strip()!r} is no origin such as https://shop.example")
         return cors
 
+    @model_validator(mode="after")
+    def _can_log(self) -> ServiceSettings:
+        if self.shadow != "off" and self.shown_log is None:
+            raise ValueError("SERVING_SHADOW: is logged with what was shown: set SERVING_SHOWN_LOG")
+        secret = self.shown_secret.get_secret_value()
+        if self.shown_users == "hashed" and len(secret) < LEAST_SECRET:
+            raise ValueError(
+                f"SERVING_SHOWN_USERS=hashed: set SERVING_SHOWN_SECRET, {LEAST_SECRET} characters "
+                "or more, the same in every process"
+            )
+        return self
+
     @property
     def max_candidates(self) -> int:
         """Users x top_k of one request."""
@@ -211,11 +238,11 @@ class ServiceSettings(BaseModel):
 FIELDS = {
     "SERVING_KEPT" if name == "registry" else f"SERVING_{name.upper()}": name
     for name in ServiceSettings.model_fields
-    if name not in ("model", "source", "checkpoint", "keys", "histories")
+    if name not in ("model", "source", "checkpoint", "keys", "histories", "shown_secret")
 }
 VARIABLES = (
     *("SERVING_YAML", "SERVING_OPTIONS", "SERVING_DATA", "SERVING_EPOCH", "SERVING_EXPORT"),
-    *("SERVING_KEYS", "SERVING_HISTORIES"),
+    *("SERVING_KEYS", "SERVING_HISTORIES", "SERVING_SHOWN_SECRET"),
     *FIELDS,
 )
 
@@ -251,6 +278,8 @@ def _of_source(source: ModelSource | ExportSource, others: Mapping[str, Any]) ->
         names = {name: variable for variable, name in FIELDS.items()}
         problems = [
             f"{names.get(str(one['loc'][0]), one['loc'][0])}: {one['input']!r}: {one['msg']}"
+            if one["loc"]
+            else one["msg"].removeprefix("Value error, ")  # its input may hold secrets
             for one in error.errors()
         ]
         raise SettingsError("; ".join(problems)) from None
@@ -275,6 +304,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         {
             "keys": Keys.parse(values.get("SERVING_KEYS", "")),
             "histories": SecretStr(histories),
+            "shown_secret": SecretStr(values.get("SERVING_SHOWN_SECRET", "")),
             **{name: values[variable] for variable, name in FIELDS.items() if variable in values},
         },
     )

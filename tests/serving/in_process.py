@@ -20,6 +20,7 @@ from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import IdMap, Kind
 from paddlerec_milvus.errors import ModelError
+from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Neighbours
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.serving.app import create_app
@@ -179,6 +180,7 @@ def in_process_app(
     user_store: Any = None,
     item_ids: IdMap | None = None,
     user_kind: Kind = "int",
+    ranking: RankingModel | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """A service of 40 items, by :class:`TinyEncoder` and :class:`SmallIndex` unless given."""
@@ -191,6 +193,7 @@ def in_process_app(
         user_store=user_store,
         item_ids=item_ids,
         user_kind=user_kind,
+        ranking=ranking,
     )
     with in_process(app) as service:
         yield service

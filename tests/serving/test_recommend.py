@@ -15,6 +15,7 @@ import pytest
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.data.shown_lists import read_shown
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
@@ -287,6 +288,20 @@ def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> 
     shutil.rmtree(tmp_path / "out" / "0")  # epoch 1 is trained since
     with started(copy, tmp_path, epoch="1") as service:
         assert recommended(service, [3, 7]) == before
+
+
+def test_the_version_before_is_logged_beside_what_answers(ranked, tmp_path) -> None:
+    """Here both are of one model, so their lists are the same."""
+    shown = tmp_path / "shown"
+    with started(ranked, tmp_path, shown_log=shown, shadow="before") as service:
+        for _ in range(2):
+            assert service.http.post("/insert").status_code == 200
+        answer = recommended(service, [3, 7, 11])
+    (line,) = read_shown([shown]).lists
+    assert line.items == ids(answer)[0]
+    assert line.shadow is not None
+    assert (line.shadow.by, line.shadow.source) == ("before", "ranked")
+    assert (line.shadow.items, line.shadow.ranker) == (line.items, line.ranker)
 
 
 def test_the_client_reads_ranked_lists(service) -> None:

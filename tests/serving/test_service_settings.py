@@ -63,7 +63,10 @@ def test_the_environment_is_read(environment, trained):
 
 def test_no_dump_of_the_settings_shows_a_key_or_a_token(environment):
     environment["SERVING_OPTIONS"] += " milvus.token=root:s3cret"
-    settings = settings_from_environment(environment | {"SERVING_KEYS": f"read:{READER}"})
+    secret = {"SERVING_SHOWN_USERS": "hashed", "SERVING_SHOWN_SECRET": "s3cret of the hash"}
+    keys = {"SERVING_KEYS": f"read:{READER}", "SERVING_SHOWN_LOG": ""}
+    settings = settings_from_environment(environment | keys | secret)
+    assert settings.shown_log is None
     assert settings.newest().settings.milvus.token.get_secret_value() == "root:s3cret"
     for shown in (repr(settings), str(settings.model_dump()), settings.model_dump_json()):
         assert READER not in shown
@@ -83,6 +86,9 @@ def test_no_dump_of_the_settings_shows_a_key_or_a_token(environment):
         ("SERVING_YAML", "nosuch/config.yaml", "nosuch/config.yaml"),
         ("SERVING_HOSTS", "shop.example,http://x", "SERVING_HOSTS: .*http://x"),
         ("SERVING_METRICS", "off", "SERVING_METRICS: 'off': Input should be 'open' or 'closed'"),
+        ("SERVING_SHADOW", "on", "SERVING_SHADOW: 'on': Input should be 'off', 'unranked', 'rank"),
+        ("SERVING_SHADOW", "ranked", "SERVING_SHADOW: is logged .* set SERVING_SHOWN_LOG"),
+        ("SERVING_SHOWN_USERS", "hashed", "=hashed: set SERVING_SHOWN_SECRET, 16 characters"),
         ("SERVING_KEYS", "read:short", "entry 1: a key has at least 16 characters"),
     ],
 )

@@ -21,6 +21,7 @@ from paddlerec_milvus.serving.ranking_schemas import (
 from paddlerec_milvus.serving.routers.candidates import timed_response
 from paddlerec_milvus.serving.routers.users import UserPath, stored_user
 from paddlerec_milvus.serving.schemas import request_body
+from paddlerec_milvus.serving.shadow import ListOrigin
 from paddlerec_milvus.serving.validation import (
     InvalidRequestError,
     body_of,
@@ -45,7 +46,8 @@ async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_o
     """
     ranked: RankedService = request.app.state.ranked
     body = await body_of(request, service_of(request).settings.max_body)
-    reply = await ranked.recommend(body, as_text=wants_text(request), caller=caller)
+    origin = ListOrigin(request.state.request_id)
+    reply = await ranked.recommend(body, as_text=wants_text(request), caller=caller, origin=origin)
     return timed_response(request, reply.content, reply.stages)
 
 
@@ -77,5 +79,8 @@ async def user_recommendations(
         hist_item=[[] if state is None else state.history], **query.model_dump()
     )
     interests = None if state is None or served is None else state.interests[None]
-    reply = await ranked.recommend_of(wanted, interests, served, began, source, caller=caller)
+    origin = ListOrigin(request.state.request_id, own)
+    reply = await ranked.recommend_of(
+        wanted, interests, served, began, source, caller=caller, origin=origin
+    )
     return timed_response(request, reply.content, {"user": seconds, **reply.stages})
