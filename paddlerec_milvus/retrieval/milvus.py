@@ -246,9 +246,9 @@ class MilvusRetriever:
         """The vectors [D] of those of ``ids`` that are stored, the last writes included."""
         return vectors_by_id(self._connection, self._read, ids)
 
-    def stored_items(self, ids: Sequence[int]) -> set[int]:
-        """Those of ``ids`` that are stored, as far as a search sees them now."""
-        return items_among(self._connection, self._read, ids, "Bounded")
+    def stored_items(self, ids: Sequence[int], consistency: str = "Bounded") -> set[int]:
+        """Those of ``ids`` that are stored, as far as a search of ``consistency`` sees them now."""
+        return items_among(self._connection, self._read, ids, consistency)
 
     def stored_names(self, ids: Sequence[int]) -> dict[int, str]:
         """The own ids of those of ``ids`` that were stored with one, as far as can be seen now."""

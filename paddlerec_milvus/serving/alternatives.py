@@ -99,6 +99,7 @@ def batch_for(
     if batch.unresolved:
         model.ids.resolve(batch.unresolved)
         batch = user_batch(*arguments, as_text=as_text)
+    batch = batch._replace(hidden=model.hidden.known)
     if request.filter is None:
         return batch
     return batch._replace(categories=model.categories.stored(request.filter.category))

@@ -171,15 +171,20 @@ def _by_row(rows: IntArray, results: ModelCandidates) -> dict[int, CandidateList
     }
 
 
+def by_popularity(batch: UserBatch, catalogue: Catalogue) -> Sequence[int] | IntArray:
+    """The items that the request's filter lets through, the most popular first."""
+    if batch.request.filter is None:
+        return range(1, catalogue.total + 1)
+    return catalogue.items_of(batch.request.filter.category)
+
+
 def _popular(
     batch: UserBatch, catalogue: Catalogue, rows: Iterable[int]
 ) -> dict[int, CandidateList]:
-    items: Sequence[int] | IntArray = range(1, catalogue.total + 1)
-    if batch.request.filter is not None:
-        items = catalogue.items_of(batch.request.filter.category)
+    items = by_popularity(batch, catalogue)
     for_the_model, lists = set(batch.rows.tolist()), dict[int, CandidateList]()
     for row in rows:
-        popular = popular_items(batch.request.top_k, batch.exclude[row], items)
+        popular = popular_items(batch.request.top_k, batch.not_popular(row), items)
         source: Source = "short" if batch.lengths[row] else "popular"
         if row in for_the_model:
             source = "fallback"

@@ -19,6 +19,7 @@ from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.serving.health import AWAY, READY, UNUSABLE, Health
+from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
@@ -130,7 +131,7 @@ class FixedDeployment:
         catalogue = catalogue or Catalogue(tower.items)
         ids = ItemIds(item_ids or IdMap(), tower.items)
         self.model = ServingModel(
-            *(tower, catalogue, ids, ItemCategories(catalogue)),
+            *(tower, catalogue, ids, ItemCategories(catalogue), HiddenItems()),
             user_kind=user_kind,
             ranking=ranking,
         )

@@ -21,6 +21,7 @@ from paddlerec_milvus.ranking.ranking_model import (
     load_ranking,
     require_inner_product,
 )
+from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
@@ -41,6 +42,8 @@ class ServingModel(NamedTuple):
     """What items are called."""
     categories: ItemCategories
     """Those that stored items have."""
+    hidden: HiddenItems
+    """Those of its items that were deleted."""
     features: FeatureValues | None = None
     """By which items can be given; None: its prepared folder has none."""
     user_kind: Kind = "int"
@@ -52,6 +55,7 @@ class ServingModel(NamedTuple):
         """Look items that were added since up in ``retriever`` from now on."""
         self.ids.follow(retriever)
         self.categories.follow(retriever)
+        self.hidden.follow(retriever)
 
 
 class ModelCache:
@@ -78,6 +82,7 @@ class ModelCache:
                 catalogue,
                 ItemIds(read_item_ids(trained.data), tower.items),
                 ItemCategories(catalogue),
+                HiddenItems(),
                 read_feature_values(trained.data),
                 user_kind(trained.data),
             )

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
 from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
-from paddlerec_milvus.serving.candidates import ModelCandidates
+from paddlerec_milvus.serving.candidates import ModelCandidates, by_popularity
+from paddlerec_milvus.serving.hidden_items import StoredItems
 from paddlerec_milvus.serving.ranking_schemas import (
     MovingFeatures,
     RankedItem,
@@ -28,15 +29,6 @@ from paddlerec_milvus.serving.validation import UserBatch
 
 SPARE = 20  # items beyond top_k of which it is asked whether they are stored
 INTERESTS_COLUMN = CHANNELS.index(INTERESTS)
-
-
-@runtime_checkable
-class StoredItems(Protocol):
-    """A retriever whose items may be deleted one by one."""
-
-    def stored_items(self, ids: Sequence[int]) -> set[int]:
-        """Those of ``ids`` that are stored."""
-        ...
 
 
 class ListedItem(NamedTuple):
@@ -80,7 +72,11 @@ def ranked_lists(
             allowed,
             explain=explain,
         )
-    gone = _not_stored(retriever, ranked.values())
+    gone = (
+        _not_stored(retriever, ranked.values(), batch.request.consistency or "Bounded")
+        if isinstance(retriever, StoredItems)
+        else batch.hidden
+    )
     return {
         row: [one for one in _listed(best) if one.item not in gone][:top_k]
         for row, best in ranked.items()
@@ -119,11 +115,9 @@ def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lis
 
 def popular_lists(batch: UserBatch, catalogue: Catalogue, rows: Iterable[int], top_k: int) -> Lists:
     """The most popular items for ``rows``."""
-    items: Sequence[int] = range(1, catalogue.total + 1)
-    if batch.request.filter is not None:
-        items = catalogue.items_of(batch.request.filter.category).tolist()
+    items = by_popularity(batch, catalogue)
     return {
-        row: [ListedItem(item) for item in popular_items(top_k, batch.exclude[row], items)]
+        row: [ListedItem(item) for item in popular_items(top_k, batch.not_popular(row), items)]
         for row in rows
     }
 
@@ -203,14 +197,12 @@ def _allowed(batch: UserBatch, catalogue: Catalogue, item_count: int) -> Allowed
     return allowed
 
 
-def _not_stored(retriever: Retriever | None, lists: Iterable[RankedList]) -> set[int]:
+def _not_stored(retriever: StoredItems, lists: Iterable[RankedList], consistency: str) -> set[int]:
     """Of the items that no search has just seen, those that were deleted."""
-    if not isinstance(retriever, StoredItems):
-        return set()
     unseen = {
         item
         for best in lists
         for item in best.items[best.ranks[:, INTERESTS_COLUMN] == 0].tolist()
         if item != MISSING_ID
     }
-    return unseen - retriever.stored_items(sorted(unseen)) if unseen else set()
+    return unseen - retriever.stored_items(sorted(unseen), consistency) if unseen else set()

@@ -109,7 +109,9 @@ class RankedService:
         began = time.monotonic() if began is None else began
         end = began + service.settings.deadline(wanted)
         served = served or service.current
-        batch = await service.user_batch(searched_for, served, end, as_text=as_text)
+        batch = await service.user_batch(
+            searched_for, served, end, as_text=as_text, top_k=request.top_k
+        )
         reply = await service.by_model(served, batch, interests, end, caller, as_json=False)
         model = served.model if served else service.model
         stages = {} if reply is None else dict(reply.stages)

@@ -16,7 +16,12 @@ from typing import Any, TypeVar
 from paddlerec_milvus.errors import RetrievalError, UserError
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, PendingRequest, RequestBatcher
-from paddlerec_milvus.serving.candidates import answer_by_popularity, json_of, searched_hits
+from paddlerec_milvus.serving.candidates import (
+    answer_by_popularity,
+    by_popularity,
+    json_of,
+    searched_hits,
+)
 from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
@@ -33,6 +38,7 @@ SMALL_BODY = 65_536  # bytes; to parse these takes less than a millisecond
 SMALL_HISTORIES = 4_096  # ids in a request; to sort these out takes about a millisecond
 SMALL_LISTS = 2_048  # popular items in an answer; so do these, and need not wait for larger ones
 CALLS = 8  # to Milvus under way at a time, beside searches
+HIDDEN_SECONDS = 0.1  # at most, to ask whether popular items are deleted
 LEAST_PAUSE = 0.1  # seconds between two probes of Milvus
 
 
@@ -151,8 +157,12 @@ class CandidateService:
         end: float,
         *,
         as_text: bool = False,
+        top_k: int | None = None,
     ) -> UserBatch:
-        """The users of ``request`` as arrays for ``served``, with items that were added since."""
+        """The users of ``request`` as arrays for ``served``, with items that were added since.
+
+        ``top_k`` items are shown to each, by default the request's.
+        """
         model = served.model if served else self.model
         least = self.settings.least_history
         arrays = partial(
@@ -165,9 +175,14 @@ class CandidateService:
         if batch.unresolved and served is not None:
             await self._resolve(partial(model.ids.resolve, batch.unresolved), end)
             batch = arrays() if small else await self.aside(arrays)
-        if not len(batch.rows) or served is None:
-            return batch
-        return batch._replace(categories=await self._categories(model, request, end))
+        if served is not None:
+            if len(batch.rows):
+                batch = batch._replace(categories=await self._categories(model, request, end))
+            if model.hidden.can_tell and len(batch.rows) < len(batch.exclude):
+                soon = min(end, time.monotonic() + 2 * HIDDEN_SECONDS)
+                check = partial(_check_popular, batch, model, top_k or request.top_k)
+                await self._resolve(check, soon)
+        return batch._replace(hidden=model.hidden.known)
 
     async def _categories(
         self, model: ServingModel, request: CandidatesRequest[Any], end: float
@@ -263,6 +278,18 @@ class CandidateService:
 def is_small(request: CandidatesRequest[Any]) -> bool:
     """Whether to sort the ids of ``request`` out takes no longer than to hand it to a thread."""
     return len(request.exclude) + sum(map(len, request.hist_item)) <= SMALL_HISTORIES
+
+
+def _check_popular(batch: UserBatch, model: ServingModel, top_k: int) -> None:
+    """Find out which items that popular lists of ``batch`` would show are deleted."""
+    for_the_model = set(batch.rows.tolist())
+    others = {id(one): one for row, one in enumerate(batch.exclude) if row not in for_the_model}
+    model.hidden.check_popular(
+        top_k,
+        list(others.values()),
+        by_popularity(batch, model.catalogue),
+        batch.request.consistency or "Bounded",
+    )
 
 
 def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:

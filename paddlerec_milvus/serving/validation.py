@@ -170,6 +170,12 @@ class UserBatch(NamedTuple):
     """Numbers in histories that may be items which were added since the model was made."""
     categories: tuple[str, ...] | None = None
     """Those of the request's filter that stored items have; None: there is no filter."""
+    hidden: frozenset[int] = frozenset()
+    """Items that are known to be deleted."""
+
+    def not_popular(self, row: int) -> Set[int]:
+        """What a list of popular items for that user leaves out."""
+        return self.exclude[row] | self.hidden if self.hidden else self.exclude[row]
 
 
 class ExcludedItems(Set[int]):

@@ -191,6 +191,10 @@ def test_an_item_that_was_deleted_comes_from_no_channel(ranked, tmp_path) -> Non
             assert service.http.delete(f"/items/{item}").status_code == 200
         (after,) = ids(recommended(service, [3, 7], top_k=200, consistency="Strong"))
         assert not {by_others["id"], before[0]["id"]} & set(after)
+        assert service.http.delete("/items/1").status_code == 200
+        (popular,) = ids(recommended(service, [], consistency="Strong"))
+        assert popular[0] != 1
+        assert service.candidates([], top_k=TOP_K, consistency="Strong")["candidates"] == [popular]
 
 
 def raises(*arguments: object) -> None:

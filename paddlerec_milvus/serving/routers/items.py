@@ -123,6 +123,7 @@ async def put_items(request: Request) -> ItemsAnswer:
     upsert = partial(served.writable.upsert, vectors, numbers, categories, **with_names)
     await service.within(upsert)
     ids.changed(dict(zip(numbers, own, strict=True)))
+    served.model.hidden.changed(stored=numbers)
     served.model.categories.add(categories)
     _check_serves_still(service, served)
     return ItemsAnswer(upserted=len(numbers), checkpoint=fingerprint)
@@ -130,9 +131,9 @@ async def put_items(request: Request) -> ItemsAnswer:
 
 @router.delete("/items/{item:path}", dependencies=[Depends(needs(Role.WRITE))])
 async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
-    """Delete an item's vector; one that is not there is no error. It stays until the next insert.
+    """Delete an item's vector; one that is not there is no error. It is gone until the next insert.
 
-    Popular items, which need no vector, are not changed.
+    No list shows it any more, one of popular items neither.
     """
     service = service_of(request)
     served = serving_of(service)
@@ -143,6 +144,7 @@ async def delete_item(request: Request, item: ItemPath) -> ItemDeleteAnswer:
         raise InvalidRequestError([problem(("path", "item"), text, value=f"{own!r:.60}")])
     await service.within(lambda: served.writable.delete([number]))
     ids.changed({number: own})
+    served.model.hidden.changed(deleted=[number])
     _check_serves_still(service, served)
     return ItemDeleteAnswer(deleted=own)
 

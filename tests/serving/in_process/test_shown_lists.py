@@ -29,6 +29,7 @@ from paddlerec_milvus.ranking.features import FEATURES
 from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel
 from paddlerec_milvus.serving import shadow, shown_log
 from paddlerec_milvus.serving.deployment import ServedVersion
+from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.item_index import IndexVersion
@@ -172,7 +173,7 @@ def other_version() -> ServedVersion:
     encoder.fingerprint = "before"
     encoder._vectors = -encoder._vectors[::-1].copy()
     ids = ItemIds(IdMap(), ITEMS)
-    model = ServingModel(encoder, catalogue, ids, ItemCategories(catalogue))
+    model = ServingModel(encoder, catalogue, ids, ItemCategories(catalogue), HiddenItems())
     return ServedVersion(model, SmallIndex(encoder.item_vectors()), IndexVersion("", "", "before"))
 
 
