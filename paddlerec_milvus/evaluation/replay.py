@@ -187,14 +187,15 @@ def verdict_of(name: str, a: FloatArray, b: FloatArray, percent: float) -> str:
         return f"no difference in {name}: A and B have the same value for every user"
     difference = paired_bootstrap(b, a, RESAMPLES)
     low, high = 100 * difference.low, 100 * difference.high
+    interval = f"{low:+.2f} … {high:+.2f} points"
     if low > 0 or high < 0:
         better, side = ("B", "above") if low > 0 else ("A", "below")
-        by = "" if math.isnan(difference.relative) else f" by {100 * difference.relative:+.1f} %"
+        share = abs(100 * difference.relative)  # nan where A has 0
+        by = "" if math.isnan(share) else f"B is {share:.1f} % {side} A, "
         return (
-            f"{better} is better in {name}: B differs from A{by} (the interval of B - A, "
-            f"{low:+.2f} … {high:+.2f}, is {side} 0)"
+            f"{better} is better in {name}: {by}and the interval of B - A, {interval}, is {side} 0"
         )
-    text = f"no difference can be seen in {name} (the interval {low:+.2f} … {high:+.2f} holds 0)"
+    text = f"no difference can be seen in {name} (the interval {interval} holds 0)"
     needed = users_needed(a, b, percent)
     if needed is None:
         return text

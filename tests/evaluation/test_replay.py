@@ -62,7 +62,8 @@ def test_lists_of_unequal_length_overlap_by_the_longer_one() -> None:
 def test_the_verdict_is_one_to_act_on() -> None:
     rng = np.random.default_rng(3)
     a = rng.uniform(0.2, 0.8, 400)
-    assert verdict_of("ndcg@10", a, a + 0.05, 1).startswith("B is better in ndcg@10: B differs")
+    better = "B is better in ndcg@10: B is 9.9 % above A, and"
+    assert verdict_of("ndcg@10", a, a + 0.05, 1).startswith(better)
     assert verdict_of("ndcg@10", a, a - 0.05, 1).startswith("A is better in ndcg@10")
     assert verdict_of("ndcg@10", a, a.copy(), 1).startswith("no difference in ndcg@10: A and B")
     noise = np.tile([0.1, -0.1], 200)
