@@ -136,15 +136,13 @@ def test_a_ranker_is_compared_with_its_own_model(
 ) -> None:
     """B - A are the gains of tools/infer.py --rank, where both leave the history out."""
     from paddlerec_milvus.evaluation.cli import main as infer
-    from paddlerec_milvus.ranking import samples, trees
     from paddlerec_milvus.ranking.cli import main as rank
 
     copied = replace(trained, checkpoints=tmp_path / "out")
     shutil.copytree(trained.checkpoints, copied.checkpoints)
-    monkeypatch.setattr(samples, "LISTS", 150)
-    monkeypatch.setattr(trees, "ROUNDS", 10)
     words = copied.arguments()
-    assert rank([*words[:4], *words[6:], "--epoch", "0"]) == 0
+    few = ["--epoch", "0", "--lists", "150", "--rounds", "10"]
+    assert rank([*words[:4], *words[6:], *few]) == 0
     assert (
         infer([*words[:4], "--exact", "--rank", "--report", str(tmp_path / "i.json"), *words[6:]])
         == 0

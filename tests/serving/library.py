@@ -33,7 +33,7 @@ WEIGHTS = {"interest_score": 1.0, "transitions_total": 2.0, "popularity": -0.3}
 class LinearRanker:
     """A weighted sum of three features."""
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
+    def scores(self, rows: np.ndarray, items: np.ndarray, history: np.ndarray) -> np.ndarray:
         columns = [FEATURES.index(name) for name in WEIGHTS]
         return rows[:, columns].astype(np.float64) @ np.array(list(WEIGHTS.values()))
 

@@ -50,7 +50,7 @@ ENCODER = TinyEncoder()
 class Backwards(ScoreOnly):
     """The order of the vector model, turned round."""
 
-    def scores(self, rows: Any) -> Any:
+    def scores(self, rows: Any, items: Any = None, history: Any = None) -> Any:
         return -super().scores(rows)
 
 
