@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ FloatArray = npt.NDArray[np.float32]
 YAML = "din/config_ranker.yaml"
 LEAST = 10  # lists
 FOLDS, PATIENCE = 5, 4  # a fifth of the lists is held out; epochs without a better one end it
+NETWORKS = 3  # each with another fifth held out
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 TOP_N = 10  # the lists held out are measured by ndcg@10
@@ -66,11 +68,12 @@ def fit_din(
     features: Sequence[str] = FEATURES,
     epochs: int = ROUNDS,
 ) -> DinRanker:
-    """DIN for ``lists``; the same lists and seed give the same numbers.
+    """DIN for ``lists``, ``NETWORKS`` of them; the same lists and seed give the same numbers.
 
-    ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. The
-    network that ordered the held-out fifth of the lists best in at most ``epochs`` is taken; if
-    none was better than the vector model, that is its order as it was. DataError: too few lists.
+    ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. Of each
+    network the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
+    taken; if none was better than the vector model, that is its order as it was. DataError: too few
+    lists.
     """
     count = len(lists.sizes)
     if count < LEAST:
@@ -78,7 +81,27 @@ def fit_din(
             f"{count} lists with a later click among their candidates, at least {LEAST} are needed "
             "to train a ranker: prepare more valid users"
         )
-    held, learned = lists.split(count - count // FOLDS, count)
+    ends = np.linspace(0, count, FOLDS + 1).astype(int).tolist()
+    best = [
+        _best_network(
+            *lists.split(first, last), vectors, categories, seed + number, features, epochs
+        )
+        for number, (first, last) in enumerate(islice(pairwise(ends), NETWORKS))
+    ]
+    start = float(np.mean([one.start for one in best]))
+    return DinRanker([network for one in best for network in one.networks], start, features)
+
+
+def _best_network(
+    held: RankingLists,
+    learned: RankingLists,
+    vectors: FloatArray,
+    categories: IntArray,
+    seed: int,
+    features: Sequence[str],
+    epochs: int,
+) -> DinRanker:
+    """Of one network, the epoch that ordered ``held`` best."""
     trainer = _Trainer(learned, vectors, categories, seed, features)
     best = trainer.ranker()
     highest, waited = mean_ndcg(best, held), 0
@@ -165,7 +188,7 @@ class _Trainer:
             items = np.concatenate([items, cats[self.categories] * known], axis=1)
         items[0] = 0  # as padding is in the network
         arrays = {ITEMS: items, MEANS: self.means, SCALES: self.scales, **state}
-        return DinRanker(arrays, self.start, self.features)
+        return DinRanker([arrays], self.start, self.features)
 
     def _batches(self) -> Iterator[Batch]:
         """All lists in an order of their own; of each the clicked candidates, and others drawn."""
