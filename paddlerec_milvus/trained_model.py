@@ -122,6 +122,18 @@ class ModelIdentity(BaseModel):
     """Type and build parameters of the index, in Milvus' words."""
     digest: str = ""
     """16 hex digits of the SHA-256 of the parameters."""
+    ranker: str = ""
+    """16 hex digits of the ranker that belongs to it; ``none``: it has none."""
+
+    @property
+    def key(self) -> str:
+        """Digest and ranker, as far as they are known: what tells what it answers."""
+        return "-".join(filter(None, (self.digest, self.ranker)))
+
+    def answers_as(self, other: ModelIdentity) -> bool:
+        """Whether both have one model and, as far as both name one, one ranker."""
+        rankers = {self.ranker, other.ranker} - {""}
+        return self.digest == other.digest and len(rankers) < 2
 
     def properties(self) -> dict[str, str]:
         """What is stored with a collection."""
@@ -136,13 +148,14 @@ class ModelIdentity(BaseModel):
         return cls.model_validate({**values, "digest": properties.get(CHECKPOINT, "")})
 
     def __str__(self) -> str:
-        """Model, epoch, data, index and digest, those that are known."""
+        """Model, epoch, data, index, digest and ranker, those that are known."""
         parts = [
             self.model,
             "" if self.epoch is None else f"epoch {self.epoch}",
             self.data and f"data '{self.data}' (fingerprint {self.data_fingerprint})",
             self.index,
             self.digest and f"digest {self.digest}",
+            self.ranker and f"ranker {self.ranker}",
         ]
         return ", ".join(filter(None, parts)) or "nobody knows whose"
 

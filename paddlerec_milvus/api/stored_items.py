@@ -34,7 +34,7 @@ def open_index(model: LoadedModel, settings: Settings, *, rebuild: bool) -> Milv
     try:
         serving = retriever.versions.serving()
         stored = ModelIdentity.of_properties(serving.properties if serving else {})
-        if stored == own and not rebuild:
+        if stored.model_copy(update={"ranker": ""}) == own and not rebuild:
             logger.info("%s holds the vectors of %s already", retriever.uri, own)
         else:
             if not rebuild and stored.digest and stored.data_fingerprint != own.data_fingerprint:

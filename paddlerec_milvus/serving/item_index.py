@@ -43,6 +43,11 @@ class IndexVersion(NamedTuple):
         """The version's number: 3 of ``items_v3``."""
         return int(self.name.rpartition("_v")[2])
 
+    @property
+    def key(self) -> str:
+        """By which its model and ranker are kept."""
+        return self.identity.key or self.checkpoint
+
 
 class ItemIndex:
     """The collection ``milvus.collection`` and its versions.
@@ -159,11 +164,11 @@ class ItemIndex:
             retriever.versions.roll_back()
             return _version(retriever.versions.serving()) or IndexVersion("", "", "")
 
-    def checkpoints(self) -> set[str]:
-        """Those of the serving version and of the one before."""
+    def keys(self) -> set[str]:
+        """Of the models of the serving version and of the one before."""
         link = self._linked()
         versions = [_version(link.versions.serving()), _version(link.versions.previous())]
-        return {version.checkpoint for version in versions if version}
+        return {version.key for version in versions if version}
 
     def delete(self) -> int | None:
         """Delete all; returns how many there were, None where a damaged collection cannot tell."""

@@ -69,7 +69,7 @@ class MilvusDeployment:
         own = identity_of_model(trained, model.tower.fingerprint)
         # inserts build the index of the start, whatever the yaml says by now
         index = setting_name(index_of_settings(self._settings.model).label)
-        return model, own.model_copy(update={"index": index})
+        return model, own.model_copy(update={"index": index, "ranker": model.ranker})
 
     def start(self) -> None:
         """Drop what killed inserts left, see what serves, and insert where the settings say so.
@@ -102,8 +102,11 @@ class MilvusDeployment:
 
     @property
     def differs(self) -> bool:
-        """Whether what lies in Milvus is another model than the service was started with."""
-        return bool(self.stored.digest) and self.stored.digest != self.own.digest
+        """Whether what lies in Milvus is another model than the service was started with.
+
+        So is the same model with another ranker.
+        """
+        return bool(self.stored.digest) and not self.stored.answers_as(self.own)
 
     def refresh(self) -> None:
         """Ask Milvus what serves, and follow it; a search proves that it can be searched."""
@@ -124,7 +127,7 @@ class MilvusDeployment:
             while self.served is None or self.served.version != version:
                 if not self._is_of_own_data(version):
                     return self._without(other_data(version.identity, self.own))
-                model = self._models.get(version.checkpoint)
+                model = self._models.get(version.key)
                 if model is None:
                     return self._without(OTHER, f"checkpoint {version.checkpoint or 'unknown'}")
                 version = self._follow(model, version)
@@ -228,14 +231,14 @@ class MilvusDeployment:
         version = self.index.previous()
         if version is None or not self._is_known(version):
             return None
-        model = self._models.get(version.checkpoint)
+        model = self._models.get(version.key)
         return model and ServedVersion(model, self.index.at(version), version)
 
     def _is_known(self, version: IndexVersion) -> bool:
         """Whether its model is here; RefusedError: it is of other data."""
         if version.checkpoint and _is_foreign(version.identity, self.own):
             raise RefusedError(other_data(version.identity, self.own).reason)
-        return self._models.get(version.checkpoint) is not None
+        return self._models.get(version.key) is not None
 
     def delete(self) -> int | None:
         """Delete all stored item vectors."""
@@ -251,7 +254,7 @@ class MilvusDeployment:
     def _prune(self) -> None:
         """Models that neither serve nor are there for a rollback need no place."""
         try:
-            used = self.index.checkpoints() | {self.model.tower.fingerprint}
+            used = self.index.keys() | {self.model.key}
         except RetrievalError:
             return
         self._models.prune(used)

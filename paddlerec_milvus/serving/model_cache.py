@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Models in memory by their fingerprint: loaded from disk when Milvus first holds their vectors."""
+"""Models in memory, each with its ranker: loaded when Milvus first holds their vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.ranking.files import FOLDER, read_manifest
+from paddlerec_milvus.ranking.files import FOLDER
 from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
     load_ranking,
@@ -25,7 +25,7 @@ from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
-from paddlerec_milvus.serving.model_registry import ModelRegistry
+from paddlerec_milvus.serving.model_registry import WITHOUT, ModelRegistry
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.tower import UserTower, tower_of
 from paddlerec_milvus.trained_model import TrainedModel
@@ -51,6 +51,16 @@ class ServingModel(NamedTuple):
     ranking: RankingModel | None = None
     """What ranks its candidates; None: nothing does."""
 
+    @property
+    def ranker(self) -> str:
+        """The digest of its ranker, or ``WITHOUT``."""
+        return WITHOUT if self.ranking is None else self.ranking.manifest.digest
+
+    @property
+    def key(self) -> str:
+        """What tells this model with this ranker from all others."""
+        return f"{self.tower.fingerprint}-{self.ranker}"
+
     def follow(self, retriever: object) -> None:
         """Look items that were added since up in ``retriever`` from now on."""
         self.ids.follow(retriever)
@@ -59,7 +69,11 @@ class ServingModel(NamedTuple):
 
 
 class ModelCache:
-    """The models that serve, or did before, each loaded once and copied to the registry."""
+    """The models that serve, or did before, each loaded once and copied to the registry.
+
+    Each is known by its :attr:`ServingModel.key`. Those of one checkpoint that differ in their
+    rankers share their tower.
+    """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings.model
@@ -69,13 +83,13 @@ class ModelCache:
         self._unusable = set[str]()
 
     def load(self, trained: TrainedModel) -> ServingModel:
-        """The model of a checkpoint. UserError: it is missing or does not fit."""
-        fingerprint = trained.fingerprint()
-        if fingerprint in self._models:
-            self._models[fingerprint] = _with_ranking(self._models[fingerprint], trained)
-        else:
+        """The model of a checkpoint with the ranker that is beside it now.
+
+        UserError: it is missing or does not fit.
+        """
+        model = self._of(trained.fingerprint())
+        if model is None:
             tower = tower_of(trained, self._loading)
-            fingerprint = tower.fingerprint
             catalogue = read_catalogue(trained.data, tower.items)
             model = ServingModel(
                 tower,
@@ -86,31 +100,54 @@ class ModelCache:
                 read_feature_values(trained.data),
                 user_kind(trained.data),
             )
-            self._models[fingerprint] = _with_ranking(model, trained)
-        return self._models[fingerprint]
+        model = _with_ranking(model, trained)
+        self._models[model.key] = model
+        return model
 
-    def get(self, fingerprint: str) -> ServingModel | None:
-        """The model of a fingerprint, from the registry at need; None: it cannot be had."""
-        if fingerprint in self._models:
-            return self._models[fingerprint]
-        if not fingerprint or fingerprint in self._unusable:
+    def get(self, key: str) -> ServingModel | None:
+        """The model of a key, from the registry at need; None: it cannot be had.
+
+        A key without a ranker is of a version that does not say which it had: the one that is here
+        will do. Where the ranker of a key cannot be had, nothing ranks.
+        """
+        if key not in self._models and (model := self._saved(key) or self._by_tower(key)):
+            self._models[key] = model
+        return self._models.get(key)
+
+    def _saved(self, key: str) -> ServingModel | None:
+        if not key or key in self._unusable:
             return None
         try:
-            trained = self._registry.get(fingerprint, self._settings)
+            trained = self._registry.get(key, self._settings)
             return None if trained is None else self.load(trained)
         except UserError as error:  # say, the model folder's code has changed since
-            logger.warning("the model %s that was kept cannot be used: %s", fingerprint, error)
-            self._unusable.add(fingerprint)
+            logger.warning("the model %s that was kept cannot be used: %s", key, error)
+            self._unusable.add(key)
             return None
+
+    def _by_tower(self, key: str) -> ServingModel | None:
+        """A model that is here and has the tower of ``key``, without another one's ranker."""
+        digest, _, ranker = key.partition("-")
+        model = self._of(digest)
+        if model is None or ranker in ("", model.ranker):
+            return model
+        if ranker != WITHOUT:
+            warn(f"the ranker {ranker} is not kept here, lists stay in the model's order")
+        return model._replace(ranking=None)
+
+    def _of(self, digest: str) -> ServingModel | None:
+        """A model of the tower ``digest``, whatever its ranker is."""
+        models = self._models.values()
+        return next((model for model in models if model.tower.fingerprint == digest), None)
 
     def save(self, trained: TrainedModel, model: ServingModel) -> None:
         """Put a copy of ``model`` into the registry, which training does not write over."""
-        self._registry.save(trained, model.tower.fingerprint)
+        self._registry.save(trained, model.key)
 
-    def prune(self, fingerprints: Collection[str]) -> None:
+    def prune(self, keys: Collection[str]) -> None:
         """Forget all other models, here and in the registry."""
-        self._registry.prune(fingerprints)
-        self._models = {key: model for key, model in self._models.items() if key in fingerprints}
+        self._registry.prune(keys)
+        self._models = {key: model for key, model in self._models.items() if key in keys}
 
 
 def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
@@ -122,9 +159,6 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
         return model._replace(ranking=None)
     try:
         require_inner_product(trained.settings)
-        manifest = read_manifest(folder)
-        if model.ranking is not None and model.ranking.manifest == manifest:
-            return model
         data = trained.data_identity() if trained.has_log else None
         ranking = load_ranking(
             trained.checkpoint,

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""The models whose vectors lie in Milvus, kept by their fingerprint.
+"""The models whose vectors lie in Milvus, kept by what tells them apart: parameters and ranker.
 
 Training may write over a checkpoint at any time. What serves, and what a rollback goes back to,
 must still be there after a restart: so an insert puts a copy aside.
@@ -16,47 +16,41 @@ from collections.abc import Collection
 from pathlib import Path
 
 from paddlerec_milvus.data.prepared import ITEMS, META
-from paddlerec_milvus.data.staging import staged
-from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.export.exported_model import model_at
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
+from paddlerec_milvus.ranking.files import checked_content, read_manifest
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel
 
 HYPER_PARAMETERS = "hyper_parameters.json"
+WITHOUT = "none"  # in place of a ranker's digest
 NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
 
 class ModelRegistry:
-    """Copies of models in ``folder``, one folder for each fingerprint."""
+    """Copies of models in ``folder``, one folder for each key.
+
+    A key is the model's fingerprint and, after a hyphen, its ranker's digest, or ``none``. Without
+    that the copy has whatever ranker there was.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(self, trained: TrainedModel, fingerprint: str) -> None:
+    def save(self, trained: TrainedModel, key: str) -> None:
         """Put a copy aside, whole or not at all.
 
         CheckpointError: it cannot be written, or is another one by now.
         """
-        place = self._folder / fingerprint
+        place = self._folder / key
         if place.is_dir():
-            self._save_ranking(trained, place)
             return
-        fresh = self._folder / f".{fingerprint}.{secrets.token_hex(4)}"  # others may save it, too
+        fresh = self._folder / f".{key}.{secrets.token_hex(4)}"  # others may save it, too
         try:
             fresh.mkdir(parents=True)
-            trained.copy_to(fresh)
-            if trained._replace(checkpoint=fresh).fingerprint() != fingerprint:
-                raise CheckpointError(f"{trained.checkpoint}: was written meanwhile: try again")
-            values = json.dumps(dict(trained.settings.hyper_parameters))
-            (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
-            if trained.data is None or not (trained.data / META).exists():
-                (fresh / NUMBERS).touch()
-            for file in _beside(trained.data):
-                shutil.copyfile(file, fresh / file.name)
-            if (ranking := trained.checkpoint / RANKING).is_dir():
-                shutil.copytree(ranking, fresh / RANKING, dirs_exist_ok=True)
+            _copy(trained, fresh, key)
             fresh.rename(place)
         except OSError as error:
             if place.is_dir():  # another service was quicker
@@ -66,23 +60,12 @@ class ModelRegistry:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def _save_ranking(self, trained: TrainedModel, place: Path) -> None:
-        """Put the ranker aside that was trained since the model beside it was."""
-        ranking = trained.checkpoint / RANKING
-        if ranking == place / RANKING or not ranking.is_dir():
-            return
-        try:
-            with staged(place / RANKING) as fresh:
-                shutil.copytree(ranking, fresh, dirs_exist_ok=True)
-        except DataError as error:
-            raise CheckpointError(str(error)) from error
-
-    def get(self, fingerprint: str, settings: Settings) -> TrainedModel | None:
-        """The model of a fingerprint with ``settings`` but for its own hyper-parameters.
+    def get(self, key: str, settings: Settings) -> TrainedModel | None:
+        """The model of a key with ``settings`` but for its own hyper-parameters.
 
         CheckpointError: the copy is older than own ids, and would take numbers for ids.
         """
-        place = self._folder / fingerprint
+        place = self._folder / key
         try:
             values = json.loads((place / HYPER_PARAMETERS).read_bytes())
         except (OSError, ValueError):
@@ -92,15 +75,39 @@ class ModelRegistry:
         runner = settings.runner.model_copy(update={"train_data_dir": str(place / "train")})
         saved = settings.model_copy(update={"hyper_parameters": values, "runner": runner})
         trained = model_at(saved, place)
-        return trained if trained.fingerprint() == fingerprint else None
+        return trained if trained.fingerprint() == key.partition("-")[0] else None
 
-    def prune(self, fingerprints: Collection[str]) -> None:
+    def prune(self, keys: Collection[str]) -> None:
         """Remove all others but the youngest: they may be those of an insert that is under way."""
         for place in self._folder.glob("*/"):
             with contextlib.suppress(OSError):
                 old = time.time() - place.stat().st_mtime > YOUNG
-                if old and place.name not in fingerprints:
+                if old and place.name not in keys:
                     shutil.rmtree(place, ignore_errors=True)
+
+
+def _copy(trained: TrainedModel, fresh: Path, key: str) -> None:
+    """Copy the model of ``key`` to ``fresh``. CheckpointError: it is another one by now."""
+    fingerprint, _, ranker = key.partition("-")
+    trained.copy_to(fresh)
+    shutil.rmtree(fresh / RANKING, ignore_errors=True)  # an export's own
+    if trained._replace(checkpoint=fresh).fingerprint() != fingerprint:
+        raise CheckpointError(f"{trained.checkpoint}: was written meanwhile: try again")
+    values = json.dumps(dict(trained.settings.hyper_parameters))
+    (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
+    if trained.data is None or not (trained.data / META).exists():
+        (fresh / NUMBERS).touch()
+    for file in _beside(trained.data):
+        shutil.copyfile(file, fresh / file.name)
+    ranking = trained.checkpoint / RANKING
+    if ranker != WITHOUT and ranking.is_dir():
+        shutil.copytree(ranking, fresh / RANKING)
+    if ranker not in ("", WITHOUT):
+        manifest = read_manifest(fresh / RANKING)
+        for name in manifest.files:
+            checked_content(fresh / RANKING / name, manifest)
+        if manifest.digest != ranker:
+            raise CheckpointError(f"{ranking}: was written meanwhile: try again")
 
 
 def _beside(data: Path | None) -> list[Path]:

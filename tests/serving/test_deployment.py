@@ -253,7 +253,7 @@ def test_a_kept_model_that_cannot_be_used_is_said_to_be_missing(growing):
     settings, train = growing
     with running(settings) as service:
         checkpoint = service.http.post("/insert").json()["checkpoint"]
-    (settings.registry_folder / checkpoint / PARAMETERS).unlink()
+    (settings.registry_folder / f"{checkpoint}-none" / PARAMETERS).unlink()
     train("1")
     with running(settings) as service:
         assert service.ready() == (503, OTHER.reason)

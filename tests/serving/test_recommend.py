@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running_service import Running, running, settings_of
+from running_service import Running, running, settings_of, until
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.shown_lists import read_shown
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
+from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.serving.client import Client
+from paddlerec_milvus.serving.settings import ServiceSettings
 
 TOP_K = 10
 
@@ -306,6 +309,61 @@ def test_the_version_before_is_logged_beside_what_answers(ranked, tmp_path) -> N
     assert line.shadow is not None
     assert (line.shadow.by, line.shadow.source) == ("before", "ranked")
     assert (line.shadow.items, line.shadow.ranker) == (line.items, line.ranker)
+
+
+def test_the_ranker_is_part_of_the_version_that_is_rolled_back(ranked, tmp_path) -> None:
+    """Two rankers of one checkpoint: each answers with the version that it was inserted with."""
+    shutil.copytree(ranked.checkpoints, tmp_path / "out")
+    copy = replace(ranked, checkpoints=tmp_path / "out")
+    settings = settings_of(copy, tmp_path, ranking_timeout=60.0)
+    with running(settings) as service:
+        service.http.post("/insert")
+        first = recommended(service, [3, 7])
+        second = ranked_anew(settings).manifest.digest
+        assert recommended(service, [3, 7]) == first  # what lies on disk does not serve by itself
+        service.http.post("/insert")
+        newer = recommended(service, [3, 7])
+        assert newer["ranker"] == second != first["ranker"]
+        assert service.http.get("/readyz").json()["ranker"] == second
+        for expected in (first, newer, first):
+            assert service.http.post("/rollback").status_code == 200
+            assert recommended(service, [3, 7]) == expected
+    with running(settings) as service:  # from the registry; on disk is the newer one
+        assert recommended(service, [3, 7]) == first
+        ready = service.http.get("/readyz").json()
+        assert (ready["ranker"], ready["started_with"]["ranker"]) == (first["ranker"], second)
+        service.http.post("/rollback")
+        assert recommended(service, [3, 7]) == newer
+
+
+def ranked_anew(settings: ServiceSettings) -> RankingModel:
+    return train_ranking(settings.trained, seed=2, most_lists=150, rounds=5)
+
+
+def test_a_ranker_that_is_damaged_since_is_not_inserted(ranked, tmp_path, capsys) -> None:
+    """The version before has its own; the damaged one is in no version."""
+    shutil.copytree(ranked.checkpoints, tmp_path / "out")
+    with started(replace(ranked, checkpoints=tmp_path / "out"), tmp_path) as service:
+        service.http.post("/insert")
+        before = recommended(service, [3, 7])
+        damaged(tmp_path / "out" / "0" / "ranking")
+        assert service.http.post("/insert").status_code == 200
+        assert recommended(service, [3, 7])["source"] == ["unranked"]
+        service.http.post("/rollback")
+        assert recommended(service, [3, 7]) == before
+    assert "warning: the ranker cannot be used" in capsys.readouterr().err
+
+
+def test_vectors_that_name_no_ranker_are_ranked_by_the_one_that_is_here(ranked, tmp_path) -> None:
+    """As those that were stored by the API of Python."""
+    with started(ranked, tmp_path) as service:
+        tower = service.service.model.tower
+        vectors, uri = tower.item_vectors()[1:], service.service.settings.model.milvus_uri
+        properties = {CHECKPOINT: tower.fingerprint}
+        with MilvusRetriever(uri, "mind_items") as other:
+            other.versions.build(vectors, np.arange(1, 301), properties=properties)
+        until(lambda: service.ready()[0] == 200)
+        assert recommended(service, [3, 7])["source"] == ["ranked"]
 
 
 def test_the_client_reads_ranked_lists(service) -> None:

@@ -68,6 +68,7 @@ def test_it_says_model_data_epoch_index_and_digest(service, trained):
         "epoch": 0,
         "index": "FLAT",
         "digest": service.service.model.tower.fingerprint,
+        "ranker": "none",
     }
     ready, count = said(service), service.http.get("/count").json()
     assert {key: ready[key] for key in expected} == expected

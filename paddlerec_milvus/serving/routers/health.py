@@ -34,7 +34,7 @@ async def readyz(request: Request) -> JSONResponse:
         reason=state.reason,
         checkpoint=tower.fingerprint,
         items=tower.items,
-        started_with=None if answers.digest == own.digest else own,
+        started_with=None if answers.answers_as(own) else own,
         **answers.model_dump(),
     )
     return JSONResponse(content.model_dump(), 200 if state.ready else 503)
