@@ -13,6 +13,7 @@ import numpy.typing as npt
 import paddle
 
 from paddlerec_milvus.checkpoint import load_parameters
+from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import ModelError
 from paddlerec_milvus.sampling import one_click_histories
 from paddlerec_milvus.settings import Settings
@@ -146,3 +147,14 @@ def _tensor(array: IntArray) -> paddle.Tensor:
     tensor = paddle.empty(array.shape, str(array.dtype))
     tensor.set_value(array)
     return tensor
+
+
+def loaded_encoder(settings: Settings, checkpoint: Path) -> Encoder:
+    """The encoder of ``checkpoint/rec.pdparams``, on the device of ``settings``.
+
+    SettingsError: this paddle lacks the device. CheckpointError: the checkpoint does not fit.
+    """
+    use_device(settings)
+    encoder = Encoder(settings, ModelFolder(settings.model_dir))
+    encoder.load(checkpoint)
+    return encoder

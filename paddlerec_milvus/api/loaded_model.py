@@ -50,15 +50,9 @@ class LoadedModel:
     def encoder(self) -> Encoder:
         """The user tower."""
         with quiet_import():
-            from paddlerec_milvus.device import use_device
-            from paddlerec_milvus.encoder import Encoder
-            from paddlerec_milvus.zoo import ModelFolder
+            from paddlerec_milvus.encoder import loaded_encoder
 
-            settings = self.trained.settings
-            use_device(settings)
-            encoder = Encoder(settings, ModelFolder(settings.model_dir))
-            encoder.load(self.trained.checkpoint)
-        return encoder
+            return loaded_encoder(*self.trained)
 
     @cached_property
     def vectors(self) -> FloatArray:

@@ -145,15 +145,16 @@ def _train(settings: Settings) -> None:
 
 def _rank(settings: Settings) -> None:
     """Train a ranker for the best epoch, unless one that fits is there, and measure it."""
+    from paddlerec_milvus.encoder import loaded_encoder
     from paddlerec_milvus.evaluation.evaluator import Evaluation
     from paddlerec_milvus.evaluation.ranking_report import short_ranking_table
     from paddlerec_milvus.ranking.ranker import described
-    from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
+    from paddlerec_milvus.ranking.training import ranking_beside, train_ranking
     from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
     trained = TrainedModel(settings, checkpoint_of(settings.path("infer_load_path"), "", ""))
     try:
-        model = ranking_beside(trained, loaded_encoder(trained).item_vectors())
+        model = ranking_beside(trained, loaded_encoder(*trained).item_vectors())
     except CheckpointError:
         model = train_ranking(trained, threads=THREADS, most_lists=RANKED_LISTS, rounds=ROUNDS)
     ranker = described(model.ranker).splitlines()[-1]

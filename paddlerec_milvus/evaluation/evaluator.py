@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,6 @@ from paddlerec_milvus.evaluation.results import (
     ListRelevance,
     ListSummary,
     MethodResult,
-    RankingResult,
 )
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.retrieval.base import Retriever, checked_k
@@ -55,8 +55,12 @@ from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_se
 from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.trained_model import TrainedModel
+from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
 from paddlerec_milvus.zoo import ModelFolder
+
+if TYPE_CHECKING:  # onnxruntime
+    from paddlerec_milvus.evaluation.ranking_report import RankedUsers
+    from paddlerec_milvus.ranking.ranking_model import RankingModel
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +105,8 @@ class Evaluation:
     def epochs(self) -> dict[str, EpochResult]:
         """What is measured of each epoch, by its number."""
         reports, checkpoints = {}, evaluated_checkpoints(self.settings, best=self.best)
+        for _, checkpoint in checkpoints if self.rank else ():
+            self._require_ranking(checkpoint)
         logger.info("%s: %s", self.settings.path("test_data_dir"), self.held_out.words())
         with nullcontext() if self.exact else self._milvus() as retriever:
             for epoch, checkpoint in checkpoints:
@@ -135,18 +141,34 @@ class Evaluation:
                 "index": times.index_seconds,
                 "load": times.load_seconds,
             }
-        result = self._measure(epoch, table, milvus, watch, began)
+        exact = self._exact(table)
+        result = self._measure(epoch, exact, milvus, watch, began)
         if not self.rank:
             return result
-        search = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
-        ranking = self._ranking(checkpoint, table, milvus or search.retriever)
+        from paddlerec_milvus.evaluation.ranking_report import ranking_result
+
+        model, ranked = self.ranked_lists(checkpoint, table, milvus or exact.retriever)
+        ranking = ranking_result(model, ranked, self.users)
         return result.model_copy(update={"ranking": ranking})
 
-    def _ranking(
+    def _exact(self, table: npt.NDArray[np.float32]) -> Search:
+        return Search.exactly(table, self.settings.retrieval.metric, self.top_n)
+
+    def _require_ranking(self, checkpoint: Path) -> None:
+        from paddlerec_milvus.ranking.ranking_model import require_ranking  # onnxruntime
+
+        trained = TrainedModel(self.settings, checkpoint)
+        identity = identity_of_model(trained, trained.fingerprint())
+        require_ranking(checkpoint, identity.digest, identity.data_fingerprint)
+
+    def ranked_lists(
         self, checkpoint: Path, table: npt.NDArray[np.float32], retriever: Retriever
-    ) -> RankingResult:
-        """What the ranker beside ``checkpoint`` makes of what ``retriever`` finds."""
-        from paddlerec_milvus.evaluation.ranking_report import rank_users, ranking_result
+    ) -> tuple[RankingModel, RankedUsers]:
+        """The ranker beside ``checkpoint``, and what it makes of what ``retriever`` finds.
+
+        ``table`` [V, D] are the item vectors of the checkpoint, which is loaded.
+        """
+        from paddlerec_milvus.evaluation.ranking_report import rank_users
         from paddlerec_milvus.ranking.training import ranking_beside
 
         model = ranking_beside(TrainedModel(self.settings, checkpoint), table)
@@ -154,7 +176,7 @@ class Evaluation:
         users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
         lists = rank_users(model, users)
         self.ranked = lists.ranked
-        return ranking_result(model, lists, self.users)
+        return model, lists
 
     def of_index(self, epoch: int, checkpoint: Path, milvus: MilvusRetriever | None) -> EpochResult:
         """What is measured of ``checkpoint``, whose item vectors ``milvus`` holds already.
@@ -163,18 +185,20 @@ class Evaluation:
         """
         watch, began = Stopwatch(), time.perf_counter()
         self.encoder.load(checkpoint)
-        return self._measure(epoch, self.encoder.item_vectors(), milvus, watch, began)
+        return self._measure(epoch, self._exact(self.encoder.item_vectors()), milvus, watch, began)
 
     def _measure(
         self,
         epoch: int,
-        table: npt.NDArray[np.float32],
+        exact: Search,
         milvus: MilvusRetriever | None,
         watch: Stopwatch,
         began: float,
     ) -> EpochResult:
-        """The result of searching all users, with what ``watch`` has timed since ``began``."""
-        exact = Search.exactly(table, self.settings.retrieval.metric, self.top_n)
+        """The result of searching all users, with what ``watch`` has timed since ``began``.
+
+        They are searched in ``milvus``, which is compared with ``exact``, else in that.
+        """
         search = exact if milvus is None else replace(exact, retriever=milvus)
         self.lists, use = self._candidates(search, self.queries, watch)
         relevance = self._relevance(self.lists)

@@ -17,7 +17,7 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.prepared import ITEMS, META
 from paddlerec_milvus.data.staging import staged
-from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.encoder import Encoder, loaded_encoder
 from paddlerec_milvus.errors import DataError, ModelError
 from paddlerec_milvus.evaluation.report import versions
 from paddlerec_milvus.export.conversion import convert
@@ -39,7 +39,6 @@ from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.export.tower_layers import save_item_tower, save_user_tower
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.ranking.files import read_manifest as read_ranking
-from paddlerec_milvus.ranking.training import loaded_encoder
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel
 
@@ -64,7 +63,7 @@ def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
     if is_other or (out.exists() and not out.is_dir()):
         raise DataError(f"{out}: is there and no export: name another folder")
     trained.require_fit()
-    encoder = loaded_encoder(trained)
+    encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
     with staged(out) as folder:
         counts = _feature_codes(encoder, trained)

@@ -168,11 +168,7 @@ def load_ranking(
     of another model, other data, channels or features, or a file is not the one that was saved.
     """
     folder = checkpoint / FOLDER
-    manifest = read_manifest(folder)
-    _require_fit(folder, manifest, model, data, len(vectors))
-    tables, ranker = (
-        checked_content(folder / name, manifest) for name in (TABLES, RANKER_FILES[manifest.ranker])
-    )
+    manifest, (tables, ranker) = _fitting_files(folder, model, data, len(vectors))
     with np.load(io.BytesIO(tables), allow_pickle=False) as arrays:
         pairs = {
             name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
@@ -180,6 +176,24 @@ def load_ranking(
         }
         channels = Channels(arrays["clicks"], pairs)
     return RankingModel(manifest, channels, read_ranker(ranker, manifest), vectors, categories)
+
+
+def require_ranking(checkpoint: Path, model: str, data: str | None) -> None:
+    """CheckpointError: there is no ranker beside ``checkpoint`` that :func:`load_ranking` takes.
+
+    Whether the model has as many items is seen there alone.
+    """
+    _fitting_files(checkpoint / FOLDER, model, data, None)
+
+
+def _fitting_files(
+    folder: Path, model: str, data: str | None, item_count: int | None
+) -> tuple[RankingManifest, list[bytes]]:
+    """What the manifest says, and the files of tables and ranker."""
+    manifest = read_manifest(folder)
+    _require_fit(folder, manifest, model, data, item_count or manifest.item_count)
+    names = (TABLES, RANKER_FILES[manifest.ranker])
+    return manifest, [checked_content(folder / name, manifest) for name in names]
 
 
 def _require_fit(

@@ -11,11 +11,11 @@ from tabulate import tabulate
 
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS
 from paddlerec_milvus.ranking.contributions import main_groups_text
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.ranking.samples import SearchedUser, held_out_moments, searched_users
-from paddlerec_milvus.ranking.training import loaded_encoder
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.trained_model import TrainedModel
 
@@ -29,7 +29,7 @@ def shown_lists(model: RankingModel, trained: TrainedModel, users: int) -> str:
     DataError: there are no test users.
     """
     held_out = read_held_out(trained.settings.path("test_data_dir"))
-    vectors, encoder = model.traits.vectors, loaded_encoder(trained)
+    vectors, encoder = model.traits.vectors, loaded_encoder(*trained)
     catalogue = read_catalogue(trained.data, len(vectors) - 1)
     retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
     moments = held_out_moments(held_out)[:users]

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from paddlerec_milvus.data.catalogue import read_catalogue
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
-from paddlerec_milvus.device import use_device
-from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
 from paddlerec_milvus.ranking.din_training import fit_din
@@ -37,7 +36,6 @@ from paddlerec_milvus.ranking.samples import (
 from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
-from paddlerec_milvus.zoo import ModelFolder
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ def train_ranking(
     log = read_click_log(settings.path("train_data_dir"))
     held_out = read_held_out(settings.path("valid_data_dir"))
     moments = training_moments(held_out, log, seed, most_lists)
-    encoder = loaded_encoder(trained)
+    encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
     if (largest := int(held_out.history.max())) >= len(vectors):
         raise DataError(
@@ -153,11 +151,3 @@ def category_numbers(trained: TrainedModel, item_count: int) -> npt.NDArray[np.i
     """[item_count]: a number for the category of each item of the prepared data, -1: none."""
     catalogue = read_catalogue(trained.data, item_count - 1)
     return catalogue.category_numbers(np.arange(item_count))
-
-
-def loaded_encoder(trained: TrainedModel) -> Encoder:
-    """The user tower of ``trained``."""
-    use_device(trained.settings)
-    encoder = Encoder(trained.settings, ModelFolder(trained.settings.model_dir))
-    encoder.load(trained.checkpoint)
-    return encoder

@@ -18,7 +18,6 @@ from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.sampling import have_unit_length
 from paddlerec_milvus.trained_model import TrainedModel
-from paddlerec_milvus.zoo import ModelFolder
 
 if TYPE_CHECKING:
     from paddlerec_milvus.encoder import Encoder
@@ -120,11 +119,8 @@ def import_paddle() -> None:
 
 
 def _load(trained: TrainedModel) -> Encoder:
-    from paddlerec_milvus.device import use_device
-    from paddlerec_milvus.encoder import Encoder
+    from paddlerec_milvus.encoder import loaded_encoder
 
-    use_device(trained.settings)
-    encoder = Encoder(trained.settings, ModelFolder(trained.settings.model_dir))
-    encoder.load(trained.checkpoint)
+    encoder = loaded_encoder(*trained)
     encoder.settle()
     return encoder

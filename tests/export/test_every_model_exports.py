@@ -11,13 +11,12 @@ import pytest
 from support import ROOT
 
 from paddlerec_milvus.command import settings_for
+from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.export.cli import main as export
 from paddlerec_milvus.export.exported_model import read_export
 from paddlerec_milvus.export.onnx_tower import OnnxTower
-from paddlerec_milvus.ranking.training import loaded_encoder
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.trained_model import TrainedModel
 from paddlerec_milvus.training.cli import main as train
 
 pytest.importorskip("paddle2onnx")
@@ -37,7 +36,7 @@ def test_lists_are_those_of_the_checkpoint(name: str, trained: Any, tmp_path: Pa
     exported = read_export(tmp_path / "export")
     assert exported.manifest.difference <= 1e-5
     settings = settings_for(f"{name}/config.yaml", [place, *options], trained.data)
-    encoder = loaded_encoder(TrainedModel(settings, tmp_path / "out" / "best"))
+    encoder = loaded_encoder(settings, tmp_path / "out" / "best")
     tower, vectors = OnnxTower(exported), encoder.item_vectors()
     assert np.array_equal(tower.item_vectors(), vectors)
     rng = np.random.default_rng(1)

@@ -18,7 +18,7 @@ from running_service import running, settings_of
 from support import ROOT
 
 from paddlerec_milvus.command import settings_for
-from paddlerec_milvus.encoder import Encoder
+from paddlerec_milvus.encoder import Encoder, loaded_encoder
 from paddlerec_milvus.errors import CheckpointError, ModelError, SettingsError
 from paddlerec_milvus.export import exporting
 from paddlerec_milvus.export.cli import main as export
@@ -27,7 +27,7 @@ from paddlerec_milvus.export.exported_model import ExportedModel, read_export
 from paddlerec_milvus.export.manifest import MANIFEST, VECTORS
 from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.export.tower_layers import PREFIX
-from paddlerec_milvus.ranking.training import loaded_encoder, train_ranking
+from paddlerec_milvus.ranking.training import train_ranking
 from paddlerec_milvus.serving.__main__ import main as serve
 from paddlerec_milvus.serving.settings import export_settings, settings_from_environment
 from paddlerec_milvus.zoo import ModelFolder
@@ -82,7 +82,7 @@ def test_it_says_what_it_holds(exported: ExportedModel, ranked: Any, tmp_path: P
 
 
 def test_its_tower_is_the_checkpoint_s(exported: ExportedModel, ranked: Any, tmp_path) -> None:
-    tower, encoder = OnnxTower(exported), loaded_encoder(settings_of(ranked, tmp_path).trained)
+    tower, encoder = OnnxTower(exported), loaded_encoder(*settings_of(ranked, tmp_path).trained)
     rng = np.random.default_rng(1)
     lengths = rng.integers(1, tower.maxlen + 1, 40)
     histories = rng.integers(1, 301, (40, tower.maxlen))

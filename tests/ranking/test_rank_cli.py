@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from paddlerec_milvus.command import model_parser, read_settings
+from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
+from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
 from paddlerec_milvus.ranking.files import DIN, FOLDER, MANIFEST, TABLES, TREES
-from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside
-from paddlerec_milvus.trained_model import TrainedModel
+from paddlerec_milvus.ranking.training import ranking_beside
+from paddlerec_milvus.trained_model import PARAMETERS, TrainedModel
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,18 @@ def test_a_ranker_does_not_go_with_another_epoch(ranked: Copied, copied: Copied)
     best = shutil.copytree(ranked.checkpoints / "best" / FOLDER, copied.checkpoints / "0" / FOLDER)
     assert best.exists()
     trained = copied.model("0")
-    vectors = loaded_encoder(trained).item_vectors()
+    vectors = loaded_encoder(*trained).item_vectors()
     with pytest.raises(CheckpointError, match="trained with another model: "):
         ranking_beside(trained, vectors)
 
 
+@pytest.fixture
+def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a ranker is told before the users are searched for."""
+    monkeypatch.setattr(Evaluation, "_epoch", None)
+
+
+@pytest.mark.usefixtures("_nothing_is_measured")
 def test_infer_without_a_ranker_names_the_command(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +204,17 @@ def test_infer_without_a_ranker_names_the_command(
     )
 
 
+@pytest.mark.usefixtures("_nothing_is_measured")
+def test_infer_with_a_ranker_of_another_epoch(
+    ranked: Copied, copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ranked.checkpoints / "best" / FOLDER, copied.checkpoints / "best" / FOLDER)
+    parameters = copied.checkpoints / "best" / PARAMETERS
+    parameters.write_bytes(parameters.read_bytes() + b"more")
+    assert "trained with another model: " in fails(copied.infer(), capsys)
+
+
+@pytest.mark.usefixtures("_nothing_is_measured")
 def test_a_damaged_ranker_is_no_traceback(
     ranked: Copied, copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,11 +16,12 @@ from running_service import Running, running, settings_of, until
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.shown_lists import read_shown
+from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
 from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
-from paddlerec_milvus.ranking.training import loaded_encoder, ranking_beside, train_ranking
+from paddlerec_milvus.ranking.training import ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.ownership import CHECKPOINT
@@ -79,7 +80,7 @@ def test_din_ranks_as_it_does_offline(ranked, tmp_path) -> None:
 def ranks_as_offline(service: Running, ranked: Any) -> str:
     """Compare lists of the test users with those of the ranker alone; says which one it is."""
     trained = service.service.settings.trained
-    encoder = loaded_encoder(trained)
+    encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
     model = ranking_beside(trained, vectors)
     users = read_held_out(ranked.data / "test")
