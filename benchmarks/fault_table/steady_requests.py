@@ -43,13 +43,20 @@ class Answer(NamedTuple):
 
 
 class SteadyRequests:
-    """Sends ``rate`` POST /candidates a second to ``url``, with ``bodies`` in turn, till the end.
+    """Sends ``rate`` POST a second to ``path`` of ``url``, with ``bodies`` in turn, till the end.
 
     A context manager; ``answers`` grows meanwhile and is complete afterwards.
     """
 
-    def __init__(self, url: str, bodies: Sequence[dict[str, Any]], rate: float = 50.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        bodies: Sequence[dict[str, Any]],
+        rate: float = 50.0,
+        path: str = "/candidates",
+    ) -> None:
         self.answers: list[Answer] = []
+        self._path = path
         self._address = urlsplit(url).netloc
         self._bodies = [json.dumps(body) for body in bodies]
         self._pause = 1 / rate
@@ -104,7 +111,7 @@ class SteadyRequests:
 
     def _exchanged(self, body: str) -> tuple[int, str]:
         connection = self._connection()
-        connection.request("POST", "/candidates", body, {"Content-Type": "application/json"})
+        connection.request("POST", self._path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 

@@ -119,7 +119,7 @@ def _deleted(model: LoadedModel, retriever: MilvusRetriever, ranked: RankedLists
     unseen = {
         item for best in ranked.values() for item in best.items[best.ranks[:, PLACE] == 0].tolist()
     }
-    return sorted(unseen - retriever.stored_items(sorted(unseen))) if unseen else []
+    return sorted(unseen - retriever.categories_of(sorted(unseen)).keys()) if unseen else []
 
 
 def _without(best: RankedList, gone: list[int], k: int) -> RankedList:

@@ -30,7 +30,6 @@ from paddlerec_milvus.retrieval.stored_rows import (
     Segment,
     categories_beside,
     field_by_id,
-    items_among,
     parts,
     vectors_by_id,
 )
@@ -246,9 +245,10 @@ class MilvusRetriever:
         """The vectors [D] of those of ``ids`` that are stored, the last writes included."""
         return vectors_by_id(self._connection, self._read, ids)
 
-    def stored_items(self, ids: Sequence[int], consistency: str = "Bounded") -> set[int]:
-        """Those of ``ids`` that are stored, as far as a search of ``consistency`` sees them now."""
-        return items_among(self._connection, self._read, ids, consistency)
+    def categories_of(self, ids: Sequence[int], consistency: str | None = None) -> dict[int, str]:
+        """The categories of those of ``ids`` that a search sees, "" for those that have none."""
+        level = consistency or self.consistency
+        return field_by_id(self._connection, self._read, ids, "category", level)
 
     def stored_names(self, ids: Sequence[int]) -> dict[int, str]:
         """The own ids of those of ``ids`` that were stored with one, as far as can be seen now."""

@@ -59,23 +59,6 @@ def field_by_id(
     return values
 
 
-def items_among(
-    connection: Connection, collection: str, ids: Sequence[int], consistency: str
-) -> set[int]:
-    """Those of ``ids`` that the collection holds."""
-    stored: set[int] = set()
-    for part in parts(ids):
-        rows = connection.call(
-            "query",
-            collection,
-            ids=list(ids[part]),
-            output_fields=["item"],
-            consistency_level=consistency,
-        )
-        stored |= {row["item"] for row in rows}
-    return stored
-
-
 def category_filter(categories: Iterable[str], operator: Literal["in", "not in"] = "in") -> str:
     """Milvus' expression for items of these categories, whatever is in their names."""
     quoted = ", ".join(f'"{name.translate(_ESCAPES)}"' for name in categories)

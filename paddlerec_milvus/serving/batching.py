@@ -241,7 +241,9 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
         answer_by_model(one.batch, catalogue, part) if one.as_json else None
         for one, part in zip(requests, parts, strict=True)
     ]
-    contents = [b"" if answer is None else json_of(answer) for answer in answers]
+    contents = [
+        b"" if answer is None else json_of(answer, len(answer.source)) for answer in answers
+    ]
     merge = time.perf_counter() - began - tower - results.search_seconds
     stages = {"tower": tower, "search": results.search_seconds, "merge": merge}
     return [

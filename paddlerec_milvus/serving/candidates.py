@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from paddlerec_milvus.data.catalogue import Catalogue
@@ -220,17 +221,20 @@ def _answer(
     )
 
 
-def json_of(answer: CandidatesAnswer) -> bytes:
-    """``answer`` as JSON; a long one in pieces, between which other requests have their turn."""
-    if len(answer.candidates) <= PIECE:
+def json_of(answer: BaseModel, users: int) -> bytes:
+    """The ``answer`` to so many users as JSON, which has a row for each.
+
+    A long one is made in pieces, between which other requests have their turn.
+    """
+    if users <= PIECE:
         return answer.model_dump_json().encode()
     fields = ((name, getattr(answer, name)) for name in type(answer).model_fields)
-    return b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), _list(rows)) for name, rows in fields)
+    return b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), _json(rows)) for name, rows in fields)
 
 
-def _list(rows: Sequence[Any] | None) -> bytes:
-    if rows is None:
-        return b"null"
+def _json(rows: Any) -> bytes:
+    if not isinstance(rows, list):
+        return to_json(rows)
     pieces = (to_json(rows[start : start + PIECE]) for start in range(0, len(rows), PIECE))
     return b"[%s]" % b",".join(piece[1:-1] for piece in pieces)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol, runtime_checkable
 
 from paddlerec_milvus.errors import UserError
@@ -18,11 +18,13 @@ MOST_ROUNDS = 10  # the n-th checks n times as many popular items
 
 
 @runtime_checkable
-class StoredItems(Protocol):
-    """A retriever whose items may be deleted one by one."""
+class ChangeableItems(Protocol):
+    """A retriever whose items may be changed or deleted one by one."""
 
-    def stored_items(self, ids: Sequence[int], consistency: str = "Bounded") -> set[int]:
-        """Those of ``ids`` that are stored."""
+    def categories_of(
+        self, ids: Sequence[int], consistency: str | None = None
+    ) -> Mapping[int, str]:
+        """The categories of those of ``ids`` that a search sees, "" for those that have none."""
         ...
 
 
@@ -34,13 +36,13 @@ class HiddenItems:
 
     def __init__(self) -> None:
         self.known: frozenset[int] = frozenset()
-        self._retriever: StoredItems | None = None
+        self._retriever: ChangeableItems | None = None
         self._lock = threading.Lock()
 
     def follow(self, retriever: object) -> None:
         """Ask ``retriever`` from now on; what another one said is forgotten."""
         with self._lock:
-            self._retriever = retriever if isinstance(retriever, StoredItems) else None
+            self._retriever = retriever if isinstance(retriever, ChangeableItems) else None
             self.known = frozenset()
 
     def changed(self, stored: Iterable[int] = (), deleted: Iterable[int] = ()) -> None:
@@ -52,7 +54,7 @@ class HiddenItems:
         """Those of ``ids`` that are deleted, as the retriever says; its errors."""
         if (retriever := self._retriever) is None or not ids:
             return set()
-        stored = retriever.stored_items(sorted(ids), consistency)
+        stored = retriever.categories_of(sorted(ids), consistency).keys()
         if retriever is self._retriever:
             self.changed(stored, ids - stored)
         return set(ids - stored)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.retrieval.base import IntArray
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES
 
 logger = logging.getLogger(__name__)
@@ -38,8 +41,10 @@ class ItemCategories:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
+        self._items = catalogue
         self._catalogue = frozenset(catalogue.categories.values())
         self._others = frozenset[str]()
+        self._changed: dict[int, str] = {}  # of the catalogue's items
         self._retriever: CategorisedItems | None = None
         self._is_complete = True
         self._looked_up_at = -SEEN_SECONDS
@@ -51,6 +56,7 @@ class ItemCategories:
             self._retriever = retriever if isinstance(retriever, CategorisedItems) else None
             self._is_complete = self._retriever is None
             self._others, self._looked_up_at = frozenset(), -SEEN_SECONDS
+            self._changed = {}
 
     def stored(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of ``names`` that items have; all that one may have, where nobody has told yet."""
@@ -88,7 +94,22 @@ class ItemCategories:
                     self._others |= fresh
                     self._is_complete = True
 
-    def add(self, names: Iterable[str]) -> None:
-        """Items of these categories were stored."""
+    def changed(self, by_item: Mapping[int, str]) -> None:
+        """Items were stored here with these categories; empty: with none."""
+        names, total = self._catalogue, self._items.total
         with self._lock:
-            self._others |= {name for name in names if name and name not in self._catalogue}
+            self._others |= {name for name in by_item.values() if name and name not in names}
+            of_model = {item: name for item, name in by_item.items() if item <= total}
+            self._changed = {**self._changed, **of_model}
+
+    def items_of(self, names: Collection[str]) -> IntArray:
+        """The items of the catalogue that have one of ``names`` now, as far as is known here.
+
+        What another process has changed since is not known.
+        """
+        items, changed = self._items.items_of(names), self._changed
+        if not changed:
+            return items
+        unchanged = items[~np.isin(items, list(changed))]
+        fresh = [item for item, name in changed.items() if name in names]
+        return np.concatenate([unchanged, np.array(fresh, np.int64)])

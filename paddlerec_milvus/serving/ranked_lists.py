@@ -3,21 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, Allowed, VectorHits
 from paddlerec_milvus.ranking.contributions import main_groups
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
 from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
 from paddlerec_milvus.serving.candidates import ModelCandidates, by_popularity
-from paddlerec_milvus.serving.hidden_items import StoredItems
+from paddlerec_milvus.serving.hidden_items import ChangeableItems
+from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.ranking_schemas import (
     MovingFeatures,
     RankedItem,
@@ -27,7 +27,8 @@ from paddlerec_milvus.serving.ranking_schemas import (
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.serving.validation import UserBatch
 
-SPARE = 20  # items beyond top_k of which it is asked whether they are stored
+SPARE = 20  # items beyond top_k of which it is asked whether they are stored; of all, if not enough
+EVERYTHING = sum(QUOTAS.values())
 INTERESTS_COLUMN = CHANNELS.index(INTERESTS)
 
 
@@ -50,7 +51,7 @@ def ranked_lists(
     retriever: Retriever | None,
     batch: UserBatch,
     searched: SearchedUsers,
-    catalogue: Catalogue,
+    categories: ItemCategories,
     top_k: int,
     *,
     explain: bool = False,
@@ -60,7 +61,8 @@ def ranked_lists(
     With ``explain`` the first ones say what moved them. Errors are those of the ranker and of the
     retriever.
     """
-    allowed = _allowed(batch, catalogue, len(ranking.traits.vectors))
+    names = None if batch.request.filter is None else set(batch.request.filter.category)
+    allowed = _allowed(names, categories, len(ranking.traits.vectors))
     ranked: dict[int, RankedList] = {}
     for place, row in enumerate(batch.rows.tolist()):
         ranked[row] = ranking.rank(
@@ -68,26 +70,24 @@ def ranked_lists(
             searched.interests[place],
             _hits(searched, place),
             batch.exclude[row],
-            top_k + SPARE,
+            EVERYTHING,
             allowed,
             explain=explain,
         )
-    gone = (
-        _not_stored(retriever, ranked.values(), batch.request.consistency or "Bounded")
-        if isinstance(retriever, StoredItems)
-        else batch.hidden
-    )
-    return {
-        row: [one for one in _listed(best) if one.item not in gone][:top_k]
-        for row, best in ranked.items()
-    }
+    if not isinstance(retriever, ChangeableItems):
+        return {row: _listed(best, batch.hidden, top_k) for row, best in ranked.items()}
+    lists, level = ranked.values(), batch.request.consistency
+    gone = _gone(retriever, _unseen(lists, top_k + SPARE), names, level)
+    if len(gone) > SPARE:
+        gone = _gone(retriever, _unseen(lists, EVERYTHING), names, level)
+    return {row: _listed(best, gone, top_k) for row, best in ranked.items()}
 
 
 def lists_without_search(
     ranking: RankingModel,
     tower: UserTower,
     batch: UserBatch,
-    catalogue: Catalogue,
+    categories: ItemCategories,
     top_k: int,
     *,
     explain: bool = False,
@@ -97,7 +97,7 @@ def lists_without_search(
     nothing = no_candidates(len(batch.rows), 0)
     near = np.full((*interests.shape[:2], 0), MISSING_ID, np.int64)
     searched = SearchedUsers(interests, ModelCandidates(nothing, near, 0.0))
-    return ranked_lists(ranking, None, batch, searched, catalogue, top_k, explain=explain)
+    return ranked_lists(ranking, None, batch, searched, categories, top_k, explain=explain)
 
 
 def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lists:
@@ -169,10 +169,10 @@ def _hits(searched: SearchedUsers, place: int) -> VectorHits:
     return VectorHits.of(*(array[place] for array in searched.results.candidates))
 
 
-def _listed(best: RankedList) -> list[ListedItem]:
+def _listed(best: RankedList, gone: Set[int], top_k: int) -> list[ListedItem]:
+    rows = np.flatnonzero(~np.isin(best.items, list(gone)))[:top_k]
     columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
     explained = () if best.contributions is None else best.contributions
-    reasons = map(main_groups, explained)
     return [
         ListedItem(
             item,
@@ -180,29 +180,42 @@ def _listed(best: RankedList) -> list[ListedItem]:
             {name: rank for name, rank in zip(CHANNELS, ranks, strict=True) if rank},
             interest,
             follows,
-            why,
+            main_groups(explained[row]) if row < len(explained) else None,
         )
-        for (item, score, ranks, interest, follows), why in zip_longest(
-            zip(*(column.tolist() for column in columns), strict=True), reasons
+        for row, item, score, ranks, interest, follows in zip(
+            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
         )
     ]
 
 
-def _allowed(batch: UserBatch, catalogue: Catalogue, item_count: int) -> Allowed | None:
-    """[item_count], the items of the filter's categories; None: there is no filter."""
-    if batch.request.filter is None:
+def _allowed(names: Set[str] | None, categories: ItemCategories, item_count: int) -> Allowed | None:
+    """[item_count], the items of the categories ``names``; None: there is no filter."""
+    if names is None:
         return None
     allowed = np.zeros(item_count, np.bool_)
-    allowed[catalogue.items_of(batch.request.filter.category)] = True
+    allowed[categories.items_of(names)] = True
     return allowed
 
 
-def _not_stored(retriever: StoredItems, lists: Iterable[RankedList], consistency: str) -> set[int]:
-    """Of the items that no search has just seen, those that were deleted."""
-    unseen = {
+def _unseen(lists: Iterable[RankedList], length: int) -> set[int]:
+    """Of the first ``length`` items of all lists, those that no search has just seen."""
+    return {
         item
         for best in lists
-        for item in best.items[best.ranks[:, INTERESTS_COLUMN] == 0].tolist()
-        if item != MISSING_ID
+        for item in best.items[:length][best.ranks[:length, INTERESTS_COLUMN] == 0].tolist()
     }
-    return unseen - retriever.stored_items(sorted(unseen), consistency) if unseen else set()
+
+
+def _gone(
+    retriever: ChangeableItems, items: Set[int], names: Set[str] | None, consistency: str | None
+) -> set[int]:
+    """Those of ``items`` that were deleted, or have by now none of the categories ``names``.
+
+    None: any will do.
+    """
+    categories = retriever.categories_of(sorted(items), consistency) if items else {}
+    return {item for item in items if not _is_there(categories.get(item), names)}
+
+
+def _is_there(category: str | None, names: Set[str] | None) -> bool:
+    return category is not None and (names is None or category in names)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
 from paddlerec_milvus.retrieval.base import FloatArray
-from paddlerec_milvus.serving.batching import CandidatesReply
+from paddlerec_milvus.serving.batching import CandidatesReply, SearchedUsers
+from paddlerec_milvus.serving.candidates import json_of
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.model_cache import ServingModel
@@ -27,8 +28,8 @@ from paddlerec_milvus.serving.ranked_lists import (
     ranked_lists,
     unranked_lists,
 )
-from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendRequest
-from paddlerec_milvus.serving.recommender import SMALL_BODY, CandidateService
+from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendAnswer, RecommendRequest
+from paddlerec_milvus.serving.recommender import SMALL_BODY, SMALL_LISTS, CandidateService, is_small
 from paddlerec_milvus.serving.schemas import CandidatesRequest
 from paddlerec_milvus.serving.settings import without_secrets
 from paddlerec_milvus.serving.shadow import ListOrigin, ShownAnswer, ShownRecorder, now
@@ -117,24 +118,22 @@ class RankedService:
         stages = {} if reply is None else dict(reply.stages)
         started = time.perf_counter()
         lists, source = await self._lists(served, model, batch, reply, request)
-        if lists:
+        if model.ranking is not None and len(batch.rows):
             stages["ranking"] = time.perf_counter() - started
-        sources = [
-            source if row in lists else popular_source or _popular_source(batch, row)
-            for row in range(len(batch.exclude))
-        ]
-        others = [row for row in range(len(sources)) if row not in lists]
-        lists |= popular_lists(batch, model.catalogue, others, request.top_k)
-        ranker = None if model.ranking is None else model.ranking.manifest.digest
-        answer = ranked_answer(batch, model.catalogue, lists, sources, ranker)
-        service.count(sources, stages)
+        searched = None if reply is None else reply.searched
+        made = partial(
+            _answer, *(batch, model, lists, source, searched, popular_source, request.top_k)
+        )
+        wanted = len(request.hist_item) * request.top_k
+        few = wanted <= SMALL_LISTS and is_small(searched_for) and request.filter is None
+        answer, content = made() if few else await service.aside(made)
+        service.count(answer.source, stages)
         if self._recorder is not None:
-            searched = None if reply is None else reply.searched
             made_of = (served, model, batch, searched)
             self._recorder.record(
                 ShownAnswer(origin, now(), *made_of, answer, request.top_k, as_text)
             )
-        return RankedReply(answer.model_dump_json().encode(), stages)
+        return RankedReply(content, stages)
 
     async def _lists(
         self,
@@ -144,9 +143,9 @@ class RankedService:
         reply: CandidatesReply | None,
         request: RecommendRequest[Any],
     ) -> tuple[Lists, RankedSource]:
-        """The best lists there are for the users ``batch.rows``, and where they are from.
+        """Ranked lists of the users ``batch.rows``, and the source of the best that they can get.
 
-        ``reply`` is None where Milvus did not answer. Empty: popular items are all there is.
+        ``reply`` is None where Milvus did not answer. Empty: nothing is ranked.
         """
         ranking, searched = model.ranking, None if reply is None else reply.searched
         ranked: Lists | None = None
@@ -158,20 +157,20 @@ class RankedService:
         elif searched is None or served is None:
             work = partial(
                 lists_without_search,
-                *(ranking, model.tower, batch, model.catalogue, top_k),
+                *(ranking, model.tower, batch, model.categories, top_k),
                 explain=explain,
             )
             return await self._within(work, batch) or {}, "other_channels"
         elif self._service.settings.shadow != "ranked":  # else the ranker's list is the shadow
             work = partial(
                 ranked_lists,
-                *(ranking, served.retriever, batch, searched, model.catalogue, top_k),
+                *(ranking, served.retriever, batch, searched, model.categories, top_k),
                 explain=explain,
             )
             ranked = await self._within(work, batch)
         if ranked is not None:
             return ranked, "ranked"
-        return ({} if searched is None else unranked_lists(batch, searched, top_k)), "unranked"
+        return {}, "unranked"
 
     async def _within(self, work: Callable[[], Lists], batch: UserBatch) -> Lists | None:
         """The result of ``work``; None, counted and logged, where there is none in time."""
@@ -195,7 +194,30 @@ class RankedService:
             logger.warning(message)
 
 
-def _popular_source(batch: UserBatch, row: int) -> RankedSource:
-    if row in set(batch.rows.tolist()):
-        return "fallback"
-    return "short" if batch.lengths[row] else "popular"
+def _answer(
+    batch: UserBatch,
+    model: ServingModel,
+    lists: Lists,
+    source: RankedSource,
+    searched: SearchedUsers | None,
+    popular_source: RankedSource | None,
+    top_k: int,
+) -> tuple[RecommendAnswer, bytes]:
+    """The answer, and the same as JSON.
+
+    Those without one in ``lists`` get the model's order if they were ``searched`` for, else popular
+    items.
+    """
+    if source == "unranked" and searched is not None:
+        lists = unranked_lists(batch, searched, top_k)
+    by_model = set(batch.rows.tolist())
+    others: list[RankedSource] = [
+        popular_source or ("fallback" if row in by_model else "short" if clicks else "popular")
+        for row, clicks in enumerate(batch.lengths.tolist())
+    ]
+    sources = [source if row in lists else other for row, other in enumerate(others)]
+    missing = [row for row in range(len(sources)) if row not in lists]
+    lists = lists | popular_lists(batch, model.catalogue, missing, top_k)
+    ranker = None if model.ranking is None else model.ranking.manifest.digest
+    answer = ranked_answer(batch, model.catalogue, lists, sources, ranker)
+    return answer, json_of(answer, len(sources))

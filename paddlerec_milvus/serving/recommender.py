@@ -294,4 +294,4 @@ def _check_popular(batch: UserBatch, model: ServingModel, top_k: int) -> None:
 
 def _popular_reply(batch: UserBatch, model: ServingModel, source: Source | None) -> CandidatesReply:
     answer = answer_by_popularity(batch, model.catalogue, source)
-    return CandidatesReply(json_of(answer), answer.source, {})
+    return CandidatesReply(json_of(answer, len(answer.source)), answer.source, {})

@@ -132,7 +132,7 @@ class ShownRecorder:
         if by == "unranked":
             lists = unranked_lists(*arguments, shown.top_k)
             return _named("unranked", model, shown.batch, lists, "unranked")
-        lists = ranked_lists(ranking, served.retriever, *arguments, model.catalogue, shown.top_k)
+        lists = ranked_lists(ranking, served.retriever, *arguments, model.categories, shown.top_k)
         return _named("ranked", model, shown.batch, lists, "ranked")
 
     def _by_version_before(self, shown: ShownAnswer) -> Shadows:
@@ -155,7 +155,7 @@ class ShownRecorder:
             lists = unranked_lists(batch, searched, shown.top_k)
         else:
             lists = ranked_lists(
-                *(model.ranking, before.retriever, batch, searched, model.catalogue),
+                *(model.ranking, before.retriever, batch, searched, model.categories),
                 shown.top_k,
             )
         return _named("before", model, batch, lists, source)

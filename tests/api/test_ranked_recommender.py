@@ -90,7 +90,9 @@ def test_an_item_that_a_service_deleted_comes_from_no_channel(
     retriever: Any = recommender._retriever
     stored = set(range(1, 301)) - {first}
     monkeypatch.setattr(retriever, "count", lambda: len(stored))
-    monkeypatch.setattr(retriever, "stored_items", lambda ids: stored & set(ids))
+    monkeypatch.setattr(
+        retriever, "categories_of", lambda ids: dict.fromkeys(stored & set(ids), "")
+    )
     after = recommender.recommend([[5, 9, 30]], 200, explain=True)
     assert after.height == 200
     expected = [item for item in before["item"].to_list() if item != first]

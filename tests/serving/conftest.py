@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from ranked_calls import copy_of, train_small
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.serving.settings import ServiceSettings
@@ -37,6 +38,15 @@ def service(trained, tmp_path_factory) -> Iterator[Running]:
     with running(settings_of(trained, tmp_path_factory.mktemp("service"))) as started:
         assert started.http.post("/insert").status_code == 200
         yield started
+
+
+@pytest.fixture(scope="session")
+def ranked(trained, tmp_path_factory) -> Any:
+    """The trained MIND with a small ranker beside epoch 0."""
+    folder = tmp_path_factory.mktemp("ranked")
+    copy = copy_of(trained, folder)
+    train_small(settings_of(copy, folder).trained)
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -114,8 +114,9 @@ class SmallIndex:
     def vectors(self, ids: list[int]) -> FloatArray:
         return np.array([self.vectors_by_id[item] for item in ids], np.float32)
 
-    def stored_items(self, ids: list[int], consistency: str = "Bounded") -> set[int]:
-        return {item for item in ids if item in self.vectors_by_id}
+    def categories_of(self, ids: list[int], consistency: str | None = None) -> dict[int, str]:
+        there = (item for item in ids if item in self.vectors_by_id)
+        return {item: self.categories.get(item, "") for item in there}
 
     def count(self) -> int:
         return len(self.vectors_by_id)

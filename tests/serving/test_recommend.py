@@ -3,42 +3,25 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from running_service import Running, running, settings_of, until
+from ranked_calls import TOP_K, copy_of, ids, recommended, started
+from running_service import Running, running, settings_of
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.shown_lists import read_shown
 from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.ranking.channels import CHANNELS
 from paddlerec_milvus.ranking.features import GROUPS
-from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.ranking.training import ranking_beside, train_ranking
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
-from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.serving.client import Client
-from paddlerec_milvus.serving.settings import ServiceSettings
-
-TOP_K = 10
-
-
-@pytest.fixture(scope="module")
-def ranked(trained, tmp_path_factory) -> Any:
-    """The trained MIND's epoch 0 with a small ranker beside it."""
-    folder = tmp_path_factory.mktemp("ranked")
-    shutil.copytree(trained.checkpoints, folder / "out")
-    copy = replace(trained, checkpoints=folder / "out")
-    train_ranking(settings_of(copy, folder).trained, most_lists=150, rounds=10)
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -48,29 +31,13 @@ def service(ranked, tmp_path_factory) -> Iterator[Running]:
         yield one
 
 
-def started(ranked: Any, folder: Path, **others: Any) -> Any:
-    """A service whose rankings have time enough on any machine."""
-    return running(settings_of(ranked, folder, **{"ranking_timeout": 60.0, **others}))
-
-
-def recommended(service: Running, *histories: list[int], **options: Any) -> dict[str, Any]:
-    answer = service.http.post("/recommend", json={"hist_item": histories, **options})
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
-def ids(answer: dict[str, Any]) -> list[list[int]]:
-    return [[item["id"] for item in row] for row in answer["recommendations"]]
-
-
 def test_lists_are_those_of_the_ranker_offline(service, ranked) -> None:
     """Item for item, score for score, for users one by one and together."""
     assert ranks_as_offline(service, ranked) == "trees"
 
 
 def test_din_ranks_as_it_does_offline(ranked, tmp_path) -> None:
-    copy = replace(ranked, checkpoints=shutil.copytree(ranked.checkpoints, tmp_path / "out"))
+    copy = copy_of(ranked, tmp_path)
     train_ranking(settings_of(copy, tmp_path).trained, kind="din", most_lists=60, rounds=2)
     with started(copy, tmp_path / "service") as service:
         assert service.http.post("/insert").status_code == 200
@@ -201,6 +168,57 @@ def test_an_item_that_was_deleted_comes_from_no_channel(ranked, tmp_path) -> Non
         assert service.candidates([], top_k=TOP_K, consistency="Strong")["candidates"] == [popular]
 
 
+def test_a_list_stays_long_though_many_items_were_deleted(ranked, tmp_path) -> None:
+    with started(ranked, tmp_path) as service:
+        service.http.post("/insert")
+        (before,) = recommended(service, [3, 7], top_k=200)["recommendations"]
+        others = [item["id"] for item in before if "interests" not in item["channels"]]
+        gone = [item["id"] for item in before[:60]] + others[:40]
+        served = service.service.current
+        assert served is not None
+        served.writable.delete(gone)
+        (after,) = ids(recommended(service, [3, 7], top_k=100, consistency="Strong"))
+        assert len(after) == 100
+        assert not set(gone) & set(after)
+
+
+def test_a_category_that_was_changed_counts_in_every_channel(ranked, tmp_path) -> None:
+    with started(ranked, tmp_path) as service:
+        service.http.post("/insert")
+        model = service.service.model
+        vectors = model.tower.item_vectors()
+        (old, _), (new, _) = model.catalogue.category_sizes()[:2]
+        options = {"top_k": 200, "consistency": "Strong"}
+        rows = recommended(service, [3, 7], filter={"category": [old]}, **options)
+        moved, elsewhere = [
+            item["id"]
+            for item in rows["recommendations"][0]
+            if set(item["channels"]) != {"interests"}
+        ][:2]
+        item = {"id": moved, "vector": vectors[moved].tolist(), "category": new}
+        assert service.http.post("/items", json={"items": [item]}).status_code == 200
+        served = service.service.current
+        assert served is not None  # another process writes, of which this one is not told
+        served.writable.upsert(vectors[[elsewhere]], [elsewhere], [new])
+        for name, there in ((old, False), (new, True)):
+            answer = recommended(service, [3, 7], filter={"category": [name]}, **options)
+            assert answer["source"] == ["ranked"]
+            channels = {one["id"]: set(one["channels"]) for one in answer["recommendations"][0]}
+            assert (moved in channels) == there
+            assert elsewhere not in channels or there
+            assert not there or channels[moved] - {"interests"}
+
+
+def test_a_large_answer_is_that_of_its_users_alone(service) -> None:
+    """It is made in a thread, and its JSON in pieces."""
+    histories = [[3, 7], [], [5], [999_999]] * 20
+    few, many = (recommended(service, *some, top_k=30) for some in (histories[:4], histories))
+    assert many["source"] == few["source"] * 20
+    assert many["unknown"] == few["unknown"] * 20
+    assert many["ranker"] == few["ranker"]
+    assert ids(many) == ids(few) * 20
+
+
 def raises(*arguments: object) -> None:
     raise RuntimeError("a ranker that cannot")
 
@@ -260,44 +278,6 @@ def test_without_milvus_the_other_channels_are_ranked(ranked, tmp_path, monkeypa
         assert with_all["source"] == ["ranked"]
 
 
-def damaged(ranking: Path) -> None:
-    file = ranking / "trees.onnx"
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize("is_damaged", [True, False])
-def test_a_ranker_of_another_model_or_a_changed_file_does_not_rank(
-    ranked, tmp_path, capsys, is_damaged
-) -> None:
-    shutil.copytree(ranked.checkpoints, tmp_path / "out")
-    place = tmp_path / "out" / "0" / "ranking"
-    if is_damaged:
-        damaged(place)
-        epoch = "0"
-    else:
-        shutil.move(place, tmp_path / "out" / "1" / "ranking")
-        epoch = "1"
-    copy = replace(ranked, checkpoints=tmp_path / "out")
-    with started(copy, tmp_path, epoch=epoch) as service:
-        service.http.post("/insert")
-        assert recommended(service, [3, 7])["source"] == ["unranked"]
-    assert "warning: the ranker cannot be used" in capsys.readouterr().err
-
-
-def test_a_restart_serves_the_ranker_of_the_inserted_model(ranked, tmp_path) -> None:
-    """From the registry, where training may not write."""
-    shutil.copytree(ranked.checkpoints, tmp_path / "out")
-    copy = replace(ranked, checkpoints=tmp_path / "out")
-    with started(copy, tmp_path) as service:
-        service.http.post("/insert")
-        before = recommended(service, [3, 7])
-    kept = next((tmp_path / "kept").iterdir())
-    assert (kept / "ranking" / "manifest.json").is_file()
-    shutil.rmtree(tmp_path / "out" / "0")  # epoch 1 is trained since
-    with started(copy, tmp_path, epoch="1") as service:
-        assert recommended(service, [3, 7]) == before
-
-
 def test_the_version_before_is_logged_beside_what_answers(ranked, tmp_path) -> None:
     """Here both are of one model, so their lists are the same."""
     shown = tmp_path / "shown"
@@ -310,61 +290,6 @@ def test_the_version_before_is_logged_beside_what_answers(ranked, tmp_path) -> N
     assert line.shadow is not None
     assert (line.shadow.by, line.shadow.source) == ("before", "ranked")
     assert (line.shadow.items, line.shadow.ranker) == (line.items, line.ranker)
-
-
-def test_the_ranker_is_part_of_the_version_that_is_rolled_back(ranked, tmp_path) -> None:
-    """Two rankers of one checkpoint: each answers with the version that it was inserted with."""
-    shutil.copytree(ranked.checkpoints, tmp_path / "out")
-    copy = replace(ranked, checkpoints=tmp_path / "out")
-    settings = settings_of(copy, tmp_path, ranking_timeout=60.0)
-    with running(settings) as service:
-        service.http.post("/insert")
-        first = recommended(service, [3, 7])
-        second = ranked_anew(settings).manifest.digest
-        assert recommended(service, [3, 7]) == first  # what lies on disk does not serve by itself
-        service.http.post("/insert")
-        newer = recommended(service, [3, 7])
-        assert newer["ranker"] == second != first["ranker"]
-        assert service.http.get("/readyz").json()["ranker"] == second
-        for expected in (first, newer, first):
-            assert service.http.post("/rollback").status_code == 200
-            assert recommended(service, [3, 7]) == expected
-    with running(settings) as service:  # from the registry; on disk is the newer one
-        assert recommended(service, [3, 7]) == first
-        ready = service.http.get("/readyz").json()
-        assert (ready["ranker"], ready["started_with"]["ranker"]) == (first["ranker"], second)
-        service.http.post("/rollback")
-        assert recommended(service, [3, 7]) == newer
-
-
-def ranked_anew(settings: ServiceSettings) -> RankingModel:
-    return train_ranking(settings.trained, seed=2, most_lists=150, rounds=5)
-
-
-def test_a_ranker_that_is_damaged_since_is_not_inserted(ranked, tmp_path, capsys) -> None:
-    """The version before has its own; the damaged one is in no version."""
-    shutil.copytree(ranked.checkpoints, tmp_path / "out")
-    with started(replace(ranked, checkpoints=tmp_path / "out"), tmp_path) as service:
-        service.http.post("/insert")
-        before = recommended(service, [3, 7])
-        damaged(tmp_path / "out" / "0" / "ranking")
-        assert service.http.post("/insert").status_code == 200
-        assert recommended(service, [3, 7])["source"] == ["unranked"]
-        service.http.post("/rollback")
-        assert recommended(service, [3, 7]) == before
-    assert "warning: the ranker cannot be used" in capsys.readouterr().err
-
-
-def test_vectors_that_name_no_ranker_are_ranked_by_the_one_that_is_here(ranked, tmp_path) -> None:
-    """As those that were stored by the API of Python."""
-    with started(ranked, tmp_path) as service:
-        tower = service.service.model.tower
-        vectors, uri = tower.item_vectors()[1:], service.service.settings.model.milvus_uri
-        properties = {CHECKPOINT: tower.fingerprint}
-        with MilvusRetriever(uri, "mind_items") as other:
-            other.versions.build(vectors, np.arange(1, 301), properties=properties)
-        until(lambda: service.ready()[0] == 200)
-        assert recommended(service, [3, 7])["source"] == ["ranked"]
 
 
 def test_the_client_reads_ranked_lists(service) -> None:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from paddlerec_milvus.serving.alternatives import alternative, alternatives
 from paddlerec_milvus.serving.auth import Role, needs
-from paddlerec_milvus.serving.candidates import json_of
 from paddlerec_milvus.serving.comparison_schemas import (
     AlternativeAnswer,
     AlternativeRequest,
@@ -82,4 +81,4 @@ async def other_list(request: Request) -> Response:
         settings.least_history,
     )
     answer = await service.within(partial(alternative, *arguments, as_text=as_text))
-    return Response(json_of(answer), media_type="application/json")
+    return Response(answer.model_dump_json(), media_type="application/json")

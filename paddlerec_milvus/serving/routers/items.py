@@ -124,7 +124,7 @@ async def put_items(request: Request) -> ItemsAnswer:
     await service.within(upsert)
     ids.changed(dict(zip(numbers, own, strict=True)))
     served.model.hidden.changed(stored=numbers)
-    served.model.categories.add(categories)
+    served.model.categories.changed(dict(zip(numbers, categories, strict=True)))
     _check_serves_still(service, served)
     return ItemsAnswer(upserted=len(numbers), checkpoint=fingerprint)
 

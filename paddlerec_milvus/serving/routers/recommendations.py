@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.dependencies import service_of
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.ranking_schemas import (
@@ -19,15 +18,10 @@ from paddlerec_milvus.serving.ranking_schemas import (
     RecommendRequest,
 )
 from paddlerec_milvus.serving.routers.candidates import timed_response
-from paddlerec_milvus.serving.routers.users import UserPath, stored_user
+from paddlerec_milvus.serving.routers.users import UserPath, stored_clicks
 from paddlerec_milvus.serving.schemas import request_body
 from paddlerec_milvus.serving.shadow import ListOrigin
-from paddlerec_milvus.serving.validation import (
-    InvalidRequestError,
-    body_of,
-    problem,
-    wants_text,
-)
+from paddlerec_milvus.serving.validation import body_of, wants_text
 
 router = APIRouter()
 
@@ -64,23 +58,11 @@ async def user_recommendations(
 ) -> Response:
     """A ranked list by the clicks stored of a user: one row, as ``/recommend`` gives it."""
     ranked: RankedService = request.app.state.ranked
-    service, began = service_of(request), time.monotonic()
-    if query.top_k > (limit := service.settings.max_top_k):
-        text = f"at most {limit:,} items"
-        raise InvalidRequestError(
-            [problem(("query", "top_k"), text, "too_large", f"{query.top_k:,}")]
-        )
-    served = service.current
-    model = served.model if served else service.model
-    own = id_of(user, model.user_kind, ("path", "user"))
-    state, source = await stored_user(service, own, model, query.consistency)
-    seconds = time.monotonic() - began
-    wanted = RecommendRequest[Any](
-        hist_item=[[] if state is None else state.history], **query.model_dump()
-    )
-    interests = None if state is None or served is None else state.interests[None]
-    origin = ListOrigin(request.state.request_id, own)
+    stored = await stored_clicks(request, user, query)
     reply = await ranked.recommend_of(
-        wanted, interests, served, began, source, caller=caller, origin=origin
+        RecommendRequest[Any](hist_item=[stored.history], **query.model_dump()),
+        *(stored.interests, stored.served, stored.began, stored.source),
+        caller=caller,
+        origin=ListOrigin(request.state.request_id, stored.own),
     )
-    return timed_response(request, reply.content, {"user": seconds, **reply.stages})
+    return timed_response(request, reply.content, {"user": stored.seconds, **reply.stages})

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.user_history import (
     ClickEvent,
     HistoriesAwayError,
@@ -21,8 +22,10 @@ from paddlerec_milvus.retrieval.user_history import (
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
+from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.model_cache import ServingModel
+from paddlerec_milvus.serving.ranking_schemas import RecommendQuery
 from paddlerec_milvus.serving.recommender import CandidateService
 from paddlerec_milvus.serving.routers.candidates import timed_response
 from paddlerec_milvus.serving.schemas import (
@@ -103,28 +106,60 @@ async def user_candidates(
     caller: Annotated[Caller, Depends(caller_of)],
 ) -> Response:
     """Candidates by the clicks that are stored of a user: one row, as ``/candidates`` gives it."""
+    stored = await stored_clicks(request, user, query)
+    reply = await service_of(request).candidates_of(
+        CandidatesRequest[Any](hist_item=[stored.history], **query.model_dump()),
+        *(stored.interests, stored.served, stored.began, stored.source),
+        caller=caller,
+    )
+    return timed_response(request, reply.content, {"user": stored.seconds, **reply.stages})
+
+
+class StoredClicks(NamedTuple):
+    """What a list for a stored user is made of."""
+
+    own: OwnId
+    """The user."""
+    history: list[OwnId]
+    """Empty where nothing is stored."""
+    interests: FloatArray | None
+    """[1, K, D]; None: they are not known."""
+    served: ServedVersion | None
+    """That the interests are of."""
+    source: Literal["fallback"] | None
+    """``fallback``: nobody could tell the clicks."""
+    began: float
+    """When the request came, by time.monotonic."""
+    seconds: float
+    """That it took to read them."""
+
+
+async def stored_clicks(
+    request: Request, user: str, query: UserCandidatesQuery | RecommendQuery
+) -> StoredClicks:
+    """The clicks of ``user`` for a list as ``query`` wants it.
+
+    InvalidRequestError: that is too long, or ``user`` is no id. HistoriesAwayError: see
+    :func:`_stored_user`.
+    """
     service, began = service_of(request), time.monotonic()
     if query.top_k > (limit := service.settings.max_top_k):
-        text = f"at most {limit:,} candidates"
+        text = f"at most {limit:,} items in a list"
         raise InvalidRequestError(
             [problem(("query", "top_k"), text, "too_large", f"{query.top_k:,}")]
         )
     served = service.current
     model = served.model if served else service.model
     own = id_of(user, model.user_kind, ("path", "user"))
-    state, source = await stored_user(service, own, model, query.consistency)
+    state, source = await _stored_user(service, own, model, query.consistency)
     seconds = time.monotonic() - began
-    candidates_request = CandidatesRequest[Any](
-        hist_item=[[] if state is None else state.history], **query.model_dump()
-    )
-    interests = None if state is None or served is None else state.interests[None]
-    reply = await service.candidates_of(
-        candidates_request, interests, served, began, source, caller=caller
-    )
-    return timed_response(request, reply.content, {"user": seconds, **reply.stages})
+    if state is None:
+        return StoredClicks(own, [], None, served, source, began, seconds)
+    interests = None if served is None else state.interests[None]
+    return StoredClicks(own, state.history, interests, served, source, began, seconds)
 
 
-async def stored_user(
+async def _stored_user(
     service: CandidateService, own: OwnId, model: ServingModel, consistency: Consistency | None
 ) -> tuple[UserState | None, Literal["fallback"] | None]:
     """What is stored of a user, None: nothing; and ``fallback`` where nobody could tell.
