@@ -40,8 +40,8 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 YAML = "din/config_ranker.yaml"
-LEAST = 10  # lists
-FOLDS, PATIENCE = 5, 4  # a fifth of the lists is held out; epochs without a better one end it
+LEAST, MOST = 10, 6_000  # lists
+FOLDS, PATIENCE = 5, 3  # a fifth of the lists is held out; epochs without a better one end it
 NETWORKS = 3  # each with another fifth held out
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
@@ -72,8 +72,8 @@ def fit_din(
 
     ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. Of each
     network the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
-    taken; if none was better than the vector model, that is its order as it was. DataError: too few
-    lists.
+    taken; if none was better than the vector model, that is its order as it was. More than
+    ``MOST`` lists take longer than they are worth. DataError: too few lists.
     """
     count = len(lists.sizes)
     if count < LEAST:

@@ -16,7 +16,7 @@ from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import CHANNELS, Channels
-from paddlerec_milvus.ranking.din_training import fit_din
+from paddlerec_milvus.ranking.din_training import MOST, fit_din
 from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
 from paddlerec_milvus.ranking.files import RankerKind, RankingManifest
 from paddlerec_milvus.ranking.ranker import Ranker, kind_of
@@ -93,6 +93,8 @@ def train_ranking(
         *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
+    if kind == "din":
+        lists, _ = lists.split(0, min(len(lists.sizes), MOST))
     ranker = _fitted(kind, lists, traits, seed, threads, features, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
     manifest = _manifest(trained, ranker, len(vectors), seed, len(lists.sizes))
