@@ -164,7 +164,7 @@ class Recommender(OpenedModel):
 
     def rank(
         self,
-        ranker: RankerKind = "trees",
+        ranker: RankerKind = "din",
         *,
         lists: int = 12_000,
         rounds: int = 200,
@@ -173,8 +173,8 @@ class Recommender(OpenedModel):
         """Train channels and a ranker for this model, as tools/rank.py does: ``recommend`` ranks.
 
         They learn from the valid users of the split, whom the model has not seen, and lie beside
-        its checkpoint: ``load`` finds them there, ``save`` copies them. ``ranker`` is ``trees``, or
-        ``din`` for the network; fewer ``lists`` to learn from and ``rounds`` (epochs of DIN) take
+        its checkpoint: ``load`` finds them there, ``save`` copies them. ``ranker`` is ``din``, the
+        network DIN, or ``trees``; fewer ``lists`` to learn from and ``rounds`` (epochs of DIN) take
         less time. ``seed`` is that of lists and ranker.
 
         Returns:

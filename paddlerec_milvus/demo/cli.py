@@ -156,7 +156,9 @@ def _rank(settings: Settings) -> None:
     try:
         model = ranking_beside(trained, loaded_encoder(*trained).item_vectors())
     except CheckpointError:
-        model = train_ranking(trained, threads=THREADS, most_lists=RANKED_LISTS, rounds=ROUNDS)
+        model = train_ranking(
+            trained, threads=THREADS, kind="trees", most_lists=RANKED_LISTS, rounds=ROUNDS
+        )
     ranker = described(model.ranker).splitlines()[-1]
     print(f"{ranker} from {model.manifest.lists} lists: {trained.checkpoint}")
     (epoch,) = Evaluation(settings, TOP_N, exact=True, best=True, rank=True).epochs().values()

@@ -22,15 +22,15 @@ examples:
   python -u tools/rank.py -m mind/config.yaml
   python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --show 3
   python -u tools/rank.py -m mind/config.yaml --without popularity category   # what do they give?
-  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --ranker din
+  python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --ranker trees
   python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
 
 Candidates come from four channels: the interests of the vector model, what followed the last clicks
-in the log (transitions), what the same users clicked (neighbours), and popular items. Boosted trees
-order them, or DIN, a network that weighs a user's clicks for each candidate (its settings:
-models/rank/din/config_ranker.yaml). They learn from the valid users, whom the vector model has not
-seen, and start from the vector model's own order. What is written, the folder ranking/ beside
-rec.pdparams, serves that checkpoint alone.
+in the log (transitions), what the same users clicked (neighbours), and popular items. DIN orders
+them, a network that weighs a user's clicks for each candidate (models/rank/din/config_ranker.yaml),
+or boosted trees. They learn from the valid users, whom the vector model has not seen, and start
+from the vector model's own order. What is written, the folder ranking/ beside rec.pdparams, serves
+that checkpoint alone.
 """
 
 
@@ -43,7 +43,10 @@ def _parser() -> CommandParser:
         "--epoch", default="", metavar="N", help="of the checkpoint (the best, else the last)"
     )
     parser.add_argument(
-        "--ranker", choices=tuple(RANKER_FILES), default="trees", help="what orders them (trees)"
+        "--ranker",
+        choices=tuple(RANKER_FILES),
+        default="din",
+        help="what orders them: the network DIN, or boosted trees (din)",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of lists and ranker (1)")
     parser.add_argument(

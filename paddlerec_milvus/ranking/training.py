@@ -45,7 +45,7 @@ def train_ranking(
     seed: int = 1,
     threads: int = 1,
     features: Sequence[str] = FEATURES,
-    kind: RankerKind = "trees",
+    kind: RankerKind = "din",
     *,
     most_lists: int = LISTS,
     rounds: int = ROUNDS,

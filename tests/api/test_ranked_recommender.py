@@ -33,7 +33,7 @@ def recommender(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("ranked")
     shutil.copytree(trained.checkpoints, folder / "out")
     with Recommender.load(folder / "out") as loaded:
-        assert loaded.rank(lists=150, rounds=10) is loaded
+        assert loaded.rank("trees", lists=150, rounds=10) is loaded
         yield loaded.index(folder / "milvus.db", type="FLAT")
 
 

@@ -141,7 +141,7 @@ def test_a_ranker_is_compared_with_its_own_model(
     copied = replace(trained, checkpoints=tmp_path / "out")
     shutil.copytree(trained.checkpoints, copied.checkpoints)
     words = copied.arguments()
-    few = ["--epoch", "0", "--lists", "150", "--rounds", "10"]
+    few = ["--epoch", "0", "--ranker", "trees", "--lists", "150", "--rounds", "10"]
     assert rank([*words[:4], *words[6:], *few]) == 0
     assert (
         infer([*words[:4], "--exact", "--rank", "--report", str(tmp_path / "i.json"), *words[6:]])

@@ -47,7 +47,7 @@ def ranked(trained, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("ranked")
     shutil.copytree(trained.checkpoints, folder / "out")
     copy = replace(trained, checkpoints=folder / "out")
-    train_ranking(settings_of(copy, folder).trained, most_lists=150, rounds=5)
+    train_ranking(settings_of(copy, folder).trained, kind="trees", most_lists=150, rounds=5)
     return copy
 
 

@@ -40,7 +40,7 @@ class Copied:
 
     def rank(self, *flags: str, options: tuple[str, ...] = ()) -> int:
         """With few trees."""
-        return rank(self.arguments("--rounds", "5", *flags, options=options))
+        return rank(self.arguments("--ranker", "trees", "--rounds", "5", *flags, options=options))
 
     def model(self, epoch: str) -> TrainedModel:
         arguments = self.arguments()

@@ -25,7 +25,7 @@ def copy_of(trained: Any, folder: Path) -> Any:
 
 def train_small(trained: TrainedModel, trees: int = 10, seed: int = 1) -> RankingModel:
     """A ranker of few trees and lists, saved beside the checkpoint."""
-    return train_ranking(trained, seed, most_lists=150, rounds=trees)
+    return train_ranking(trained, seed, kind="trees", most_lists=150, rounds=trees)
 
 
 def started(ranked: Any, folder: Path, **others: Any) -> Any:
