@@ -35,6 +35,7 @@ from paddlerec_milvus.ranking.samples import (
 )
 from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,7 @@ def train_ranking(
     """
     settings = trained.settings
     require_inner_product(settings)
-    for name, count in (("lists", most_lists), ("rounds", rounds)):
-        if count < 1:
-            raise SettingsError(f"{name}: {count}: nothing is learned so; at least 1")
-    if settings.runner.valid_data_dir is None:
-        raise SettingsError(
-            "runner.valid_data_dir: a ranker learns from valid users, whom the vector model has "
-            "not seen; name them, or use --data with a folder that prepare.py wrote"
-        )
+    _require_something_to_learn(settings, lists=most_lists, rounds=rounds)
     trained.require_fit()
     began = time.perf_counter()
     log = read_click_log(settings.path("train_data_dir"))
@@ -101,6 +95,17 @@ def train_ranking(
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
     model.save(trained.checkpoint)
     return model
+
+
+def _require_something_to_learn(settings: Settings, **counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise SettingsError(f"{name}: {count}: nothing is learned so; at least 1")
+    if settings.runner.valid_data_dir is None:
+        raise SettingsError(
+            "runner.valid_data_dir: a ranker learns from valid users, whom the vector model has "
+            "not seen; name them, or use --data with a folder that prepare.py wrote"
+        )
 
 
 def _manifest(
