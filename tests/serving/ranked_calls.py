@@ -11,7 +11,6 @@ from typing import Any
 from running_service import Running, running, settings_of
 
 from paddlerec_milvus.ranking.ranking_model import RankingModel
-from paddlerec_milvus.ranking.training import train_ranking
 from paddlerec_milvus.trained_model import TrainedModel
 
 TOP_K = 10
@@ -25,6 +24,8 @@ def copy_of(trained: Any, folder: Path) -> Any:
 
 def train_small(trained: TrainedModel, trees: int = 10, seed: int = 1) -> RankingModel:
     """A ranker of few trees and lists, saved beside the checkpoint."""
+    from paddlerec_milvus.ranking.training import train_ranking  # paddle
+
     return train_ranking(trained, seed, kind="trees", most_lists=150, rounds=trees)
 
 
