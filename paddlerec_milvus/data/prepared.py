@@ -171,3 +171,14 @@ def read_items(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFra
             f"{path}: cannot be read ({str(error).splitlines()[0]}); expected the columns item, "
             "source_id, title, category"
         ) from None
+
+
+def files_to_serve(data: Path | None) -> list[Path]:
+    """What a model needs of its prepared folder to be used: ids, titles, categories, features."""
+    if data is None:
+        return []
+    return [
+        file
+        for pattern in (META, ITEMS, "*_features.csv", "*_feature_values.csv")
+        for file in data.glob(pattern)
+    ]

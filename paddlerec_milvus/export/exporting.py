@@ -15,7 +15,7 @@ import yaml
 from paddlerec_milvus.data.features import ITEM_FEATURES, read_features
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.histories import pad_histories
-from paddlerec_milvus.data.prepared import ITEMS, META
+from paddlerec_milvus.data.prepared import files_to_serve
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.encoder import Encoder, loaded_encoder
 from paddlerec_milvus.errors import DataError, ModelError
@@ -50,7 +50,6 @@ FloatArray = npt.NDArray[np.float32]
 USERS_COMPARED = 1_000
 TOLERANCE = 1e-5
 BATCH = 128
-BESIDE = (META, ITEMS, "*_features.csv", "*_feature_values.csv")  # of the prepared folder
 
 
 def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
@@ -135,9 +134,8 @@ def _feature_codes(encoder: Encoder, trained: TrainedModel) -> list[int]:
 def _copy_data(trained: TrainedModel, folder: Path) -> None:
     """What the service reads of the prepared folder: ids, titles, categories, features."""
     folder.mkdir()
-    for pattern in BESIDE:
-        for file in trained.data.glob(pattern) if trained.data is not None else ():
-            shutil.copyfile(file, folder / file.name)
+    for file in files_to_serve(trained.data):
+        shutil.copyfile(file, folder / file.name)
 
 
 def _yaml_of(settings: Settings) -> str:

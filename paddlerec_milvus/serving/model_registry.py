@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from paddlerec_milvus.data.prepared import ITEMS, META
+from paddlerec_milvus.data.prepared import META, files_to_serve
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.export.exported_model import model_at
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
@@ -97,7 +97,7 @@ def _copy(trained: TrainedModel, fresh: Path, key: str) -> None:
     (fresh / HYPER_PARAMETERS).write_text(values, encoding="utf-8")
     if trained.data is None or not (trained.data / META).exists():
         (fresh / NUMBERS).touch()
-    for file in _beside(trained.data):
+    for file in files_to_serve(trained.data):
         shutil.copyfile(file, fresh / file.name)
     ranking = trained.checkpoint / RANKING
     if ranker != WITHOUT and ranking.is_dir():
@@ -108,14 +108,3 @@ def _copy(trained: TrainedModel, fresh: Path, key: str) -> None:
             checked_content(fresh / RANKING / name, manifest)
         if manifest.digest != ranker:
             raise CheckpointError(f"{ranking}: was written meanwhile: try again")
-
-
-def _beside(data: Path | None) -> list[Path]:
-    """What a model needs of its prepared folder to be used: ids, titles, categories, features."""
-    if data is None:
-        return []
-    return [
-        file
-        for pattern in (META, ITEMS, "*_features.csv", "*_feature_values.csv")
-        for file in data.glob(pattern)
-    ]
