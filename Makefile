@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip install --quiet -
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo demo-model sample-model serve test test-slow coverage lint docs bench faults fuzz milvus openapi dist lock clean
+.PHONY: help demo demo-model sample-model serve test test-slow deploy-check coverage lint docs bench faults fuzz milvus openapi dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,12 +53,18 @@ sample-model: .venv/installed  ## MIND on a small planted log: of the tutorials,
 PYTEST := $(BIN)/python -m pytest -rs -n 3 --dist loadfile
 
 test: .venv/installed-dev  ## what can be asserted quickly, on exact search, Milvus Lite and a real server
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow and not deploy"
 
 test-slow: export FUZZ_EXAMPLES ?= 400
 test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the browser, long fuzzing
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m "slow and not deploy"
 	@$(PYTEST) $(addprefix tests/serving/in_process/test_,arbitrary_requests.py requests.py)
+
+# no container daemon, no registry of images; Debian's packages are installed where it runs as root
+deploy-check: .venv/installed-dev  ## image, compose file, chart, alerts and dashboard, each by its own tool
+	@$(PIP) -e '.[deploy]'
+	@.ci/deploy_tools
+	@PATH="$(CURDIR)/build/deploy-tools:$$PATH" $(BIN)/python -m pytest -rs tests/deploy
 
 coverage: .venv/installed-dev  ## both, with the lines that they run
 	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
@@ -116,7 +122,7 @@ dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra train --extra export --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra dev setup.cfg -o requirements.lock
+	  --extra train --extra export --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra deploy --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote
