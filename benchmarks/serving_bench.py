@@ -38,6 +38,7 @@ from paddlerec_milvus.settings import Settings
 COLLECTION = "serving_load"
 INDEX = ("type=HNSW", "M=16", "efConstruction=200", "ef=100")
 PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "grpcio")
+POOLED, LISTED = 200, 10  # candidates of the vector model that are ranked, and items then listed
 CHECKED_USERS = 200
 LEAST_SAME = 0.9  # of their lists: an index that approximates orders equal scores as it likes
 SETTLE_LIMIT = 60.0  # seconds
@@ -48,8 +49,9 @@ READY_LIMIT = 60.0
 class Bench:
     """A running service, and ways to ask it and the Milvus behind it.
 
-    ``ways``: raw and service for one user a request, "…, batch" for many, and "service, excluding"
-    with exclude_history. ``about`` says what is stored and asked.
+    ``ways``: raw and service for one user a request, "…, batch" for many, "service, excluding"
+    with exclude_history; "candidates" are the 200 that "recommend" ranks, for ten. ``about`` says
+    what is stored and asked.
     """
 
     service: ServiceProcess
@@ -75,6 +77,7 @@ def bench_parser(description: str | None) -> argparse.ArgumentParser:
     parser = model_parser(description or "", "")
     add = parser.add_argument
     add("--epoch", default="best", metavar="N", help="the checkpoint: a number, or best (best)")
+    add("--export", type=Path, metavar="DIR", help="serve this export of it, by ONNX Runtime")
     add("--server", default="local", metavar="URI", help="a running Milvus (one of our own)")
     add("--users", type=int, default=2_000, metavar="N", help="of the test set (2,000)")
     add("--top-k", type=int, default=50, metavar="K", help="candidates (50)")
@@ -128,11 +131,9 @@ def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
             uri = stack.enter_context(LocalMilvus(folder / "milvus")).uri
         environment = {
             "MILVUS_URI": uri,
-            "SERVING_YAML": arguments.config_yaml,
             "SERVING_OPTIONS": shlex.join(options),
-            "SERVING_EPOCH": arguments.epoch,
             "SERVING_KEPT": str(folder / "kept"),
-            **({} if arguments.data is None else {"SERVING_DATA": str(arguments.data.resolve())}),
+            **_source(arguments),
         }
         say("starting the service")
         service = stack.enter_context(ServiceProcess(environment, folder / "service.log"))
@@ -155,6 +156,14 @@ def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
         if about["same_lists"] < LEAST_SAME:
             raise RetrievalError("service and pymilvus do not search for the same: no comparison")
         yield Bench(service, ways, index, about)
+
+
+def _source(arguments: argparse.Namespace) -> dict[str, str]:
+    """The variables that say what is served."""
+    if arguments.export is not None:
+        return {"SERVING_EXPORT": str(arguments.export.resolve())}
+    data = {} if arguments.data is None else {"SERVING_DATA": str(arguments.data.resolve())}
+    return {"SERVING_YAML": arguments.config_yaml, "SERVING_EPOCH": arguments.epoch, **data}
 
 
 @dataclass(frozen=True)
@@ -197,22 +206,22 @@ def _ways(
     histories = [ids.own_ids(history.tolist()) for history in work.histories]
     one, large = grouped(histories, 1), grouped(histories, endpoints.batch)
 
-    def by_service(groups: Sequence[list[list[OwnId]]], exclude_history: bool) -> ByService:
-        bodies = [
-            {"hist_item": group, "top_k": k, "exclude_history": exclude_history} for group in groups
-        ]
-        return ByService(
-            endpoints.port, [post("/candidates", json.dumps(body).encode()) for body in bodies]
-        )
+    def by_service(
+        groups: Sequence[list[list[OwnId]]], path: str = "/candidates", top_k: int = k, **more: bool
+    ) -> ByService:
+        bodies = [{"hist_item": group, "top_k": top_k, **more} for group in groups]
+        return ByService(endpoints.port, [post(path, json.dumps(body).encode()) for body in bodies])
 
     return {
         "raw": raw,
         "raw, batch": replace(
             raw, queries=calls_of(work.interests, Load(endpoints.index, k, users=endpoints.batch))
         ),
-        "service": by_service(one, False),
-        "service, batch": by_service(large, False),
-        "service, excluding": by_service(one, True),
+        "service": by_service(one, exclude_history=False),
+        "service, batch": by_service(large, exclude_history=False),
+        "service, excluding": by_service(one, exclude_history=True),
+        "candidates": by_service(one, top_k=POOLED, exclude_history=True),
+        "recommend": by_service(one, "/recommend", LISTED),
     }
 
 
