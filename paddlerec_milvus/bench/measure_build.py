@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,6 +18,8 @@ import psutil
 from paddlerec_milvus.bench.results import BuildMeasurement, SegmentInfo
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.build import BuildTimes
 from paddlerec_milvus.retrieval.indexes import ROWS_A_CELL, Flat, Index, most_cells
 from paddlerec_milvus.retrieval.memory_estimate import MIB, estimate_mib
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -137,14 +140,30 @@ def measure_build(
     Memory is read from a server of our own that was started again on what was built, and so holds
     no trace of building. RetrievalError: Milvus is away, or (RefusedError) has no such index.
     """
-    empty, empty_disk = place.rss_mib(), place.disk_mib()
+
+    def build(retriever: MilvusRetriever) -> BuildTimes:
+        return retriever.versions.build(workload.vectors, workload.ids)
+
     rows, dimension = workload.vectors.shape
+    return measure_building(place, target, (rows, dimension), workload.queries, build)
+
+
+def measure_building(
+    place: BenchServer,
+    target: Target,
+    shape: tuple[int, int],
+    queries: FloatArray,
+    build: Callable[[MilvusRetriever], BuildTimes],
+) -> tuple[BuildMeasurement, str]:
+    """:func:`measure_build` of what ``build`` stores, ``shape`` rows and dimensions of it."""
+    empty, empty_disk = place.rss_mib(), place.disk_mib()
+    rows, dimension = shape
     with target.connect() as retriever:
-        times = retriever.versions.build(workload.vectors, workload.ids)
+        times = build(retriever)
     place.restart()
     with target.connect() as retriever:
         retriever.open(rows=rows)
-        retriever.search(workload.queries[:256], 10)  # lazy parts are loaded, too
+        retriever.search(queries[:256], 10)  # lazy parts are loaded, too
         segments = retriever.segments()
         version = retriever.server_version()
     memory, disk = place.rss_mib(), place.disk_mib()

@@ -153,13 +153,13 @@ def synthetic_workload(
     ``norm_skew`` above 0 lengths exp(norm_skew * z), z standard normal. Nobody clicks: no truths.
     """
     rng = np.random.default_rng(seed)
-    centres = _units(rng.standard_normal((clusters, dimension), dtype=np.float32))
-    vectors = _around(centres[rng.integers(clusters, size=items)], spread, rng)
+    centres = unit_vectors(rng.standard_normal((clusters, dimension), dtype=np.float32))
+    vectors = vectors_around(centres[rng.integers(clusters, size=items)], spread, rng)
     if norm_skew:
         lengths = np.exp(norm_skew * rng.standard_normal(items))
         vectors *= lengths[:, None].astype(np.float32)
     nearest = centres[rng.integers(clusters, size=users * interests)]
-    queries = _around(nearest, spread, rng).reshape(users, interests, dimension)
+    queries = vectors_around(nearest, spread, rng).reshape(users, interests, dimension)
     return Workload(
         name=f"synthetic {items:,} x {dimension}",
         vectors=vectors,
@@ -170,15 +170,16 @@ def synthetic_workload(
     )
 
 
-def _units(vectors: FloatArray) -> FloatArray:
+def unit_vectors(vectors: FloatArray) -> FloatArray:
+    """``vectors`` [n, D] at length 1; none may be all zeros."""
     lengths: FloatArray = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / lengths
 
 
-def _around(centres: FloatArray, spread: float, rng: np.random.Generator) -> FloatArray:
-    """One unit vector beside each of ``centres`` [n, D]."""
+def vectors_around(centres: FloatArray, spread: float, rng: np.random.Generator) -> FloatArray:
+    """One unit vector beside each of ``centres`` [n, D], at noise of the length ``spread``."""
     noise = rng.standard_normal(centres.shape, dtype=np.float32)
-    return _units(centres + noise * np.float32(spread / np.sqrt(centres.shape[1])))
+    return unit_vectors(centres + noise * np.float32(spread / np.sqrt(centres.shape[1])))
 
 
 def trained_workload(

@@ -78,6 +78,16 @@ class Rows(NamedTuple):
                     )
         return cls(array, numbers, categories)
 
+    @property
+    def size(self) -> int:
+        """N, how many rows."""
+        return len(self.ids)
+
+    @property
+    def dimension(self) -> int:
+        """D of the vectors."""
+        return int(self.vectors.shape[1])
+
     def require_searchable(self) -> None:
         """SettingsError: an id is no item's (0 is padding), or a vector is all zeros."""
         if (self.ids < 1).any():
@@ -117,10 +127,30 @@ class Rows(NamedTuple):
             yield rows
 
 
+class RowBlocks(NamedTuple):
+    """Rows that need not be in memory all at once: blocks of them, made when they are sent."""
+
+    size: int
+    """N, how many rows in all."""
+    dimension: int
+    """D of the vectors."""
+    blocks: Callable[[], Iterator[Rows]]
+    """Checked rows, whose ids are distinct over all blocks; from the first one at each call."""
+
+    def first(self, count: int) -> Rows:
+        """The first ``count`` rows, as far as the first block holds them."""
+        return next(self.blocks()).first(count)
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        """The rows as pymilvus takes them, in pieces that fit a message."""
+        for rows in self.blocks():
+            yield from rows.batches()
+
+
 def fill(
     connection: Connection,
     name: str,
-    rows: Rows,
+    rows: Rows | RowBlocks,
     metric: str,
     index: Index,
     within: float = BUILD_SECONDS,
@@ -130,7 +160,7 @@ def fill(
     Each step is waited for, ``within`` seconds. ``rows`` of the times are those that Milvus counts.
     """
     start = time.perf_counter()
-    with tqdm(total=len(rows.ids), desc="insert", unit="row", disable=None) as bar:
+    with tqdm(total=rows.size, desc="insert", unit="row", disable=None) as bar:
         for batch in rows.batches():
             connection.call("insert", name, batch)
             bar.update(len(batch))
@@ -138,7 +168,7 @@ def fill(
     inserted = time.perf_counter()
     _compact(connection, name, metric, within)
     compacted = time.perf_counter()
-    times = _index_and_load(connection, name, len(rows.ids), metric, index, within)
+    times = _index_and_load(connection, name, rows.size, metric, index, within)
     return times._replace(
         insert_seconds=inserted - start,
         compact_seconds=compacted - inserted,
@@ -146,7 +176,9 @@ def fill(
     )
 
 
-def try_index(connection: Connection, name: str, rows: Rows, metric: str, index: Index) -> None:
+def try_index(
+    connection: Connection, name: str, rows: Rows | RowBlocks, metric: str, index: Index
+) -> None:
     """Build a few of ``rows`` in ``name`` and drop it; RefusedError if that takes a minute.
 
     A server without DISKANN (the local one) takes the order, fails, and tries again for ever,

@@ -27,7 +27,14 @@ from paddlerec_milvus.errors import (
     RefusedError,
     RetrievalError,
 )
-from paddlerec_milvus.retrieval.build import BuildTimes, Rows, fill, index_rows, try_index
+from paddlerec_milvus.retrieval.build import (
+    BuildTimes,
+    RowBlocks,
+    Rows,
+    fill,
+    index_rows,
+    try_index,
+)
 from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import DiskAnn, Flat, Index
 from paddlerec_milvus.retrieval.ownership import (
@@ -125,11 +132,22 @@ class CollectionVersions:
         with at_work(stored):
             return self._build(rows, stored, check, keep=keep)
 
+    def build_blocks(self, rows: RowBlocks) -> BuildTimes:
+        """:meth:`build` of rows that need not fit into memory; each block is checked already."""
+        stored = mark(self.alias, None)
+        with at_work(stored):
+            return self._build(rows, stored, None, keep=False)
+
     def _build(
-        self, rows: Rows, stored: dict[str, str], check: Callable[[str], None] | None, *, keep: bool
+        self,
+        rows: Rows | RowBlocks,
+        stored: dict[str, str],
+        check: Callable[[str], None] | None,
+        *,
+        keep: bool,
     ) -> BuildTimes:
         serving, name = self._prepare()
-        connection, dimension = self._connection, rows.vectors.shape[1]
+        connection, dimension = self._connection, rows.dimension
         try:
             if isinstance(self._index, DiskAnn) and not connection.is_lite:
                 self._claim(name, dimension, stored)
@@ -137,10 +155,10 @@ class CollectionVersions:
             self._claim(name, dimension, stored)
             self._require_first(name, serving)
             times = fill(connection, name, rows, self._metric, self._index)
-            if times.rows != len(rows.ids):
+            if times.rows != rows.size:
                 raise RetrievalError(
                     f"Milvus at {connection.uri}: {name!r} holds {times.rows:,} rows after "
-                    f"the insert, expected {len(rows.ids):,}; the collection {self.alias!r} is "
+                    f"the insert, expected {rows.size:,}; the collection {self.alias!r} is "
                     "unchanged"
                 )
             if check is not None:
