@@ -3,7 +3,8 @@
 
 ``python -m paddle.distributed.launch`` starts them and tells each its number. Process 0 leads: it
 alone logs, measures and saves. On a CPU they talk through gloo, which gives up on a collective that
-takes 30 s: while the leader is busy the others therefore wait at paddle's key-value store.
+takes 30 s: while the leader is busy the others therefore wait at paddle's key-value store. On
+several hosts they also watch each other, see :mod:`.heartbeat`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import psutil
 
 from paddlerec_milvus.errors import SettingsError, TrainingError
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.training.heartbeat import Heartbeat, open_heartbeat
 
 Result = TypeVar("Result")
 START = "python -m paddle.distributed.launch --nproc_per_node 2 tools/trainer.py -m …"
@@ -49,6 +51,7 @@ class Processes:
     _store: Any = None
     _places: npt.NDArray[np.int64] | None = None  # [world, 2]: host, process id
     _token: Any = None
+    _heartbeat: Heartbeat | None = None  # on several hosts
     _met: int = field(default=0, init=False)  # how often they have waited for each other
 
     @property
@@ -158,6 +161,11 @@ class Processes:
     @contextlib.contextmanager
     def collective(self) -> Iterator[None]:
         """An exchange with the others; TrainingError when one of them does not take part."""
+        heart = self._heartbeat
+        if heart is not None:
+            if heart.lost:
+                self._require_all()
+            heart.waiting_since = time.monotonic()
         try:
             yield
         except (RuntimeError, ValueError, OSError) as error:
@@ -169,18 +177,43 @@ class Processes:
                 f"training in {self.world} processes: one of the others does not answer "
                 f"({reason}){_WHAT_TO_DO}"
             ) from error
+        finally:
+            if heart is not None:
+                heart.waiting_since = None
 
     def _require_all(self) -> None:
-        lost = [
+        if self._lost():
+            raise TrainingError(self._loss())
+
+    def _loss(self) -> str:
+        return (
+            f"training in {self.world} processes: {', '.join(self._lost())} ended before its time; "
+            f"its log, workerlog.N of the launcher's --log_dir, may say why{_WHAT_TO_DO}"
+        )
+
+    def _lost(self) -> list[str]:
+        here = [
             f"process {rank} (pid {pid})"
             for rank, (host, pid) in enumerate(self._places if self._places is not None else ())
             if host == _host() and not _alive(int(pid))
         ]
-        if lost:
-            raise TrainingError(
-                f"training in {self.world} processes: {', '.join(lost)} ended before its time; "
-                f"its log, workerlog.N of the launcher's --log_dir, may say why{_WHAT_TO_DO}"
-            )
+        heart = self._heartbeat
+        others = sorted(heart.lost.items()) if heart is not None else []
+        return here + [
+            f"process {rank} on the host {heart.hosts[rank]} ({how})"
+            for rank, how in others
+            if heart is not None
+        ]
+
+    def watch_hosts(self, address: str) -> None:
+        """On several hosts: notice one that is lost. ``address`` is the leader's."""
+        if self.on_one_host:
+            return
+        self._store.set(f"host/{self.rank}", socket.gethostname().encode())
+        hosts = [self._store.get(f"host/{rank}").decode() for rank in range(self.world)]
+        with self.collective():
+            self._heartbeat = open_heartbeat(self.rank, hosts, address, self.from_leader)
+        self._heartbeat.start(self._loss)
 
 
 ALONE = Processes()
@@ -196,7 +229,10 @@ def common_seed(*parts: int) -> int:
 
 
 def _host() -> int:
-    return zlib.crc32(socket.gethostname().encode())
+    """A number for this host; two containers of one name are two hosts."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    parts = (_tried(boot.read_text), _tried(space.readlink))
+    return zlib.crc32(f"{socket.gethostname()} {parts}".encode())
 
 
 def _alive(pid: int) -> bool:
@@ -218,6 +254,20 @@ def _mapped(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0)
 
 
+def _require_reachable(address: str) -> None:
+    """SettingsError where this host's name leads to itself alone, for gloo calls hosts by name."""
+    name = socket.gethostname()
+    try:
+        reached = socket.gethostbyname(name)
+    except OSError:
+        reached = "no address"
+    if reached.startswith("127.") or reached == "no address":
+        raise SettingsError(
+            f"the name of this host, {name}, leads to {reached}, and other hosts cannot reach it "
+            f"there; a line '{address} {name}' in its /etc/hosts, in place of that one, mends it"
+        )
+
+
 def join(settings: Settings, device: str) -> Processes:
     """Join the processes that the launcher started; SettingsError for what cannot be shared."""
     world = int(os.environ.get(WORLD) or 0)
@@ -235,8 +285,12 @@ def join(settings: Settings, device: str) -> Processes:
             f"runner.train_batch_size: {runner.train_batch_size} is the batch of all processes "
             f"together and cannot be shared by {world}; set it to {down or world}"
         )
+    endpoints = os.environ.get("PADDLE_TRAINER_ENDPOINTS", "")
+    addresses = [endpoint.partition(":")[0] for endpoint in endpoints.split(",")]
     if device == "cpu":
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+        if len(set(addresses)) > 1:
+            _require_reachable(addresses[int(os.environ.get("PADDLE_TRAINER_ID") or 0)])
     paddle.disable_signal_handler()  # its own prints a trace on SIGTERM
     with contextlib.redirect_stderr(io.StringIO()):  # paddle's list of its own flags
         dist.init_parallel_env()
@@ -250,6 +304,7 @@ def join(settings: Settings, device: str) -> Processes:
         paddle.concat(everyone).numpy(),
         paddle.zeros([1]),
     )
+    joined.watch_hosts(addresses[0])
     if not joined.leads:
         logging.getLogger("paddlerec_milvus").setLevel(logging.ERROR)
     return joined

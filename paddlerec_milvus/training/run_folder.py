@@ -16,7 +16,7 @@ from typing import Any
 from paddlerec_milvus.checkpoint import BEST
 from paddlerec_milvus.checkpoint_record import CheckpointRecord, data_of, read_record
 from paddlerec_milvus.command import warn
-from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.errors import CheckpointError, DataError, SettingsError
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.checkpoint import INTERRUPTED
 
@@ -41,6 +41,22 @@ class RunFolder:
         self.record = _record_of(settings, device, processes)
         """Of this run; epoch, time and files are filled in by :meth:`record_of`."""
         logger.info("data %s; checkpoints go to %s", self.record.data, self.path)
+
+    def require_alike(self, leader: CheckpointRecord) -> None:
+        """SettingsError: this process, on a host of its own, would train something else."""
+        if differing := leader.differences(self.record):
+            raise SettingsError(
+                f"the host {platform.node()} would train something else than process 0's: "
+                f"{'; '.join(differing)}; give all hosts the same data, code and settings"
+            )
+
+    def require_here(self, checkpoint: Path) -> None:
+        """CheckpointError: process 0 resumes from a folder that this host does not see."""
+        if not checkpoint.is_dir():
+            raise CheckpointError(
+                f"{checkpoint}: process 0 resumes from it, and the host {platform.node()} has no "
+                "such folder: let all hosts share runner.model_save_path, or copy it there"
+            )
 
     def record_of(self, epoch: int) -> CheckpointRecord:
         """The record of the checkpoint that is saved now, in ``epoch``."""

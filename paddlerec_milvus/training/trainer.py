@@ -99,6 +99,7 @@ class Trainer:
         dataset, runner = self._open_reader(), settings.runner
         self.run_folder = RunFolder(settings, self.device, self.processes.world)
         self.save_path = self.run_folder.path
+        self.run_folder.require_alike(self.processes.from_leader(lambda: self.run_folder.record))
         if self.processes.leads:
             recover(self.save_path)
         if runner.model_init_path is not None and self.processes.leads:
@@ -177,6 +178,7 @@ class Trainer:
             if self.processes.leads:
                 self.run_folder.start_anew()
             return None
+        self.run_folder.require_here(checkpoint)
         self.run_folder.resume_from(checkpoint)
         load_parameters(checkpoint, self.model)
         position = load_training_state(checkpoint, self.optimizer)
