@@ -99,7 +99,11 @@ def _main(options: argparse.Namespace) -> bool:
     if options.plan:
         from scale_study.plan import plan_of, plan_table
 
-        print(plan_table(plan_of(results.rows, PlanSettings.read(options.settings))))
+        settings = PlanSettings.read(options.settings)
+        print(plan_table(plan_of(results.rows, settings)))
+        print("\nm: measured, f: fitted, q: quoted:")
+        for quote in settings.quotes:
+            print(f"- {quote.figure}: {quote.words!r} ({quote.source})")
     elif options.publish:
         from scale_study.page import publish
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from paddlerec_milvus.bench.results import RelevanceComparison
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.indexes import setting_name
@@ -38,7 +39,6 @@ def rows_table(rows: Sequence[ScaleRow], language: str) -> str:
     lines = []
     for row in rows:
         quality, at = row.measured.quality, row.measured.latency
-        lost = quality.relevance.loss.recall if quality.relevance else None
         lines.append(
             (
                 f"{row.case.items:,} x {row.case.dimension}",
@@ -47,14 +47,21 @@ def rows_table(rows: Sequence[ScaleRow], language: str) -> str:
                 f"{row.build.index_seconds:,.1f}",
                 *(f"{mib or 0:,.0f}" for mib in (row.build.rss_mib, row.build.disk_mib)),
                 f"{100 * quality.index_recall.list.mean:.1f}",
-                ""
-                if lost is None
-                else f"{100 * lost.relative:.2f} ({100 * lost.low:.2f} … {100 * lost.high:.2f})",
+                _lost(quality.relevance),
                 *(f"{ms:.1f}" for ms in (at.p50, at.p99)),
                 *(f"{row.throughput(clients):,.0f}" for clients in (4, 16)),
             )
         )
     return tabulate(lines, HEADS[language], tablefmt="github", disable_numparse=True)
+
+
+def _lost(relevance: RelevanceComparison | None) -> str:
+    """Of recall, relative to that of exact search, with its interval; empty: not measured."""
+    if relevance is None:
+        return ""
+    loss, base = relevance.loss.recall, relevance.exact.recall or 1.0
+    mean, low, high = (100 * value / base for value in (loss.mean, loss.low, loss.high))
+    return f"{mean:.2f} ({low:.2f} … {high:.2f})"
 
 
 def tables(rows: Sequence[ScaleRow], settings: PlanSettings, language: str) -> Mapping[str, str]:

@@ -178,7 +178,8 @@ class Trainer:
             if self.processes.leads:
                 self.run_folder.start_anew()
             return None
-        self.run_folder.require_here(checkpoint)
+        if not self.processes.on_one_host:
+            self.run_folder.require_here(checkpoint)
         self.run_folder.resume_from(checkpoint)
         load_parameters(checkpoint, self.model)
         position = load_training_state(checkpoint, self.optimizer)
