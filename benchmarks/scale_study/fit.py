@@ -157,18 +157,17 @@ class ScaleFit:
 
     def point(self, case: ScaleCase) -> ScalePoint:
         """Where a case that was not measured would be searched: segments and ef or nprobe."""
-        largest = max(self.rows, key=lambda row: (row.case.dimension == case.dimension, _rows(row)))
-        rows = _rows(largest) * largest.case.dimension / case.dimension
+        largest = max(
+            self.rows, key=lambda row: (row.case.dimension == case.dimension, row.case.items)
+        )
+        values = largest.case.items * largest.case.dimension / largest.segments
+        rows = values / case.dimension
         segments = max(1.0, np.ceil(case.items / rows)) if largest.segments > 1 else 1.0
         terms = np.array(power_terms(ScalePoint(case, 1, 0)))
         search = float(np.exp(terms @ self.search))
         if isinstance(case.built, Ivf):
             search = min(search, float(case.index["nlist"]))
         return ScalePoint(case, float(segments), max(1.0, search))
-
-
-def _rows(row: ScaleRow) -> float:
-    return row.case.items / row.segments
 
 
 def _fitted(name: str, pairs: Sequence[tuple[ScalePoint, float]]) -> Floats:

@@ -220,6 +220,12 @@ class TestFit:
         rows = [row for row in rows_for() if row.case.dimension == 64]
         assert all(check.holds for check in checks_of(rows))
 
+    def test_a_larger_catalogue_has_more_segments(self) -> None:
+        fit = ScaleFit.of(rows_for())
+        segments = {dim: fit.point(case_for(10**8, dim)).segments for dim in (64, 128)}
+        assert segments == {64: 50, 128: 100}
+        assert fit.point(case_for(10**8, 64)).search > 130
+
     def test_too_few_sizes(self) -> None:
         with pytest.raises(SettingsError, match="needs 3 sizes"):
             checks_of(rows_for()[:4])
