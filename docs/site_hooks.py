@@ -120,7 +120,10 @@ def settings_of(what: str, heads: tuple[str, ...]) -> str:
     if what == "service":
         fields = ServiceSettings.model_fields
         return _table(heads, {variable: fields[name] for variable, name in FIELDS.items()})
-    parts = (settings.RunnerSettings, settings.MilvusSettings, settings.RetrievalSettings)
+    parts = (
+        *(settings.RunnerSettings, settings.MilvusSettings, settings.RetrievalSettings),
+        settings.QuotaSettings,
+    )
     return "\n\n".join(_section(part, heads) for part in parts)
 
 

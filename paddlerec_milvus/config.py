@@ -24,6 +24,8 @@ from paddlerec_milvus.errors import SettingsError, nearest, redacted
 from paddlerec_milvus.settings import (
     PATH_KEYS,
     MilvusSettings,
+    QuotaSettings,
+    RankingSettings,
     RetrievalSettings,
     RunnerSettings,
     Section,
@@ -33,7 +35,7 @@ from paddlerec_milvus.settings import (
 logger = logging.getLogger(__name__)
 
 UPSTREAM_SECTIONS = ("workspace", "runner", "hyper_parameters")
-OWN_SECTIONS = ("milvus", "index", "retrieval")
+OWN_SECTIONS = ("milvus", "index", "retrieval", "ranking")
 OTHER_SECTIONS = ("table_parameters",)  # of upstream's parameter server
 
 
@@ -149,6 +151,7 @@ def _known_keys(model_dir: Path, keys: Sequence[str]) -> tuple[set[str], set[str
     known = {f"runner.{name}" for name in RunnerSettings.model_fields}
     known |= {f"milvus.{name}" for name in MilvusSettings.model_fields}
     known |= {f"retrieval.{name}" for name in RetrievalSettings.model_fields}
+    known |= {f"ranking.quotas.{name}" for name in QuotaSettings.model_fields}
     known |= {"hyper_parameters.item_count", "hyper_parameters.maxlen"}  # the evaluator reads them
     known |= {text for text in strings if text.startswith(("runner.", "hyper_parameters."))}
     spelled_short = {
@@ -212,7 +215,8 @@ def _parse_override(text: str, flat: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _section(model: type[Section], name: str, flat: Mapping[str, Any], file: Path) -> Any:
-    values = {key.split(".", 1)[1]: v for key, v in flat.items() if key.startswith(f"{name}.")}
+    start = f"{name}."
+    values = {key.removeprefix(start): v for key, v in flat.items() if key.startswith(start)}
     try:
         return model(**values)
     except ValidationError as error:
@@ -266,4 +270,5 @@ def load_settings(model: str | Path, overrides: Sequence[str] = ()) -> Settings:
         milvus=_section(MilvusSettings, "milvus", flat, file),
         index=free("index"),
         retrieval=_section(RetrievalSettings, "retrieval", flat, file),
+        ranking=RankingSettings(quotas=_section(QuotaSettings, "ranking.quotas", flat, file)),
     )

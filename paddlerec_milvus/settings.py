@@ -2,7 +2,7 @@
 """What a run needs to know, as frozen models; :mod:`paddlerec_milvus.config` reads them.
 
 PaddleRec's sections ``runner``, ``hyper_parameters`` and ``workspace`` keep their meaning; this
-project adds ``milvus``, ``index`` and ``retrieval``.
+project adds ``milvus``, ``index``, ``retrieval`` and ``ranking``.
 """
 
 from __future__ import annotations
@@ -159,6 +159,39 @@ class RetrievalSettings(Section):
     """A list holds no item of the user's history."""
 
 
+Quota = Annotated[int, Field(ge=0, le=16_384)]
+
+
+class QuotaSettings(Section):
+    """``ranking.quotas``: how many candidates each channel gives at most; 0: it gives none."""
+
+    interests: Quota = 200
+    """What the vector model finds."""
+    transitions: Quota = 200
+    """What was clicked soon after the user's last clicks."""
+    neighbours: Quota = 200
+    """What the users of the last clicks clicked."""
+    popular: Quota = 50
+    """The most clicked items."""
+    rising: Quota = 50
+    """Clicked more of late than before; of logs that were split by time alone."""
+    new: Quota = 50
+    """First clicked of late, by clicks; of logs that were split by time alone."""
+
+    @model_validator(mode="after")
+    def _some_channel(self) -> QuotaSettings:
+        if not any(self.model_dump().values()):
+            raise ValueError("interests: 0, as all others: nothing would be a candidate")
+        return self
+
+
+class RankingSettings(Section):
+    """``ranking``: what a ranker is trained with; it keeps these, and serves with no others."""
+
+    quotas: QuotaSettings = QuotaSettings()
+    """Candidates of each channel."""
+
+
 # runner keys that hold a path; in a yaml relative to its folder, in -o to the working directory
 PATH_KEYS = (
     "train_data_dir",
@@ -184,6 +217,7 @@ class Settings(BaseModel):
     milvus: MilvusSettings
     index: Mapping[str, Any]  # type and its parameters, in Milvus' words
     retrieval: RetrievalSettings
+    ranking: RankingSettings = RankingSettings()
 
     @property
     def model_dir(self) -> Path:

@@ -126,7 +126,8 @@ def _ranked_lists(
         vectors = encoder.item_vectors()
         searched = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
     moments = held_out_moments(evaluation.users)
-    users = searched_users(moments, encoder.interests, encoder.maxlen, searched)
+    most = ranking.channels.searched
+    users = searched_users(moments, encoder.interests, encoder.maxlen, searched, most)
     return rank_users(ranking, users).ranked
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from paddlerec_milvus.api.histories import Histories
 from paddlerec_milvus.api.loaded_model import LoadedModel
 from paddlerec_milvus.data.id_map import OwnId
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, VectorHits
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, VectorHits
 from paddlerec_milvus.ranking.contributions import MOST_ITEMS, main_groups_text
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID
@@ -42,7 +42,7 @@ def ranked_lists(
         return {}
     some = [numbers[row] for row in rows]
     interests, maxlen = model.interests(some), model.encoder.maxlen
-    lists = search_users(retriever, interests, QUOTAS[INTERESTS], exclude=some)
+    lists = search_users(retriever, interests, ranking.channels.searched, exclude=some)
     ranked = {
         row: ranking.rank(
             np.array(history[-maxlen:], np.int64),

@@ -200,7 +200,7 @@ class Recommender(OpenedModel):
     ) -> Frame:
         """The ``k`` best items for each user.
 
-        Once there is a ranker (``rank``) they come from four channels and are in its order, and
+        Once there is a ranker (``rank``) they come from several channels and are in its order, and
         none is an item that the user has clicked; ``ranked=False`` gives the model's own order.
 
         Ids that the model does not know are left out of a history, and a warning names them. A

@@ -20,7 +20,7 @@ class RankingMeter:
     """Ranks what a search finds for all users of a workload, beside what exact search finds.
 
     As tools/infer.py --rank and the service do it: candidates without the user's history, of which
-    the search gives 200, and the other channels of the ranker the rest.
+    the search gives the ranker's quota, and its other channels the rest.
     """
 
     def __init__(self, workload: Workload, ranker: WorkloadRanker) -> None:
@@ -40,7 +40,9 @@ class RankingMeter:
             return work.interests[rows]
 
         ranked = np.full((len(moments), TOP), MISSING_ID, np.int64)
-        for user in searched_users(moments, interests, self._ranker.maxlen, retriever):
+        for user in searched_users(
+            moments, interests, self._ranker.maxlen, retriever, model.channels.searched
+        ):
             excluded = set(user.moment.history.tolist())
             best = model.rank(user.clicks, user.interests, user.hits, excluded, TOP)
             ranked[user.moment.user, : len(best.items)] = best.items

@@ -140,12 +140,12 @@ def cuts_by_time(
             clicks both before and after one.
     """
     assert choice.test_from is not None  # of every choice of this kind
-    values, ticks = _with_unit(times)
-    test = _tick(choice.test_from, ticks)
+    values, ticks = with_unit(times)
+    test = tick_of(choice.test_from, ticks)
     before = values < test
     _require_both("--test-from", choice.test_from, before, values, ticks)
     valid_from = choice.valid_from or _last_tenth(values[before], ticks)
-    early = values < _tick(valid_from, ticks)
+    early = values < tick_of(valid_from, ticks)
     if choice.valid_from is None and not early.any():
         raise DataError(
             f"most clicks before --test-from {iso(choice.test_from)} have the log's first time, "
@@ -165,7 +165,7 @@ def cuts_by_time(
     return cuts, SplitChoice(choice.kind, choice.test_from, valid_from)
 
 
-def _with_unit(times: Times | None) -> tuple[npt.NDArray[np.int64 | np.float64], int]:
+def with_unit(times: Times | None) -> tuple[npt.NDArray[np.int64 | np.float64], int]:
     """The times, and how many of their unit make a second."""
     if times is None:
         raise DataError(
@@ -188,8 +188,8 @@ def _last_tenth(times: npt.NDArray[np.int64 | np.float64], ticks: int) -> dateti
     return _moment(np.partition(times, place)[place].item(), ticks)
 
 
-def _tick(moment: datetime, ticks: int) -> int:
-    """The first tick that is not before ``moment``."""
+def tick_of(moment: datetime, ticks: int) -> int:
+    """Of ``ticks`` a second since 1970 the first that is not before ``moment``."""
     microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
     return -((-microseconds * ticks) // _MICROSECONDS)
 

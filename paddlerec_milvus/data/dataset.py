@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.item_times import CountedTimes
 from paddlerec_milvus.data.log import ClickLog
 
 
@@ -25,3 +26,4 @@ class Dataset:
     split: Mapping[str, str]  # its kind, and by time its moments
     notes: Mapping[str, Any]  # further counts, and how the log was read
     item_ids: str = "int"  # or string: what the source's item ids are
+    item_times: CountedTimes | None = None  # when items were clicked, of a split by time alone

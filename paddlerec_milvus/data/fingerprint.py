@@ -2,6 +2,7 @@
 """Which data a model learns from: a folder's name, its place and a fingerprint of its files.
 
 Files that name things alone (``items.csv``, ``users.csv``) do not count: a title changes no model.
+Nor does ``item_times.csv``, from which no vector model learns; a ranker holds what it took of it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from paddlerec_milvus.data.files import sha256_of
-from paddlerec_milvus.data.prepared import ITEMS, META, read_meta
+from paddlerec_milvus.data.prepared import ITEM_TIMES, ITEMS, META, USERS, read_meta
 from paddlerec_milvus.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-NAMES_ALONE = (ITEMS, "users.csv")
+NOT_LEARNED = (ITEMS, USERS, ITEM_TIMES)
 
 
 class DataIdentity(BaseModel):
@@ -45,7 +46,7 @@ def fingerprint_of(folder: Path) -> str:
     where it has no such parts. DataError: nothing is there, or ``meta.json`` is damaged.
     """
     recorded = read_meta(folder).get("files", {}) if (folder / META).is_file() else {}
-    sums = {name: recorded[name] for name in recorded if name not in NAMES_ALONE}
+    sums = {name: recorded[name] for name in recorded if name not in NOT_LEARNED}
     names = sorted(sums) or _files_of(folder)
     if not names:
         raise DataError(f"{folder}: holds no data; name a folder that prepare.py wrote")

@@ -3,7 +3,8 @@
 
 ``train/clicks.csv``, ``valid/part-0`` and ``test/part-0`` in the contract's formats, ``items.csv``
 (item, source_id, title, category), ``users.csv`` (uid, source_id) where the source's user ids were
-strings, side features where there are any (see ``features``), and ``meta.json``.
+strings, side features where there are any (see ``features``), ``item_times.csv`` of a split by time
+(see ``item_times``), and ``meta.json``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from paddlerec_milvus.data.features import (
 from paddlerec_milvus.data.files import HashedFile, writing
 from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
 from paddlerec_milvus.data.log import write_clicks
-from paddlerec_milvus.data.prepared import FORMAT, ITEMS, META, USERS, read_meta
+from paddlerec_milvus.data.prepared import FORMAT, ITEM_TIMES, ITEMS, META, USERS, read_meta
 from paddlerec_milvus.data.sources import Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
@@ -161,6 +162,8 @@ def write_dataset(
     files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
     if dataset.users is not None:
         files[USERS] = _write_table(folder / USERS, dataset.users)
+    if dataset.item_times is not None:
+        files[ITEM_TIMES] = _write_table(folder / ITEM_TIMES, dataset.item_times.frame)
     if items is not None:
         files[ITEM_FEATURES] = _write_table(folder / ITEM_FEATURES, items.codes)
         files[ITEM_FEATURE_VALUES] = _write_table(folder / ITEM_FEATURE_VALUES, items.values)
@@ -185,6 +188,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "valid": _held_out_counts(dataset.valid, cold),
         "test": _held_out_counts(dataset.test, cold),
     }
+    times = dataset.item_times
     return {
         "format": FORMAT,
         "ids": {
@@ -199,6 +203,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "splits": splits,
         "cold_items": int(cold[1:].sum()),
         "titles": int((dataset.items["title"] != "").sum()),
+        **({} if times is None else {"item_window": times.window}),
         **dataset.notes,  # users and clicks of a log of which a click is in several parts
     }
 

@@ -22,6 +22,7 @@ from paddlerec_milvus.errors import DataError
 META = "meta.json"
 ITEMS = "items.csv"
 USERS = "users.csv"
+ITEM_TIMES = "item_times.csv"
 FORMAT = 2
 _KINDS = ("int", "string")
 UNKNOWN_SPLIT = "a split of its own (no meta.json)"

@@ -24,6 +24,7 @@ from paddlerec_milvus.data.cuts import (
     indptr_of,
 )
 from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.item_times import item_times
 from paddlerec_milvus.data.item_titles import DETAILS
 from paddlerec_milvus.data.log import ClickLog, Ints
 from paddlerec_milvus.data.raw_log import RawLog
@@ -82,9 +83,7 @@ def split_log(
         valid=cuts.valid.held_out(whole),
         test=cuts.test.held_out(whole),
         items=item_table(log.item_ids[source_rows], log.titles),
-        users=pl.DataFrame({"uid": user_ids, "source_id": log.user_ids[left_users]})
-        if named
-        else None,
+        users=_user_table(user_ids, log.user_ids[left_users]) if named else None,
         item_ids="string" if log.item_ids.dtype == pl.String else "int",
         split=choice.identity(),
         notes={
@@ -97,7 +96,12 @@ def split_log(
             "dropped_items": len(log.item_ids) - len(source_rows),
             "dropped_clicks": len(log.items) - len(items),
         },
+        item_times=item_times(whole.items, times, choice),
     )
+
+
+def _user_table(user_ids: Ints, source_ids: pl.Series) -> pl.DataFrame:
+    return pl.DataFrame({"uid": user_ids, "source_id": source_ids})
 
 
 def _cuts(

@@ -123,6 +123,11 @@ def split_lines(meta: Mapping[str, Any]) -> list[str]:
             f"without a click in train: {meta['cold_items']:,} items; clicks alone cannot "
             f"recommend them, and {' and '.join(cold)} are theirs and stay in the denominator"
         )
+    if window := meta.get("item_window"):
+        lines.append(
+            f"rising and new items: of the {window / 86_400:.1f} days before valid, which hold the "
+            "last tenth of the train clicks"
+        )
     new = [f"{meta[key]:,} {name}" for name in _HELD_OUT if meta.get(key := f"{name}_cold_users")]
     if new:
         lines.append(

@@ -173,7 +173,8 @@ class Evaluation:
 
         model = ranking_beside(TrainedModel(self.settings, checkpoint), table)
         moments, encoder = held_out_moments(self.users), self.encoder
-        users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+        most = model.channels.searched
+        users = searched_users(moments, encoder.interests, encoder.maxlen, retriever, most)
         lists = rank_users(model, users)
         self.ranked = lists.ranked
         return model, lists

@@ -14,7 +14,7 @@ from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.evaluation.metrics import measures_by_user
 from paddlerec_milvus.evaluation.results import ChannelResult, Gain, RankingResult
 from paddlerec_milvus.evaluation.statistics import paired_bootstrap
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS
+from paddlerec_milvus.ranking.channels import CHANNELS, SEARCHED
 from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.ranking.samples import SearchedUser
 from paddlerec_milvus.retrieval.base import MISSING_ID
@@ -23,7 +23,7 @@ IntArray = npt.NDArray[np.int64]
 ByUser = dict[str, npt.NDArray[np.float64]]
 
 LENGTHS = (10, 50)
-LONGEST = QUOTAS[INTERESTS]
+LONGEST = SEARCHED
 
 
 class RankedUsers(NamedTuple):
@@ -41,11 +41,12 @@ class RankedUsers(NamedTuple):
 def rank_users(model: RankingModel, users: Iterable[SearchedUser]) -> RankedUsers:
     """The lists of ``users`` by ``model``, and what each channel brought to them."""
     unranked, ranked = [], []
-    without: dict[str, list[IntArray]] = {name: [] for name in CHANNELS}
+    columns = {name: CHANNELS.index(name) for name in model.channels.quotas}
+    without: dict[str, list[IntArray]] = {name: [] for name in columns}
     counts = np.zeros((len(CHANNELS), 4), np.int64)  # candidates, alone, later clicks, alone
     for user in users:
         excluded = set(user.moment.history.tolist())
-        everything = sum(QUOTAS.values())
+        everything = model.channels.most
         best = model.rank(user.clicks, user.interests, user.hits, excluded, everything)
         by_channel = best.ranks > 0
         alone = by_channel & (by_channel.sum(axis=1) == 1)[:, None]
@@ -56,16 +57,17 @@ def rank_users(model: RankingModel, users: Iterable[SearchedUser]) -> RankedUser
         )
         unranked.append(_of_length(user.hits.items))
         ranked.append(_of_length(best.items))
-        for column, name in enumerate(CHANNELS):
+        for name, column in columns.items():
             without[name].append(_of_length(best.items[~alone[:, column]]))
     channels = {
         name: ChannelResult(
-            candidates=row[0] / len(ranked),
-            only=row[1] / len(ranked),
-            relevant=row[2],
-            relevant_only=row[3],
+            candidates=candidates / len(ranked),
+            only=only / len(ranked),
+            relevant=relevant,
+            relevant_only=relevant_only,
         )
-        for name, row in zip(CHANNELS, counts.tolist(), strict=True)
+        for name, column in columns.items()
+        for candidates, only, relevant, relevant_only in [counts[column].tolist()]
     }
     lists = {name: np.stack(rows) for name, rows in without.items()}
     return RankedUsers(np.stack(unranked), np.stack(ranked), lists, channels)

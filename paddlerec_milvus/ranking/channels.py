@@ -1,5 +1,6 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Where candidates come from: a vector model's interests, what goes with clicks, popular items.
+"""Where candidates come from: a vector model's interests, what goes with clicks, popular items,
+and of a log that was split by time rising and new ones.
 
 Letters: V items (row 0 is padding), C channels, n candidates of a user, L clicks.
 """
@@ -14,22 +15,27 @@ import numpy.typing as npt
 
 from paddlerec_milvus.data.item_pairs import click_matrix, co_clicks, transition_counts, weighed
 from paddlerec_milvus.data.log import ClickLog
+from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.ranking.pair_table import PairHits, PairTable
+from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.retrieval.base import MISSING_ID
+from paddlerec_milvus.settings import QuotaSettings
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 Allowed = npt.NDArray[np.bool_]
 
 INTERESTS, TRANSITIONS, NEIGHBOURS, POPULAR = "interests", "transitions", "neighbours", "popular"
+RISING, NEW = "rising", "new"
+CHANNELS = (INTERESTS, TRANSITIONS, NEIGHBOURS, POPULAR, RISING, NEW)
+"""All that there are, in the order of a pool's columns."""
+OF_TIMES = (RISING, NEW)
 NEXT = "next"  # a pair table that gives no candidates
-QUOTAS: Mapping[str, int] = {INTERESTS: 200, TRANSITIONS: 200, NEIGHBOURS: 200, POPULAR: 50}
-"""The most candidates that each channel gives, in the order of a pool's columns."""
-CHANNELS = tuple(QUOTAS)
 PAIR_TABLES = (TRANSITIONS, NEIGHBOURS, NEXT)
 
 WINDOW = 10  # clicks apart that still count as a transition
 PAIRS_OF_ITEM = 200  # pairs of an item in a table
+SEARCHED = 200  # items that the vector model is searched for at least: an unranked list shows them
 
 
 class VectorHits(NamedTuple):
@@ -57,17 +63,59 @@ class Pool(NamedTuple):
     """Of each pair table, all that goes with the history."""
 
 
+def quotas_of(settings: QuotaSettings, *, timed: bool) -> dict[str, int]:
+    """The most candidates of each channel that gives any; ``timed``: item times are known.
+
+    SettingsError: there is none.
+    """
+    quotas = {
+        name: most
+        for name, most in settings.model_dump().items()
+        if most and (timed or name not in OF_TIMES)
+    }
+    if not quotas:
+        raise SettingsError(
+            f"ranking.quotas: {' and '.join(OF_TIMES)} alone, and when items were clicked is not "
+            "known: that is of logs split by time (prepare.py --split time); leave others above 0"
+        )
+    return quotas
+
+
+QUOTAS: Mapping[str, int] = quotas_of(QuotaSettings(), timed=False)
+"""Those of a log without times, where no setting says otherwise."""
+
+
 class Channels(NamedTuple):
-    """What is known from the click log alone."""
+    """What is known from the click log alone, and how much of it is taken."""
 
     clicks: IntArray
     """[V], the users that clicked an item."""
     tables: Mapping[str, PairTable]
     """``transitions``: what followed within ten clicks; ``neighbours``: what the same users
     clicked; ``next``: what followed at once."""
+    quotas: Mapping[str, int] = QUOTAS
+    """The most candidates of each channel that gives any."""
+    trends: Trends | None = None
+    """None: when items were clicked is not known, and no channel rises or is new."""
+
+    @property
+    def searched(self) -> int:
+        """How many items the vector model is to be searched for."""
+        return max(SEARCHED, self.quotas.get(INTERESTS, 0))
+
+    @property
+    def most(self) -> int:
+        """Candidates of a user, at most."""
+        return sum(self.quotas.values())
 
     @classmethod
-    def of(cls, log: ClickLog, item_count: int) -> Channels:
+    def of(
+        cls,
+        log: ClickLog,
+        item_count: int,
+        quotas: Mapping[str, int] = QUOTAS,
+        trends: Trends | None = None,
+    ) -> Channels:
         """Counted in ``log``, for the items 1 … ``item_count`` - 1."""
         users = click_matrix(log, item_count)
         clicks = np.bincount(users.indices, minlength=item_count).astype(np.int64)
@@ -78,9 +126,8 @@ class Channels(NamedTuple):
             NEIGHBOURS: weighed(co_clicks(users), clicks, 0.5, 0.3, shrink=20.0),
             NEXT: weighed(transition_counts(log, item_count, 1), clicks, 1.0, 0.0, shrink=5.0),
         }
-        return cls(
-            clicks, {name: PairTable.of(table, PAIRS_OF_ITEM) for name, table in weights.items()}
-        )
+        tables = {name: PairTable.of(table, PAIRS_OF_ITEM) for name, table in weights.items()}
+        return cls(clicks, tables, quotas, trends)
 
     def pool(
         self,
@@ -100,19 +147,16 @@ class Channels(NamedTuple):
         for name in (TRANSITIONS, NEIGHBOURS):
             listed[name] = pairs[name].items[np.argsort(-pairs[name].total, kind="stable")]
         listed[POPULAR] = np.arange(1, len(self.clicks), dtype=np.int64)
-        lists = [
-            _first(
-                listed[name],
-                QUOTAS[name],
-                excluded,
-                None if name == INTERESTS else allowed,
-            )
-            for name in CHANNELS
-        ]
-        items = np.unique(np.concatenate(lists))
+        if self.trends is not None:
+            listed |= {RISING: self.trends.rising, NEW: self.trends.new}
+        lists = {
+            name: _first(listed[name], most, excluded, None if name == INTERESTS else allowed)
+            for name, most in self.quotas.items()
+        }
+        items = np.unique(np.concatenate(list(lists.values())))
         ranks = np.zeros((len(items), len(CHANNELS)), np.int64)
-        for column, one in enumerate(lists):
-            ranks[np.searchsorted(items, one), column] = np.arange(1, len(one) + 1)
+        for name, one in lists.items():
+            ranks[np.searchsorted(items, one), CHANNELS.index(name)] = np.arange(1, len(one) + 1)
         return Pool(items, ranks, pairs)
 
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from paddlerec_milvus.command import model_parser, read_settings, run
-from paddlerec_milvus.errors import SettingsError, redacted
-from paddlerec_milvus.ranking.features import GROUPS
+from paddlerec_milvus.errors import redacted
+from paddlerec_milvus.ranking.features import ALL_GROUPS
 from paddlerec_milvus.ranking.files import RANKER_FILES
 from paddlerec_milvus.ranking.samples import LISTS, ROUNDS
 from paddlerec_milvus.subcommands import CommandParser, as_typed
@@ -23,13 +23,16 @@ examples:
   python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --show 3
   python -u tools/rank.py -m mind/config.yaml --without popularity category   # what do they give?
   python -u tools/rank.py -m mind_unseen/config.yaml --data datasets/mine --ranker trees
+  python -u tools/rank.py -m mind/config.yaml -o ranking.quotas.popular=100 ranking.quotas.new=0
   python -u tools/infer.py -m mind_unseen/config.yaml --data datasets/mine --best --rank   # then
 
-Candidates come from four channels: the interests of the vector model, what followed the last clicks
-in the log (transitions), what the same users clicked (neighbours), and popular items. DIN orders
-them, a network that weighs a user's clicks for each candidate (models/rank/din/config_ranker.yaml),
-or boosted trees. They learn from the valid users, whom the vector model has not seen, and start
-from the vector model's own order. What is written, the folder ranking/ beside rec.pdparams, serves
+Candidates come from several channels: the interests of the vector model, what followed the last
+clicks in the log (transitions), what the same users clicked (neighbours), popular items, and of a
+log that was split by time rising and new ones. ranking.quotas.CHANNEL says how many a channel gives
+at most, 0: none; the ranker keeps these numbers. DIN orders the candidates, a network that weighs a
+user's clicks for each of them (models/rank/din/config_ranker.yaml), or boosted trees. They learn
+from the valid users, whom the vector model has not seen, and start from the vector model's own
+order. What is written, the folder ranking/ beside rec.pdparams, serves
 that checkpoint alone.
 """
 
@@ -67,10 +70,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--without",
         nargs="+",
-        choices=tuple(GROUPS),
+        choices=tuple(ALL_GROUPS),
         default=[],
         metavar="GROUP",
-        help=f"train without these features, to see what they give: {', '.join(GROUPS)}",
+        help=f"train without these features, to see what they give: {', '.join(ALL_GROUPS)}",
     )
     parser.add_argument(
         "--show",
@@ -97,12 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         began = time.perf_counter()
         features = [
             name
-            for group, names in GROUPS.items()
+            for group, names in ALL_GROUPS.items()
             for name in names
             if group not in arguments.without
         ]
-        if not features:
-            raise SettingsError("--without: names all features; leave the ranker some of them")
         model = train_ranking(
             *(trained, arguments.seed, THREADS, features, arguments.ranker),
             most_lists=arguments.lists,

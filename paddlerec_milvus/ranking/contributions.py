@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.ranking.features import FEATURES, GROUPS
+from paddlerec_milvus.ranking.features import ALL_FEATURES, ALL_GROUPS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -27,19 +27,24 @@ MOST_GROUPS = 3  # that an item names
 def group_contributions(
     scores_of: Callable[[FloatArray], FloatArray], rows: FloatArray, listed: IntArray
 ) -> FloatArray:
-    """[k, G] in the order of ``GROUPS``: what each adds to the scores of ``rows[listed]``.
+    """[k, G] in the order of ``ALL_GROUPS``: what each adds to the scores of ``rows[listed]``.
+
+    Without features of times there is one group less.
 
     ``rows`` [n, F] are all candidates of one user, ``scores_of`` is the ranker's, called once for
     k x (1 + G) rows, those of the k items again and again. A value that is not known counts as
     larger than all others: so is a place in a list that an item is not in.
     """
+    groups = [
+        names for names in ALL_GROUPS.values() if ALL_FEATURES.index(names[0]) < rows.shape[1]
+    ]
     if not len(listed):
-        return np.zeros((0, len(GROUPS)), np.float32)
+        return np.zeros((0, len(groups)), np.float32)
     middle = np.sort(rows, axis=0)[(len(rows) - 1) // 2]
     own = rows[listed]
-    variants = np.repeat(own[None], 1 + len(GROUPS), axis=0)
-    for variant, names in zip(variants[1:], GROUPS.values(), strict=True):
-        columns = [FEATURES.index(name) for name in names]
+    variants = np.repeat(own[None], 1 + len(groups), axis=0)
+    for variant, names in zip(variants[1:], groups, strict=True):
+        columns = [ALL_FEATURES.index(name) for name in names]
         variant[:, columns] = middle[columns]
     scores = scores_of(variants.reshape(-1, rows.shape[1])).reshape(len(variants), -1)
     contributions: FloatArray = (scores[0] - scores[1:]).T
@@ -52,7 +57,7 @@ def main_groups(contributions: FloatArray) -> list[tuple[str, float]]:
     The order is by size, whatever the sign.
     """
     order = np.argsort(-np.abs(contributions), kind="stable")[:MOST_GROUPS]
-    names = list(GROUPS)
+    names = list(ALL_GROUPS)
     return [(names[at], float(contributions[at])) for at in order if contributions[at]]
 
 

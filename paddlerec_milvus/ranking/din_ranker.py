@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.ranking.features import FEATURES, SCORE
+from paddlerec_milvus.ranking.features import ALL_FEATURES, SCORE
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -46,8 +46,8 @@ class DinRanker:
 
     def __init__(self, networks: Sequence[Network], start: float, features: Sequence[str]) -> None:
         self.networks, self.start, self.features = tuple(networks), start, tuple(features)
-        self._columns = [FEATURES.index(name) for name in self.features]
-        self._score = FEATURES.index(SCORE)
+        self._columns = [ALL_FEATURES.index(name) for name in self.features]
+        self._score = ALL_FEATURES.index(SCORE)
 
     def scores(self, rows: FloatArray, items: IntArray, history: IntArray) -> FloatArray:
         """[n] for ``rows`` [n, all features] of ``items`` [n], the higher the better.
@@ -91,7 +91,7 @@ class DinRanker:
             if counts := {len(network[ITEMS]) for network in ranker.networks} - {item_count}:
                 raise ValueError(f"{counts} items, here {item_count}")
             one = np.ones(1, np.int64)
-            ranker.scores(np.zeros((1, len(FEATURES)), np.float32), one, one)
+            ranker.scores(np.zeros((1, len(ALL_FEATURES)), np.float32), one, one)
         except Exception as error:  # damaged bytes make zipfile and numpy raise many kinds
             raise CheckpointError(f"the network of a ranker cannot be read: {error!r}") from None
         return ranker

@@ -30,7 +30,7 @@ from paddlerec_milvus.ranking.din_ranker import (
     dense_inputs,
     tamed,
 )
-from paddlerec_milvus.ranking.features import FEATURES, SCORE
+from paddlerec_milvus.ranking.features import ALL_FEATURES, FEATURES, SCORE
 from paddlerec_milvus.ranking.samples import ROUNDS, RankingLists
 from paddlerec_milvus.zoo import ModelFolder
 
@@ -141,7 +141,7 @@ class _Trainer:
         self.prior = float(
             np.log(lists.labels.sum() / drawn) - self.start * self.scores.mean(dtype=np.float64)
         )
-        used = tamed(lists.rows[:, [FEATURES.index(name) for name in features]])
+        used = tamed(lists.rows[:, [ALL_FEATURES.index(name) for name in features]])
         config = settings.dotted()
         if not config["hyper_parameters.dense_features"]:
             used = used[:, :0]
@@ -218,7 +218,7 @@ class _Trainer:
         inputs = [*ids, np.where(items < len(self.categories), items, 0)]
         inputs.append(self.categories[inputs[-1]])
         if self.dense:
-            columns = [FEATURES.index(name) for name in self.features]
+            columns = [ALL_FEATURES.index(name) for name in self.features]
             rows = self.lists.rows[batch.rows.ravel()][:, columns]
             dense = dense_inputs(rows, self.means, self.scales)
             inputs.append(dense.reshape(*batch.rows.shape, -1))

@@ -17,10 +17,12 @@ from paddlerec_milvus.ranking.channels import (
     NEIGHBOURS,
     PAIR_TABLES,
     TRANSITIONS,
+    Channels,
     Pool,
     VectorHits,
 )
 from paddlerec_milvus.ranking.pair_table import PairHits
+from paddlerec_milvus.ranking.trends import Trends
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -43,6 +45,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Features by group, as an ablation leaves them out."""
 FEATURES = tuple(name for names in GROUPS.values() for name in names)
+ALL_GROUPS: Mapping[str, tuple[str, ...]] = {**GROUPS, "trend": ("item_age", "item_trend")}
+"""With those that are known where the log was split by time; they are the last columns."""
+ALL_FEATURES = tuple(name for names in ALL_GROUPS.values() for name in names)
 
 _Put = Callable[[npt.ArrayLike], None]
 
@@ -56,23 +61,31 @@ class ItemTraits(NamedTuple):
     """[V], log(1 + users that clicked it)."""
     categories: IntArray
     """[V], a number for the category, -1: none."""
+    trends: Trends | None = None
+    """Since when and how lately they are clicked; None: not known."""
 
     @classmethod
-    def of(cls, vectors: FloatArray, clicks: IntArray, categories: IntArray) -> ItemTraits:
-        """From the item table, ``clicks`` [V] and ``categories`` [V]."""
-        return cls(vectors, np.log1p(clicks).astype(np.float32), categories)
+    def of(cls, vectors: FloatArray, channels: Channels, categories: IntArray) -> ItemTraits:
+        """From the item table, what ``channels`` know of its items, and ``categories`` [V]."""
+        popularity = np.log1p(channels.clicks).astype(np.float32)
+        return cls(vectors, popularity, categories, channels.trends)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Those that are known of a candidate, in the order of their columns."""
+        return FEATURES if self.trends is None else ALL_FEATURES
 
 
 def feature_rows(
     pool: Pool, history: IntArray, interests: FloatArray, hits: VectorHits, traits: ItemTraits
 ) -> FloatArray:
-    """[n, F] float32, nan where a feature is not known; columns as in ``FEATURES``.
+    """[n, F] float32, nan where a feature is not known; columns as in ``traits.features``.
 
     ``history`` [L] are the user's last known clicks, the newest last, at least one, of which the
     vector model made ``interests`` [K, D] and found ``hits``. Of an item that came after the model,
     with an id of V or above, its hit's score is known and no other feature.
     """
-    rows = np.empty((len(pool.items), len(FEATURES)), np.float32)
+    rows = np.empty((len(pool.items), len(traits.features)), np.float32)
     columns = iter(rows.T)
 
     def put(values: npt.ArrayLike) -> None:
@@ -90,6 +103,9 @@ def feature_rows(
             put(popularity - value)
         _put_categories(put, traits.categories[rows_of], traits.categories[history[::-1]])
         put(len(history))
+        if traits.trends is not None:
+            put(traits.trends.age[rows_of])
+            put(traits.trends.trend[rows_of])
     return rows
 
 

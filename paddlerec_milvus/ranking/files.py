@@ -6,14 +6,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paddlerec_milvus.errors import CheckpointError
 
 FOLDER = "ranking"  # beside rec.pdparams
 MANIFEST, TABLES, TREES, DIN = "manifest.json", "channels.npz", "trees.onnx", "din.npz"
+
+FIRST_QUOTAS = {"interests": 200, "transitions": 200, "neighbours": 200, "popular": 50}
+"""Those of a manifest that names none, of before they were settings."""
 
 RankerKind = Literal["trees", "din"]
 RANKER_FILES: Mapping[RankerKind, str] = {"trees": TREES, "din": DIN}
@@ -33,6 +36,8 @@ class RankingManifest(BaseModel):
     """Fingerprint of the prepared data; empty: not known."""
     item_count: int
     channels: list[str]
+    quotas: dict[str, Annotated[int, Field(ge=1)]] = FIRST_QUOTAS
+    """The most candidates of each channel; served with no others."""
     features: list[str]
     """All, in the order of their columns."""
     used: list[str]
@@ -47,8 +52,12 @@ class RankingManifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """16 hex digits that tell this ranker from all others."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """16 hex digits that tell this ranker from all others.
+
+        Not of the first quotas: with them it is the one whose manifest names none.
+        """
+        same = {"quotas"} if self.quotas == FIRST_QUOTAS else None
+        return hashlib.sha256(self.model_dump_json(exclude=same).encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path) -> RankingManifest:

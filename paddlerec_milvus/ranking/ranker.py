@@ -28,7 +28,7 @@ class Ranker(Protocol):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those that it uses, of FEATURES."""
+        """Those that it uses, of ALL_FEATURES."""
 
     def scores(self, rows: FloatArray, items: IntArray, history: IntArray) -> FloatArray:
         """[n], the higher the better, of candidates ``items`` [n] with the features ``rows`` [n, F]

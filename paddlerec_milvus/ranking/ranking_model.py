@@ -16,6 +16,7 @@ from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import CheckpointError, SettingsError
 from paddlerec_milvus.ranking.channels import (
     CHANNELS,
+    OF_TIMES,
     PAIR_TABLES,
     TRANSITIONS,
     Allowed,
@@ -24,7 +25,7 @@ from paddlerec_milvus.ranking.channels import (
     VectorHits,
 )
 from paddlerec_milvus.ranking.contributions import MOST_ITEMS, group_contributions
-from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
+from paddlerec_milvus.ranking.features import ALL_FEATURES, FEATURES, ItemTraits, feature_rows
 from paddlerec_milvus.ranking.files import (
     FOLDER,
     MANIFEST,
@@ -37,7 +38,10 @@ from paddlerec_milvus.ranking.files import (
 )
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.ranker import Ranker, read_ranker, written
+from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.settings import Settings
+
+TRENDS = "trends"
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -73,7 +77,7 @@ class RankingModel:
     ) -> None:
         """``vectors`` [V, D] are the model's item table, ``categories`` [V] numbers, -1: none."""
         self.manifest, self.channels, self.ranker = manifest, channels, ranker
-        self.traits = ItemTraits.of(vectors, channels.clicks, categories)
+        self.traits = ItemTraits.of(vectors, channels, categories)
 
     def rank(
         self,
@@ -139,6 +143,9 @@ class RankingModel:
                 for name, table in self.channels.tables.items()
                 for part in PairTable._fields
             }
+            if self.channels.trends is not None:
+                trends = self.channels.trends._asdict().items()
+                tables |= {f"{TRENDS}_{part}": array for part, array in trends}
             np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
             name, content = written(self.ranker)
             (folder / name).write_bytes(content)
@@ -174,7 +181,10 @@ def load_ranking(
             name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
             for name in PAIR_TABLES
         }
-        channels = Channels(arrays["clicks"], pairs)
+        trends = None
+        if _is_timed(manifest):
+            trends = Trends(*(arrays[f"{TRENDS}_{part}"] for part in Trends._fields))
+        channels = Channels(arrays["clicks"], pairs, manifest.quotas, trends)
     return RankingModel(manifest, channels, read_ranker(ranker, manifest), vectors, categories)
 
 
@@ -199,12 +209,14 @@ def _fitting_files(
 def _require_fit(
     folder: Path, manifest: RankingManifest, model: str, data: str | None, item_count: int
 ) -> None:
+    timed = _is_timed(manifest)
+    allowed = [name for name in CHANNELS if timed or name not in OF_TIMES]
     expected: dict[str, tuple[object, object]] = {
         "model": (manifest.model, model),
         "data": (manifest.data, manifest.data if data is None else data),
         "item_count": (manifest.item_count, item_count),
-        "channels": (manifest.channels, list(CHANNELS)),
-        "features": (manifest.features, list(FEATURES)),
+        "channels": (manifest.channels, [one for one in allowed if one in manifest.quotas]),
+        "features": (manifest.features, list(ALL_FEATURES if timed else FEATURES)),
     }
     for name, (theirs, ours) in expected.items():
         if theirs != ours:
@@ -212,6 +224,11 @@ def _require_fit(
                 f"{folder}: the ranker was trained with another {name}: {theirs}, here {ours}; "
                 "train it anew: python tools/rank.py"
             )
+
+
+def _is_timed(manifest: RankingManifest) -> bool:
+    """Whether its features are those of a log that was split by time."""
+    return len(manifest.features) == len(ALL_FEATURES)
 
 
 def _followed(pool: Pool, items: IntArray, history: IntArray) -> IntArray:

@@ -18,8 +18,8 @@ from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS, Channels, Pool, VectorHits
-from paddlerec_milvus.ranking.features import FEATURES, ItemTraits, feature_rows
+from paddlerec_milvus.ranking.channels import Channels, Pool, VectorHits
+from paddlerec_milvus.ranking.features import ItemTraits, feature_rows
 from paddlerec_milvus.retrieval.base import Retriever
 from paddlerec_milvus.retrieval.candidates import search_users
 
@@ -149,16 +149,16 @@ def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
 
 
 def searched_users(
-    moments: list[Moment], interests: Interests, maxlen: int, retriever: Retriever
+    moments: list[Moment], interests: Interests, maxlen: int, retriever: Retriever, most: int
 ) -> Iterator[SearchedUser]:
-    """What the vector model finds for each of ``moments``, histories left out."""
+    """``most`` items that the vector model finds for each of ``moments``, histories left out."""
     for start in tqdm(range(0, len(moments), BATCH), "users", unit="batch", disable=None):
         part = moments[start : start + BATCH]
         histories, lengths = pad_histories([one.history for one in part], maxlen)
         ids = np.array([one.user for one in part], np.int64)
         vectors = interests(histories, lengths, ids)
         excluded = [one.history for one in part]
-        lists = search_users(retriever, vectors, QUOTAS[INTERESTS], exclude=excluded)
+        lists = search_users(retriever, vectors, most, exclude=excluded)
         for row, moment in enumerate(part):
             hits = VectorHits.of(lists.ids[row], lists.scores[row], lists.interests[row])
             yield SearchedUser(moment, moment.history[-maxlen:], vectors[row], hits)
@@ -177,7 +177,7 @@ def ranking_lists(
     channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser]
 ) -> RankingLists:
     """All that is known of the users with a label among their candidates, in their order."""
-    rows, labels = [np.empty((0, len(FEATURES)), np.float32)], [np.empty(0, np.bool_)]
+    rows, labels = [np.empty((0, len(traits.features)), np.float32)], [np.empty(0, np.bool_)]
     items, clicks = [np.empty(0, np.int64)], list[IntArray]()
     for user in users:
         pool, features = pool_and_rows(channels, traits, user)

@@ -34,7 +34,8 @@ def shown_lists(model: RankingModel, trained: TrainedModel, users: int) -> str:
     retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
     moments = held_out_moments(held_out)[:users]
     tables = []
-    for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever):
+    most = model.channels.searched
+    for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever, most):
         excluded = set(user.moment.history.tolist())
         arguments = (user.clicks, user.interests, user.hits, excluded, LENGTH)
         tables.append(_table(user, model.rank(*arguments, explain=True), catalogue))

@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from paddlerec_milvus.data.catalogue import read_catalogue
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.data.log import read_click_log
+from paddlerec_milvus.data.item_times import read_item_times
+from paddlerec_milvus.data.log import ClickLog, read_click_log
+from paddlerec_milvus.data.prepared import folder_above
 from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.ranking.channels import CHANNELS, Channels
+from paddlerec_milvus.ranking.channels import Channels, quotas_of
 from paddlerec_milvus.ranking.din_training import MOST, fit_din
-from paddlerec_milvus.ranking.features import FEATURES, ItemTraits
+from paddlerec_milvus.ranking.features import ALL_FEATURES, ItemTraits
 from paddlerec_milvus.ranking.files import RankerKind, RankingManifest
 from paddlerec_milvus.ranking.ranker import Ranker, kind_of
 from paddlerec_milvus.ranking.ranking_model import (
@@ -34,6 +36,7 @@ from paddlerec_milvus.ranking.samples import (
     training_moments,
 )
 from paddlerec_milvus.ranking.tree_training import fit_trees
+from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
@@ -45,7 +48,7 @@ def train_ranking(
     trained: TrainedModel,
     seed: int = 1,
     threads: int = 1,
-    features: Sequence[str] = FEATURES,
+    features: Sequence[str] = ALL_FEATURES,
     kind: RankerKind = "din",
     *,
     most_lists: int = LISTS,
@@ -76,11 +79,13 @@ def train_ranking(
             f"{settings.path('valid_data_dir')}: a history holds item {largest}, but the model has "
             f"items up to {len(vectors) - 1}: it was trained on other data"
         )
-    channels = Channels.of(log, len(vectors))
-    logger.info("channels: %.1f s", time.perf_counter() - began)
-    traits = ItemTraits.of(vectors, channels.clicks, category_numbers(trained, len(vectors)))
+    channels = _channels(trained, log, len(vectors))
+    quotas = ", ".join(f"{name} {most}" for name, most in channels.quotas.items())
+    logger.info("channels (%s): %.1f s", quotas, time.perf_counter() - began)
+    traits = ItemTraits.of(vectors, channels, category_numbers(trained, len(vectors)))
+    usable = _usable(features, traits)
     retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
-    users = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+    users = searched_users(moments, encoder.interests, encoder.maxlen, retriever, channels.searched)
     lists = ranking_lists(channels, traits, users)
     logger.info(
         "%d lists, %d with a later click among %d candidates, %d labels: %.1f s",
@@ -89,9 +94,9 @@ def train_ranking(
     )
     if kind == "din":
         lists, _ = lists.split(0, min(len(lists.sizes), MOST))
-    ranker = _fitted(kind, lists, traits, seed, threads, features, rounds)
+    ranker = _fitted(kind, lists, traits, seed, threads, usable, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
-    manifest = _manifest(trained, ranker, len(vectors), seed, len(lists.sizes))
+    manifest = _manifest(trained, ranker, channels, traits, seed, len(lists.sizes))
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
     model.save(trained.checkpoint)
     return model
@@ -108,8 +113,34 @@ def _require_something_to_learn(settings: Settings, **counts: int) -> None:
         )
 
 
+def _channels(trained: TrainedModel, log: ClickLog, item_count: int) -> Channels:
+    """Counted in ``log``, with the quotas of the settings, and rising and new items where it is
+    known when items were clicked until the valid truths begin.
+    """
+    settings, times = trained.settings, None
+    # of valid users from elsewhere nobody knows whether their clicks are later
+    if trained.data == folder_above(settings.path("valid_data_dir")):
+        times = read_item_times(trained.data, log, item_count)
+    trends = None if times is None else Trends.of(times)
+    quotas = quotas_of(settings.ranking.quotas, timed=trends is not None)
+    return Channels.of(log, item_count, quotas, trends)
+
+
+def _usable(features: Sequence[str], traits: ItemTraits) -> list[str]:
+    """Those of ``features`` that are known here. SettingsError: none."""
+    usable = [name for name in features if name in traits.features]
+    if not usable:
+        raise SettingsError("--without: names all features; leave the ranker some of them")
+    return usable
+
+
 def _manifest(
-    trained: TrainedModel, ranker: Ranker, item_count: int, seed: int, lists: int
+    trained: TrainedModel,
+    ranker: Ranker,
+    channels: Channels,
+    traits: ItemTraits,
+    seed: int,
+    lists: int,
 ) -> RankingManifest:
     """What ``ranker`` was trained with; no file is written yet."""
     identity = identity_of_model(trained, trained.fingerprint())
@@ -117,9 +148,10 @@ def _manifest(
         ranker=kind_of(ranker),
         model=identity.digest,
         data=identity.data_fingerprint,
-        item_count=item_count,
-        channels=list(CHANNELS),
-        features=list(FEATURES),
+        item_count=len(traits.vectors),
+        channels=list(channels.quotas),
+        quotas=dict(channels.quotas),
+        features=list(traits.features),
         used=list(ranker.features),
         start=ranker.start,
         seed=seed,

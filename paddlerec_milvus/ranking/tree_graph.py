@@ -58,10 +58,11 @@ def graph_of(
         helper.make_tensor("column", TensorProto.INT64, [1], [FEATURES.index(SCORE)]),
         helper.make_tensor("weight", TensorProto.FLOAT, [1], [facts["start"]]),
     ]
+    width = len(facts["columns"])
     graph = helper.make_graph(
         steps,
         "ranker",
-        [helper.make_tensor_value_info(ROWS, TensorProto.FLOAT, ["n", len(FEATURES)])],
+        [helper.make_tensor_value_info(ROWS, TensorProto.FLOAT, ["n", width])],
         [helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["n", 1])],
         numbers,
     )

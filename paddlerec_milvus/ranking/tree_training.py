@@ -11,7 +11,7 @@ import lightgbm
 import numpy as np
 
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.ranking.features import FEATURES, SCORE
+from paddlerec_milvus.ranking.features import ALL_FEATURES, FEATURES, SCORE
 from paddlerec_milvus.ranking.samples import ROUNDS, RankingLists
 from paddlerec_milvus.ranking.tree_graph import graph_of
 from paddlerec_milvus.ranking.trees import TreesRanker
@@ -71,12 +71,12 @@ def fit_trees(
     gains = np.sum([one.feature_importance("gain") for one in forests], axis=0)
     shares = zip(features, (gains / (float(gains.sum()) or 1.0)).tolist(), strict=True)
     facts = {
-        "columns": list(FEATURES),
+        "columns": list(ALL_FEATURES[: lists.rows.shape[1]]),
         "start": start,
         "trees": sum(one.num_trees() for one in forests),
         "importance": dict(sorted(shares, key=lambda share: -share[1])),
     }
-    return TreesRanker(graph_of(forests, [FEATURES.index(name) for name in features], facts))
+    return TreesRanker(graph_of(forests, [ALL_FEATURES.index(name) for name in features], facts))
 
 
 def _dataset(
@@ -86,7 +86,7 @@ def _dataset(
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     return lightgbm.Dataset(
-        lists.rows[:, [FEATURES.index(name) for name in features]],
+        lists.rows[:, [ALL_FEATURES.index(name) for name in features]],
         lists.labels.astype(np.int32),
         group=lists.sizes,
         init_score=start * lists.rows[:, FEATURES.index(SCORE)].astype(np.float64),

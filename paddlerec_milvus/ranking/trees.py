@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.ranking.features import FEATURES
+from paddlerec_milvus.ranking.features import ALL_FEATURES, FEATURES
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ class TreesRanker:
             raise CheckpointError(
                 f"the trees of a ranker cannot be read: {reason:.200}; train it anew"
             ) from None
-        if self._facts["columns"] != list(FEATURES):
+        if tuple(self._facts["columns"]) not in (FEATURES, ALL_FEATURES):
             raise CheckpointError("the trees of a ranker are of other features than ours")
         self.content = content
 
@@ -64,8 +64,8 @@ class TreesRanker:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those that the trees may use, of FEATURES."""
-        return tuple(name for name in FEATURES if name in self._facts["importance"])
+        """Those that the trees may use, of ALL_FEATURES."""
+        return tuple(name for name in ALL_FEATURES if name in self._facts["importance"])
 
     @property
     def importance(self) -> dict[str, float]:

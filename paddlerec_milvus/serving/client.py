@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
+from paddlerec_milvus.ranking.channels import SEARCHED
 from paddlerec_milvus.serving.ranking_schemas import RecommendAnswer
 from paddlerec_milvus.serving.schemas import (
     SECONDS_PER_CANDIDATE,
@@ -146,7 +146,7 @@ class Client:
             "consistency": consistency,
             "explain": explain,
         }
-        seconds = SECONDS_PER_CANDIDATE * len(histories) * QUOTAS[INTERESTS]
+        seconds = SECONDS_PER_CANDIDATE * len(histories) * SEARCHED
         return self._call(RecommendAnswer, "POST", "/recommend", more_seconds=seconds, json=body)
 
     def user_recommendations(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlerec_milvus.data.catalogue import Catalogue
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, Allowed, VectorHits
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
 from paddlerec_milvus.ranking.contributions import main_groups
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
@@ -28,7 +28,6 @@ from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.serving.validation import UserBatch
 
 SPARE = 20  # items beyond top_k of which it is asked whether they are stored; of all, if not enough
-EVERYTHING = sum(QUOTAS.values())
 INTERESTS_COLUMN = CHANNELS.index(INTERESTS)
 
 
@@ -64,13 +63,14 @@ def ranked_lists(
     names = None if batch.request.filter is None else set(batch.request.filter.category)
     allowed = _allowed(names, categories, len(ranking.traits.vectors))
     ranked: dict[int, RankedList] = {}
+    everything = ranking.channels.most
     for place, row in enumerate(batch.rows.tolist()):
         ranked[row] = ranking.rank(
             batch.histories[row, : batch.lengths[row]],
             searched.interests[place],
             _hits(searched, place),
             batch.exclude[row],
-            EVERYTHING,
+            everything,
             allowed,
             explain=explain,
         )
@@ -79,7 +79,7 @@ def ranked_lists(
     lists, level = ranked.values(), batch.request.consistency
     gone = _gone(retriever, _unseen(lists, top_k + SPARE), names, level)
     if len(gone) > SPARE:
-        gone = _gone(retriever, _unseen(lists, EVERYTHING), names, level)
+        gone = _gone(retriever, _unseen(lists, everything), names, level)
     return {row: _listed(best, gone, top_k) for row, best in ranked.items()}
 
 

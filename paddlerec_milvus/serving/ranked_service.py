@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
+from paddlerec_milvus.ranking.channels import SEARCHED
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, SearchedUsers
 from paddlerec_milvus.serving.candidates import json_of
@@ -100,21 +100,22 @@ class RankedService:
         ``origin`` is what a log of shown lists says of whom the answer is for.
         """
         service = self._service
+        served = served or service.current
+        model = served.model if served else service.model
+        most = SEARCHED if model.ranking is None else model.ranking.channels.searched
         searched_for = CandidatesRequest[Any].model_construct(
             **request.model_dump(exclude={"top_k", "filter", "explain"}),
             filter=request.filter,
-            top_k=QUOTAS[INTERESTS],
+            top_k=most,
             exclude_history=True,
         )
-        wanted = len(request.hist_item) * QUOTAS[INTERESTS]
+        wanted = len(request.hist_item) * most
         began = time.monotonic() if began is None else began
         end = began + service.settings.deadline(wanted)
-        served = served or service.current
         batch = await service.user_batch(
             searched_for, served, end, as_text=as_text, top_k=request.top_k
         )
         reply = await service.by_model(served, batch, interests, end, caller, as_json=False)
-        model = served.model if served else service.model
         stages = {} if reply is None else dict(reply.stages)
         started = time.perf_counter()
         lists, source = await self._lists(served, model, batch, reply, request)

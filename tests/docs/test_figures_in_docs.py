@@ -16,7 +16,12 @@ import yaml
 from pages import ENGLISH, blocks_of, chinese, links_of, text_of
 from support import ROOT
 
-from paddlerec_milvus.settings import MilvusSettings, RetrievalSettings, RunnerSettings
+from paddlerec_milvus.settings import (
+    MilvusSettings,
+    QuotaSettings,
+    RetrievalSettings,
+    RunnerSettings,
+)
 
 RESULTS = ROOT / "benchmarks" / "results"
 TITLES = ("ours", "PaddleRec", "PyTorch, SparseAdam", "ours, best interest and context")
@@ -190,7 +195,9 @@ def test_the_figures_of_faults(page):
     assert verdict["lost"] == verdict["added_twice"] == verdict["out_of_order"] == 0
 
 
-@pytest.mark.parametrize("section", [RunnerSettings, MilvusSettings, RetrievalSettings])
+@pytest.mark.parametrize(
+    "section", [RunnerSettings, MilvusSettings, RetrievalSettings, QuotaSettings]
+)
 def test_every_setting_says_what_it_is(section):
     fields = section.model_fields.items()
     assert [name for name, field in fields if not field.description] == []

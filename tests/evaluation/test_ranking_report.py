@@ -25,7 +25,7 @@ from paddlerec_milvus.evaluation.ranking_report import (
     short_ranking_table,
 )
 from paddlerec_milvus.evaluation.results import ChannelResult, EpochResult, Gain, RankingResult
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS
+from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "ranking"))
 
@@ -50,9 +50,9 @@ def by_hand() -> tuple[RankedUsers, HeldOutUsers]:
     users = users_of([[1], [2]], [[30], [31]])
     unranked = rows_of([3, 4, 5, 30], [*range(3, 14), 31])
     ranked = rows_of([3, 30, 4], [31, 3])
-    without = dict.fromkeys(CHANNELS, ranked) | {INTERESTS: rows_of([3], [31])}
+    without = dict.fromkeys(QUOTAS, ranked) | {INTERESTS: rows_of([3], [31])}
     channel = ChannelResult(candidates=2.5, only=1.0, relevant=2, relevant_only=1)
-    return RankedUsers(unranked, ranked, without, dict.fromkeys(CHANNELS, channel)), users
+    return RankedUsers(unranked, ranked, without, dict.fromkeys(QUOTAS, channel)), users
 
 
 def result() -> RankingResult:
@@ -75,7 +75,7 @@ def test_lists_before_and_after_and_without_what_one_channel_alone_had() -> None
         excluded = set(user.moment.history.tolist())
         best = model.rank(user.clicks, user.interests, user.hits, excluded, 10_000)
         assert without_places(ranked.ranked[row]) == best.items.tolist()
-        for column, name in enumerate(CHANNELS):
+        for column, name in enumerate(QUOTAS):
             others = np.delete(best.ranks, column, axis=1).any(axis=1)
             assert without_places(ranked.without[name][row]) == best.items[others].tolist()
 
@@ -83,7 +83,7 @@ def test_lists_before_and_after_and_without_what_one_channel_alone_had() -> None
 def test_what_a_channel_brought_is_counted_over_users() -> None:
     model = model_of(ScoreOnly())
     ranked = rank_users(model, searched(SEEDS))
-    for column, name in enumerate(CHANNELS):
+    for column, name in enumerate(QUOTAS):
         candidates, only, relevant, relevant_only = 0, 0, 0, 0
         for user in searched(SEEDS):
             excluded = set(user.moment.history.tolist())
@@ -128,7 +128,7 @@ def test_the_tables_show_every_list_and_channel() -> None:
     assert lines[2].split()[:3] == ["interests,", "unranked", "50.00"]
     assert lines[3].split()[:4] == ["all", "channels,", "ranked", "100.00"]
     assert lines[4].split()[:2] == ["gain", "+50.00"]
-    for name in CHANNELS:
+    for name in QUOTAS:
         assert f"without {name} " in first
         assert f"{name} " in second
     assert second.splitlines()[-1].split() == ["popular", "2.5", "1.0", "2", "1"]

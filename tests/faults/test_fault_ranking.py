@@ -26,7 +26,7 @@ from running_service import Running, running, settings_of, until
 from tabulate import tabulate
 
 from paddlerec_milvus.errors import RetrievalError
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, NEIGHBOURS, POPULAR, TRANSITIONS
+from paddlerec_milvus.ranking.channels import INTERESTS, NEIGHBOURS, POPULAR, QUOTAS, TRANSITIONS
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Neighbours
@@ -252,7 +252,7 @@ def _last(requests: SteadyRequests, began: float) -> set[str]:
 
 
 def test_the_next_best_answer_comes_with_its_source(bench, capsys) -> None:
-    assert {TRANSITIONS, NEIGHBOURS, POPULAR, INTERESTS} == set(CHANNELS)
+    assert {TRANSITIONS, NEIGHBOURS, POPULAR, INTERESTS} == set(QUOTAS)
     rows = []
     with SteadyRequests(bench.service.url, BODIES, RATE, "/recommend") as requests:
         ranked_again(requests, time.monotonic())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support import log_of
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
-from paddlerec_milvus.ranking.channels import CHANNELS, Channels, VectorHits
+from paddlerec_milvus.ranking.channels import QUOTAS, Channels, VectorHits
 from paddlerec_milvus.ranking.features import FEATURES, SCORE, ItemTraits
 from paddlerec_milvus.ranking.ranker import Ranker, kind_of
 from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel
@@ -33,7 +33,7 @@ def channels() -> Channels:
 
 
 def traits() -> ItemTraits:
-    return ItemTraits.of(VECTORS, channels().clicks, CATEGORIES)
+    return ItemTraits.of(VECTORS, channels(), CATEGORIES)
 
 
 def users_of(
@@ -95,7 +95,7 @@ def model_of(ranker: Ranker) -> RankingModel:
         model="m",
         data="d",
         item_count=ITEMS,
-        channels=list(CHANNELS),
+        channels=list(QUOTAS),
         features=list(FEATURES),
         used=list(ranker.features),
         start=ranker.start,

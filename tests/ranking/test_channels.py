@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_ranking import ITEMS, USERS, channels, hits_of
+from small_ranking import ITEMS, USERS, hits_of
+from small_ranking import channels as small_channels
 from support import log_of
 
 from paddlerec_milvus.errors import DataError
-from paddlerec_milvus.ranking import channels as channels_module
 from paddlerec_milvus.ranking.channels import (
     CHANNELS,
     INTERESTS,
@@ -28,10 +28,12 @@ NOTHING = hits_of([])
 HISTORY = np.array([3, 17, 3, 22])
 
 
-@pytest.fixture(autouse=True)
-def _small_quotas(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {INTERESTS: 3, TRANSITIONS: 5, NEIGHBOURS: 4, POPULAR: 6}
-    monkeypatch.setattr(channels_module, "QUOTAS", few)
+FEW = {INTERESTS: 3, TRANSITIONS: 5, NEIGHBOURS: 4, POPULAR: 6}
+
+
+def channels() -> Channels:
+    """Of small quotas."""
+    return small_channels()._replace(quotas=FEW)
 
 
 def listed(pool: Pool, name: str) -> list[int]:

@@ -15,7 +15,7 @@ from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
-from paddlerec_milvus.ranking.channels import CHANNELS
+from paddlerec_milvus.ranking.channels import QUOTAS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
 from paddlerec_milvus.ranking.files import DIN, FOLDER, MANIFEST, TABLES, TREES
@@ -83,14 +83,14 @@ def test_a_ranker_is_trained_beside_the_best_epoch_and_measured(
         assert words in shown
     measured = json.loads(report.read_text())["ranking"]
     assert measured["users"] == 60
-    assert list(measured["channels"]) == list(measured["without"]) == list(CHANNELS)
+    assert list(measured["channels"]) == list(measured["without"]) == list(QUOTAS)
     assert set(measured["ranked"]) == set(measured["unranked"]) == set(measured["gain"])
     for name, value in measured["ranked"].items():
         assert f"{100 * value:.2f}" in shown
         assert 0 <= value <= 1, name
     hits = {name: one["relevant"] for name, one in measured["channels"].items()}
     alone = {name: one["relevant_only"] for name, one in measured["channels"].items()}
-    assert all(0 <= alone[name] <= hits[name] for name in CHANNELS)
+    assert all(0 <= alone[name] <= hits[name] for name in QUOTAS)
     assert hits["interests"] > 0
 
 

@@ -111,7 +111,7 @@ def test_users_are_searched_for_as_their_lists_are(monkeypatch: pytest.MonkeyPat
     def encode(histories: np.ndarray, lengths: np.ndarray, users: np.ndarray | None) -> np.ndarray:
         return VECTORS[histories[np.arange(len(lengths)), lengths - 1]][:, None]  # the last click
 
-    for user in searched_users(moments, encode, 3, retriever):
+    for user in searched_users(moments, encode, 3, retriever, 200):
         history = user.moment.history
         assert user.clicks.tolist() == history[-3:].tolist()
         assert user.interests.tolist() == VECTORS[history[-1:]].tolist()

@@ -13,7 +13,7 @@ from running_service import Running, running
 from support import log_of
 
 from paddlerec_milvus.data.catalogue import Catalogue, ItemDetails
-from paddlerec_milvus.ranking.channels import CHANNELS, Channels
+from paddlerec_milvus.ranking.channels import QUOTAS, Channels
 from paddlerec_milvus.ranking.features import FEATURES
 from paddlerec_milvus.ranking.files import RankingManifest
 from paddlerec_milvus.ranking.ranking_model import RankingModel
@@ -46,7 +46,7 @@ def small_ranking() -> RankingModel:
         model="tiny",
         data="",
         item_count=ITEMS + 1,
-        channels=list(CHANNELS),
+        channels=list(QUOTAS),
         features=list(FEATURES),
         used=list(FEATURES),
         start=1.0,

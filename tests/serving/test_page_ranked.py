@@ -19,6 +19,7 @@ from paddlerec_milvus.ranking.channels import INTERESTS, QUOTAS
 
 pytestmark = pytest.mark.slow
 
+RANKING = small_ranking()
 ROWS = """side => [...document.querySelectorAll(`#ranked section:nth-child(${side}) .rows > li`)]
   .map((row) => [Number(row.dataset.id), row.querySelector(".move").textContent])"""
 
@@ -26,7 +27,7 @@ ROWS = """side => [...document.querySelectorAll(`#ranked section:nth-child(${sid
 @pytest.fixture(scope="module")
 def ranked() -> Iterator[Running]:
     """The books with a ranker that has time enough on any machine."""
-    with library(ranking=small_ranking(), ranking_timeout=60.0) as started:
+    with library(ranking=RANKING, ranking_timeout=60.0) as started:
         yield started
 
 
@@ -105,8 +106,8 @@ def test_an_item_says_why_it_stands_there(view: View, ranked: Running) -> None:
 def test_an_item_that_another_channel_brought_is_marked(
     view: View, ranked: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quotas: Any = QUOTAS
-    monkeypatch.setitem(quotas, INTERESTS, 4)
+    few = RANKING.channels._replace(quotas={**QUOTAS, INTERESTS: 4})
+    monkeypatch.setattr(RANKING, "channels", few)
     others = [one["id"] for one in recommended(ranked)[:10] if "interests" not in one["channels"]]
     view.slide("Candidates", "ArrowLeft")
     marked = view["#ranked li[data-move='alone']"]

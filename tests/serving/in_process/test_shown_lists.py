@@ -24,7 +24,7 @@ from running_service import Running, until
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.id_map import IdMap
 from paddlerec_milvus.data.shown_lists import ShownList, read_shown
-from paddlerec_milvus.ranking.channels import CHANNELS, Channels
+from paddlerec_milvus.ranking.channels import QUOTAS, Channels
 from paddlerec_milvus.ranking.features import FEATURES
 from paddlerec_milvus.ranking.ranking_model import RankingManifest, RankingModel
 from paddlerec_milvus.serving import shadow, shown_log
@@ -56,7 +56,7 @@ class Backwards(ScoreOnly):
 
 def small_ranking() -> RankingModel:
     manifest = RankingManifest(
-        **{"model": "tiny", "data": "d", "item_count": ITEMS + 1, "channels": list(CHANNELS)},
+        **{"model": "tiny", "data": "d", "item_count": ITEMS + 1, "channels": list(QUOTAS)},
         **{"features": list(FEATURES), "used": ["score"], "start": 1.0, "seed": 1, "lists": 20},
         files={},
     )
