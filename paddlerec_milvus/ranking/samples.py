@@ -129,16 +129,25 @@ def _earlier(moment: Moment, count: int, rng: np.random.Generator) -> Iterator[M
 
 
 def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
-    """DataError where a truth of ``users`` is a click of the same user in ``log``."""
+    """DataError where a truth of ``users`` is a click of the same user in ``log``.
+
+    An item of the history that is clicked again is not: ``log`` has it as often as the history.
+    """
     span = 1 + max(int(log.items.max(initial=0)), users.largest_item())
     rows = np.searchsorted(log.user_ids, users.user_ids)
     rows = np.minimum(rows, max(len(log.user_ids) - 1, 0))
     there = log.user_ids[rows] == users.user_ids
     row_of = np.where(there, rows, -1)
-    owners = np.repeat(row_of, np.diff(users.truth_indptr))
-    labels = (owners * span + users.truths)[owners >= 0]
+
+    def clicks_of(indptr: IntArray, items: IntArray) -> IntArray:
+        owners = np.repeat(row_of, np.diff(indptr))
+        clicks: IntArray = (owners * span + items)[owners >= 0]
+        return clicks
+
+    labels = clicks_of(users.truth_indptr, users.truths)
     clicked = np.repeat(np.arange(len(log.user_ids)), log.lengths) * span + log.items
-    leaked = np.isin(labels, clicked)
+    before = clicks_of(users.history_indptr, users.history)
+    leaked = _counts(labels, clicked) > _counts(labels, before)
     if leaked.any():
         row = int(labels[leaked][0]) // span
         raise DataError(
@@ -146,6 +155,13 @@ def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
             f"the first of user {log.user_ids[row]}: the vector model has seen them, and a ranker "
             "trained so would trust it too much; prepare the data anew"
         )
+
+
+def _counts(clicks: IntArray, among: IntArray) -> IntArray:
+    """How often each of ``clicks`` is in ``among``."""
+    ordered = np.sort(among)
+    right, left = (np.searchsorted(ordered, clicks, side) for side in ("right", "left"))
+    return right - left
 
 
 def searched_users(
