@@ -6,7 +6,7 @@ Letters: B users, k items of a list, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -15,8 +15,8 @@ from paddlerec_milvus.api.histories import Histories
 from paddlerec_milvus.api.loaded_model import LoadedModel
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, VectorHits
-from paddlerec_milvus.ranking.contributions import MOST_ITEMS, main_groups_text
-from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
+from paddlerec_milvus.ranking.contributions import main_groups_text
+from paddlerec_milvus.ranking.ranking_model import RankedCandidates, RankedList, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID
 from paddlerec_milvus.retrieval.candidates import Candidates, no_candidates, search_users
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -44,18 +44,22 @@ def ranked_lists(
     interests, maxlen = model.interests(some), model.encoder.maxlen
     lists = search_users(retriever, interests, ranking.channels.searched, exclude=some)
     ranked = {
-        row: ranking.rank(
+        row: ranking.candidates(
             np.array(history[-maxlen:], np.int64),
             interests[at],
             VectorHits.of(lists.ids[at], lists.scores[at], lists.interests[at]),
             set(history),
-            k + SPARE,
             explain=explain,
         )
         for at, (row, history) in enumerate(zip(rows, some, strict=True))
     }
-    gone = _deleted(model, retriever, ranked)
-    return {row: _without(best, gone, k) for row, best in ranked.items()}
+    gone = _deleted(model, retriever, ranked.values(), k + SPARE)
+
+    def listed(best: RankedCandidates) -> RankedList:
+        there = ~np.isin(best.items[: k + SPARE], gone)
+        return best.listed(np.flatnonzero(there)[:k])
+
+    return {row: listed(best) for row, best in ranked.items()}
 
 
 def ranked_frame(
@@ -112,22 +116,18 @@ def _reasons(model: LoadedModel, best: RankedList) -> Sequence[Sequence[object]]
     ]
 
 
-def _deleted(model: LoadedModel, retriever: MilvusRetriever, ranked: RankedLists) -> list[int]:
-    """Of the items that no search has just seen, those that a service deleted."""
+def _deleted(
+    model: LoadedModel,
+    retriever: MilvusRetriever,
+    ranked: Iterable[RankedCandidates],
+    length: int,
+) -> list[int]:
+    """Of the first ``length`` items that no search has just seen, those that a service deleted."""
     if retriever.count() == model.total:
         return []
     unseen = {
-        item for best in ranked.values() for item in best.items[best.ranks[:, PLACE] == 0].tolist()
+        item
+        for best in ranked
+        for item in best.items[:length][best.ranks[:length, PLACE] == 0].tolist()
     }
     return sorted(unseen - retriever.categories_of(sorted(unseen)).keys()) if unseen else []
-
-
-def _without(best: RankedList, gone: list[int], k: int) -> RankedList:
-    """The first ``k`` of ``best`` that are none of ``gone``."""
-    chosen = np.flatnonzero(~np.isin(best.items, gone))[:k]
-    explained = best.contributions
-    if explained is not None:
-        explained = explained[chosen[chosen < MOST_ITEMS]]
-    items, scores, ranks, interests, follows, _ = best
-    parts = (items[chosen], scores[chosen], ranks[chosen], interests[chosen], follows[chosen])
-    return RankedList(*parts, explained)

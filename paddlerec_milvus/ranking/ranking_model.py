@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +64,29 @@ class RankedList(NamedTuple):
     """[at most 50, G], of the first items what each group of features adds; None: not explained."""
 
 
+class RankedCandidates(NamedTuple):
+    """All n candidates of one user, best first; reasons are made of what is listed alone."""
+
+    items: IntArray
+    """[n]"""
+    scores: FloatArray
+    """[n], the ranker's."""
+    ranks: IntArray
+    """[n, C], as in a list of them."""
+    contributions: FloatArray | None
+    """[at most 50, G], of the first of them; None: not explained."""
+    reasons: Callable[[IntArray, IntArray], tuple[IntArray, IntArray]]
+    """From items [k] and their ranks [k, C] to their nearest interests, and what they follow."""
+
+    def listed(self, places: IntArray) -> RankedList:
+        """Those at ``places`` [k], which rise."""
+        items, ranks = self.items[places], self.ranks[places]
+        explained = self.contributions
+        if explained is not None:
+            explained = explained[places[places < MOST_ITEMS]]
+        return RankedList(items, self.scores[places], ranks, *self.reasons(items, ranks), explained)
+
+
 class RankingModel:
     """Channels and ranker beside one vector model. Safe to use from several threads."""
 
@@ -90,10 +113,24 @@ class RankingModel:
         *,
         explain: bool = False,
     ) -> RankedList:
-        """The ``top_k`` best candidates for the clicks ``history`` [L], the newest last.
+        """The ``top_k`` best of :meth:`candidates`, with the same arguments."""
+        best = self.candidates(history, interests, hits, excluded, allowed, explain=explain)
+        return best.listed(np.arange(min(top_k, len(best.items))))
+
+    def candidates(
+        self,
+        history: IntArray,
+        interests: FloatArray,
+        hits: VectorHits,
+        excluded: Set[int],
+        allowed: Allowed | None = None,
+        *,
+        explain: bool = False,
+    ) -> RankedCandidates:
+        """All candidates for the clicks ``history`` [L], the newest last, ranked.
 
         ``interests`` [K, D] are the model's of this history, ``hits`` what they found; further see
-        :meth:`Channels.pool`; with ``explain`` the list says what moved its first items.
+        :meth:`Channels.pool`; with ``explain`` it is known what moved the first of them.
         FloatingPointError: a score is no number.
         """
         pool = self.channels.pool(history, hits, excluded, allowed)
@@ -103,15 +140,18 @@ class RankingModel:
             scores = self.ranker.scores(rows, pool.items, history)
         if not np.isfinite(scores).all():
             raise FloatingPointError("the ranker gave a score that is no number")
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        items = pool.items[best]
-        return RankedList(
-            items,
+        best = np.argsort(-scores, kind="stable")
+
+        def reasons(items: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
+            nearest = self._nearest(items, ranks[:, 0], interests, hits)
+            return nearest, _followed(pool, items, history)
+
+        return RankedCandidates(
+            pool.items[best],
             scores[best],
             pool.ranks[best],
-            self._nearest(items, pool.ranks[best, 0], interests, hits),
-            _followed(pool, items, history),
             self._contributions(pool.items, rows, best[:MOST_ITEMS], history) if explain else None,
+            reasons,
         )
 
     def _contributions(

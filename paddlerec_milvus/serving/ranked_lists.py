@@ -11,7 +11,7 @@ import numpy as np
 from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
 from paddlerec_milvus.ranking.contributions import main_groups
-from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel
+from paddlerec_milvus.ranking.ranking_model import RankedCandidates, RankingModel
 from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
 from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
@@ -62,15 +62,13 @@ def ranked_lists(
     """
     names = None if batch.request.filter is None else set(batch.request.filter.category)
     allowed = _allowed(names, categories, len(ranking.traits.vectors))
-    ranked: dict[int, RankedList] = {}
-    everything = ranking.channels.most
+    ranked: dict[int, RankedCandidates] = {}
     for place, row in enumerate(batch.rows.tolist()):
-        ranked[row] = ranking.rank(
+        ranked[row] = ranking.candidates(
             batch.histories[row, : batch.lengths[row]],
             searched.interests[place],
             _hits(searched, place),
             batch.exclude[row],
-            everything,
             allowed,
             explain=explain,
         )
@@ -79,7 +77,7 @@ def ranked_lists(
     lists, level = ranked.values(), batch.request.consistency
     gone = _gone(retriever, _unseen(lists, top_k + SPARE), names, level)
     if len(gone) > SPARE:
-        gone = _gone(retriever, _unseen(lists, everything), names, level)
+        gone = _gone(retriever, _unseen(lists, ranking.channels.most), names, level)
     return {row: _listed(best, gone, top_k) for row, best in ranked.items()}
 
 
@@ -169,8 +167,8 @@ def _hits(searched: SearchedUsers, place: int) -> VectorHits:
     return VectorHits.of(*(array[place] for array in searched.results.candidates))
 
 
-def _listed(best: RankedList, gone: Set[int], top_k: int) -> list[ListedItem]:
-    rows = np.flatnonzero(~np.isin(best.items, list(gone)))[:top_k]
+def _listed(ranked: RankedCandidates, gone: Set[int], top_k: int) -> list[ListedItem]:
+    best = ranked.listed(np.flatnonzero(~np.isin(ranked.items, list(gone)))[:top_k])
     columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
     explained = () if best.contributions is None else best.contributions
     return [
@@ -182,8 +180,8 @@ def _listed(best: RankedList, gone: Set[int], top_k: int) -> list[ListedItem]:
             follows,
             main_groups(explained[row]) if row < len(explained) else None,
         )
-        for row, item, score, ranks, interest, follows in zip(
-            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
+        for row, (item, score, ranks, interest, follows) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
         )
     ]
 
@@ -197,7 +195,7 @@ def _allowed(names: Set[str] | None, categories: ItemCategories, item_count: int
     return allowed
 
 
-def _unseen(lists: Iterable[RankedList], length: int) -> set[int]:
+def _unseen(lists: Iterable[RankedCandidates], length: int) -> set[int]:
     """Of the first ``length`` items of all lists, those that no search has just seen."""
     return {
         item

@@ -55,7 +55,7 @@ def test_lists_are_those_of_the_ranker(recommender: Recommender, trained: Any) -
     ranking = recommender._model.ranking(recommender.settings)
     lists = recommender.recommend([one.history.tolist() for one in moments])
     assert lists.columns == COLUMNS
-    searched = searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+    searched = searched_users(moments, encoder.interests, encoder.maxlen, retriever, 200)
     for user, one in enumerate(searched):
         excluded = set(one.moment.history.tolist())
         best = ranking.rank(one.clicks, one.interests, one.hits, excluded, 10)

@@ -168,11 +168,16 @@ def test_features_may_be_left_out_but_not_all(
     assert "--without: names all features" in message
 
 
-def test_it_may_learn_from_less(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:
-    assert copied.rank("--lists", "40") == 0
+def test_it_may_learn_from_less_and_from_other_quotas(
+    copied: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quotas = ("ranking.quotas.popular=7", "ranking.quotas.neighbours=0")
+    assert copied.rank("--lists", "40", options=quotas) == 0
     assert " trees from " in capsys.readouterr().out
     manifest = json.loads((copied.checkpoints / "best" / FOLDER / MANIFEST).read_text())
     assert 10 <= manifest["lists"] <= 40
+    assert manifest["quotas"] == {"interests": 200, "transitions": 200, "popular": 7}
+    assert manifest["channels"] == list(manifest["quotas"])
     for flag in ("--lists", "--rounds"):
         assert f"{flag[2:]}: 0: nothing is learned so; at least 1" in fails(
             copied.rank(flag, "0"), capsys

@@ -55,7 +55,7 @@ def ranks_as_offline(service: Running, ranked: Any) -> str:
     moments = held_out_moments(users)
     expected = [
         model.rank(user.clicks, user.interests, user.hits, set(user.moment.history.tolist()), TOP_K)
-        for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever)
+        for user in searched_users(moments, encoder.interests, encoder.maxlen, retriever, 200)
     ]
     histories = [one.history.tolist() for one in moments]
     answer = recommended(service, *histories)
