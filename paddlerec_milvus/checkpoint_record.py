@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,7 @@ from paddlerec_milvus.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECORD = "rec.json"
+Content = TypeVar("Content", bound=BaseModel)
 
 
 class CheckpointRecord(BaseModel):
@@ -58,17 +59,22 @@ class CheckpointRecord(BaseModel):
 
 def read_record(folder: Path) -> CheckpointRecord | None:
     """What ``folder/rec.json`` says; None: there is none. CheckpointError: it is damaged."""
-    file = folder / RECORD
+    remedy = "restore it, or remove it to take the parameters as those of another program"
+    return read_validated(folder / RECORD, CheckpointRecord, remedy)
+
+
+def read_validated(file: Path, model: type[Content], remedy: str) -> Content | None:
+    """What the JSON of ``file`` says as a ``model``; None: there is no such file.
+
+    CheckpointError, which names the ``remedy``: it is damaged, or something else.
+    """
     try:
-        return CheckpointRecord.model_validate_json(file.read_bytes())
+        return model.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         reason = str(error).replace("\n", " ")
-        raise CheckpointError(
-            f"{file}: cannot be read: {reason:.200}; restore it, or remove it to take the "
-            "parameters as those of another program"
-        ) from None
+        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; {remedy}") from None
 
 
 def write_record(folder: Path, record: CheckpointRecord) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from paddlerec_milvus.checkpoint_record import read_validated
 from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.data.fingerprint import DataIdentity
 from paddlerec_milvus.errors import CheckpointError
@@ -68,17 +69,13 @@ class ExportManifest(BaseModel):
 
 def read_manifest(folder: Path) -> ExportManifest:
     """What ``folder/manifest.json`` says. CheckpointError: there is none, or it is damaged."""
-    file = folder / MANIFEST
-    try:
-        return ExportManifest.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    manifest = read_validated(folder / MANIFEST, ExportManifest, "export anew")
+    if manifest is None:
         raise CheckpointError(
             f"{folder}: is no export (it has no {MANIFEST}): python tools/export.py -m "
             "mind/config.yaml --out DIR makes one"
-        ) from None
-    except (OSError, ValidationError) as error:
-        reason = str(error).replace("\n", " ")
-        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; export anew") from None
+        )
+    return manifest
 
 
 def sums_of(folder: Path) -> dict[str, str]:

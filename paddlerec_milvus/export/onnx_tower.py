@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+from onnxruntime import InferenceSession
 
 from paddlerec_milvus.errors import CheckpointError, ModelError
 from paddlerec_milvus.export.exported_model import ExportedModel
@@ -20,6 +18,7 @@ from paddlerec_milvus.export.manifest import (
     USERS,
     VECTORS,
 )
+from paddlerec_milvus.onnx_session import session_of
 from paddlerec_milvus.sampling import have_unit_length, one_click_histories
 
 FloatArray = npt.NDArray[np.float32]
@@ -36,14 +35,18 @@ class OnnxTower:
         manifest, self._folder = exported.manifest, exported.checkpoint
         self.fingerprint, self.maxlen, self.items = manifest.digest, manifest.maxlen, manifest.items
         self._name = manifest.model
-        self._users = session_of(self._folder / f"{USERS}.onnx")
+        self._users = self._session(USERS)
         self._features = None
         self._codes = np.array(manifest.feature_codes, np.int64)
         if len(self._codes):
-            self._features = session_of(self._folder / f"{ITEMS_OF_FEATURES}.onnx")
+            self._features = self._session(ITEMS_OF_FEATURES)
         vectors = self.item_vectors()
         self.dimension = vectors.shape[1]
         self.unit = have_unit_length(vectors)
+
+    def _session(self, tower: str) -> InferenceSession:
+        file = self._folder / f"{tower}.onnx"
+        return session_of(file, f"{file}:", "copy the whole export again, or export anew")
 
     def interests(self, histories: IntArray, lengths: IntArray) -> FloatArray:
         """Interests [B, K, D] of ``histories`` [B, maxlen] (padding 0) with ``lengths`` [B]."""
@@ -82,15 +85,3 @@ class OnnxTower:
         """Interests [n, D] of users with one click, to try an index with."""
         interests = self.interests(*one_click_histories(self.items, self.maxlen))
         return interests.reshape(-1, interests.shape[-1])
-
-
-def session_of(file: Path) -> onnxruntime.InferenceSession:
-    """``file`` to be run by the calling thread alone. CheckpointError: it is no such graph."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each way to be damaged
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{file}: cannot be read: {reason:.200}") from None

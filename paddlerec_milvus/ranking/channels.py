@@ -1,6 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Where candidates come from: a vector model's interests, what goes with clicks, popular items,
-and of a log that was split by time rising and new ones.
+"""Where candidates come from: interests, what goes with clicks, popular, rising and new items.
 
 Letters: V items (row 0 is padding), C channels, n candidates of a user, L clicks.
 """

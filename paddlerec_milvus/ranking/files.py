@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from paddlerec_milvus.checkpoint_record import read_validated
 from paddlerec_milvus.errors import CheckpointError
 
 FOLDER = "ranking"  # beside rec.pdparams
@@ -62,17 +63,13 @@ class RankingManifest(BaseModel):
 
 def read_manifest(folder: Path) -> RankingManifest:
     """What ``folder/manifest.json`` says. CheckpointError: there is none, or it is damaged."""
-    file = folder / MANIFEST
-    try:
-        return RankingManifest.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    manifest = read_validated(folder / MANIFEST, RankingManifest, "train it anew")
+    if manifest is None:
         raise CheckpointError(
             f"{folder}: no ranker was trained for this checkpoint: python tools/rank.py -m "
             "mind/config.yaml trains one"
-        ) from None
-    except (OSError, ValidationError) as error:
-        reason = str(error).replace("\n", " ")
-        raise CheckpointError(f"{file}: cannot be read: {reason:.200}; train it anew") from None
+        )
+    return manifest
 
 
 def checked_content(file: Path, manifest: RankingManifest) -> bytes:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.onnx_session import session_of
 from paddlerec_milvus.ranking.features import ALL_FEATURES, FEATURES
 
 IntArray = npt.NDArray[np.int64]
@@ -31,20 +31,13 @@ class TreesRanker:
 
         CheckpointError: it is none, or of other features.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
+        name, remedy = "the trees of a ranker", "train it anew"
+        self._session = session_of(content, name, remedy)
         try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
             facts = self._session.get_modelmeta().custom_metadata_map
             self._facts: dict[str, Any] = json.loads(facts["ranker"])
-        except Exception as error:  # onnxruntime has a class for each way to be damaged
-            reason = str(error).strip().partition("\n")[0]
-            raise CheckpointError(
-                f"the trees of a ranker cannot be read: {reason:.200}; train it anew"
-            ) from None
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{name} cannot be read: {error!r:.200}; {remedy}") from None
         if tuple(self._facts["columns"]) not in (FEATURES, ALL_FEATURES):
             raise CheckpointError("the trees of a ranker are of other features than ours")
         self.content = content
