@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import CheckpointError, SettingsError
 from paddlerec_milvus.ranking.channels import (
@@ -39,7 +40,7 @@ from paddlerec_milvus.ranking.files import (
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.ranker import Ranker, read_ranker, written
 from paddlerec_milvus.ranking.trends import Trends
-from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.settings import QuotaSettings, Settings
 
 TRENDS = "trends"
 
@@ -203,6 +204,18 @@ def require_inner_product(settings: Settings) -> None:
             f"retrieval.metric is {settings.retrieval.metric}: ranking wants IP (with vectors of "
             "length 1 it is the cosine)"
         )
+
+
+def warn_of_other_quotas(settings: Settings, manifest: RankingManifest) -> None:
+    """Say so where ``settings`` name a quota that is not the ranker's: it is not followed."""
+    quotas = settings.ranking.quotas
+    others = [
+        f"{name} {getattr(quotas, name)} (the ranker has {manifest.quotas.get(name, 0)})"
+        for name in QuotaSettings.model_fields
+        if name in quotas.model_fields_set and getattr(quotas, name) != manifest.quotas.get(name, 0)
+    ]
+    if others:
+        warn(f"ranking.quotas: {', '.join(others)}: not followed; train the ranker anew for that")
 
 
 def load_ranking(

@@ -26,6 +26,7 @@ from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
     load_ranking,
     require_inner_product,
+    warn_of_other_quotas,
 )
 from paddlerec_milvus.ranking.samples import (
     LISTS,
@@ -181,9 +182,11 @@ def ranking_beside(trained: TrainedModel, vectors: npt.NDArray[np.float32]) -> R
     """
     categories = category_numbers(trained, len(vectors))
     identity = identity_of_model(trained, trained.fingerprint())
-    return load_ranking(
+    model = load_ranking(
         trained.checkpoint, vectors, categories, identity.digest, identity.data_fingerprint
     )
+    warn_of_other_quotas(trained.settings, model.manifest)
+    return model
 
 
 def category_numbers(trained: TrainedModel, item_count: int) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
     load_ranking,
     require_inner_product,
+    warn_of_other_quotas,
 )
 from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
@@ -167,6 +168,7 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
             model.tower.fingerprint,
             None if data is None else data.fingerprint,
         )
+        warn_of_other_quotas(trained.settings, ranking.manifest)
     except UserError as error:
         warn(f"the ranker cannot be used, lists stay in the model's order: {error}")
         return model._replace(ranking=None)

@@ -22,6 +22,7 @@ from paddlerec_milvus.ranking.channels import (
     quotas_of,
 )
 from paddlerec_milvus.ranking.files import FIRST_QUOTAS, MANIFEST, RankingManifest, read_manifest
+from paddlerec_milvus.ranking.ranking_model import warn_of_other_quotas
 from paddlerec_milvus.settings import QuotaSettings
 
 HISTORY = np.array([3, 17])
@@ -97,6 +98,20 @@ def test_a_ranker_of_before_has_the_first_quotas_and_its_digest(tmp_path: Path) 
     # made before quotas were settings
     assert old.digest == "ff6ac613b5c578ae"
     assert old.model_copy(update={"quotas": {INTERESTS: 9}}).digest != old.digest
+
+
+def test_settings_that_a_ranker_does_not_follow_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = model_of(ScoreOnly()).manifest
+    same = ["ranking.quotas.popular=50", "ranking.quotas.new=0"]
+    warn_of_other_quotas(load_settings("mind/config.yaml", same), manifest)
+    warn_of_other_quotas(load_settings("mind/config.yaml"), manifest)
+    assert capsys.readouterr().err == ""
+    other = load_settings("mind/config.yaml", ["ranking.quotas.popular=70"])
+    warn_of_other_quotas(other, manifest)
+    words = "warning: ranking.quotas: popular 70 (the ranker has 50): not followed; train"
+    assert words in capsys.readouterr().err
 
 
 def test_none_in_a_manifest_is_no_quota(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seconds = np.sort(rng.integers(1_600_000_000, 1_608_000_000, CLICKS)).tolist()
         items = 1 + 10 * (user % GROUPS) + rng.integers(0, 10, CLICKS)
         items[-5:] = 101 + rng.integers(0, 10, 5)  # late ones that are new to all
-        lines += [f"{user},{item},{time}" for item, time in zip(items, seconds, strict=True)]
+        lines += [f"{user},B{item},{time}" for item, time in zip(items, seconds, strict=True)]
     (folder / "log.csv").write_text("\n".join(lines))
     log = ["--interactions", str(folder / "log.csv"), "--out", str(folder / "data")]
     assert prepare([*log, "--split", "time", "--test-from", "2020-12-04", "--min-count", "2"]) == 0
@@ -60,7 +60,9 @@ def measured(run: Path) -> list[str]:
     return list(json.loads(report.read_text())["ranking"]["channels"])
 
 
-def test_rising_and_new_items_are_channels_and_the_quotas_are_the_rankers(run: Path) -> None:
+def test_rising_and_new_items_are_channels_and_the_quotas_are_the_rankers(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ranked(run, "--without", "interests") == 0
     manifest = read_manifest(run / "out" / "best" / FOLDER)
     assert manifest.channels == list(CHANNELS)
@@ -68,7 +70,9 @@ def test_rising_and_new_items_are_channels_and_the_quotas_are_the_rankers(run: P
     assert {"item_age", "item_trend"} <= set(manifest.used)
     assert measured(run) == list(CHANNELS)
     quotas = ("ranking.quotas.new=0", "ranking.quotas.interests=0", "ranking.quotas.popular=7")
+    capsys.readouterr()
     assert ranked(run, "--show", "1", options=quotas) == 0
+    assert "item B1" in capsys.readouterr().out  # the log's own ids, of items without a title
     manifest = read_manifest(run / "out" / "best" / FOLDER)
     assert manifest.quotas == {"transitions": 200, "neighbours": 200, "popular": 7, "rising": 50}
     assert measured(run) == manifest.channels == list(manifest.quotas)
