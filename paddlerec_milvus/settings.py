@@ -159,7 +159,7 @@ class RetrievalSettings(Section):
     """A list holds no item of the user's history."""
 
 
-Quota = Annotated[int, Field(ge=0, le=16_384)]
+Quota = Annotated[int, Field(ge=0, le=16_000)]  # Milvus gives 16,384 at most, excluded ones too
 
 
 class QuotaSettings(Section):

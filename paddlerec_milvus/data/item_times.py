@@ -108,12 +108,11 @@ def read_item_times(folder: Path, log: ClickLog, item_count: int) -> ItemTimes |
     try:
         frame = pl.read_csv(read_bytes(path), schema=dict.fromkeys(COLUMNS, pl.Int64))
         item, first, *counts = (column.to_numpy() for column in frame)
-        columns = np.zeros((4, item_count), np.int64)
-        columns[:, item] = first, *counts
+        clicks = np.zeros((3, item_count), np.int64)
+        clicks[:, item] = counts
     except (pl.exceptions.PolarsError, IndexError) as error:
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {again}") from None
-    clicks = columns[1:].sum(axis=0)
-    differing = np.flatnonzero(clicks != np.bincount(log.items, minlength=item_count))
+    differing = np.flatnonzero(clicks.sum(axis=0) != np.bincount(log.items, minlength=item_count))
     late = item[first >= until]
     if len(differing) or len(late):
         raise DataError(
@@ -123,4 +122,4 @@ def read_item_times(folder: Path, log: ClickLog, item_count: int) -> ItemTimes |
         )
     age = np.full(item_count, np.nan, np.float32)
     age[item] = (until - first) / 86_400
-    return ItemTimes(age, *columns[1:])
+    return ItemTimes(age, *clicks)

@@ -40,7 +40,7 @@ from paddlerec_milvus.ranking.files import (
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.ranker import Ranker, read_ranker, written
 from paddlerec_milvus.ranking.trends import Trends
-from paddlerec_milvus.settings import QuotaSettings, Settings
+from paddlerec_milvus.settings import Settings
 
 TRENDS = "trends"
 
@@ -208,11 +208,11 @@ def require_inner_product(settings: Settings) -> None:
 
 def warn_of_other_quotas(settings: Settings, manifest: RankingManifest) -> None:
     """Say so where ``settings`` name a quota that is not the ranker's: it is not followed."""
-    quotas = settings.ranking.quotas
+    named = settings.ranking.quotas.model_dump(exclude_unset=True)
     others = [
-        f"{name} {getattr(quotas, name)} (the ranker has {manifest.quotas.get(name, 0)})"
-        for name in QuotaSettings.model_fields
-        if name in quotas.model_fields_set and getattr(quotas, name) != manifest.quotas.get(name, 0)
+        f"{name} {most} (the ranker has {own})"
+        for name in _channels_of(manifest)
+        if (most := named.get(name)) not in (None, own := manifest.quotas.get(name, 0))
     ]
     if others:
         warn(f"ranking.quotas: {', '.join(others)}: not followed; train the ranker anew for that")
@@ -262,14 +262,14 @@ def _fitting_files(
 def _require_fit(
     folder: Path, manifest: RankingManifest, model: str, data: str | None, item_count: int
 ) -> None:
-    timed = _is_timed(manifest)
-    allowed = [name for name in CHANNELS if timed or name not in OF_TIMES]
+    channels = [name for name in _channels_of(manifest) if name in manifest.quotas]
+    features = ALL_FEATURES if _is_timed(manifest) else FEATURES
     expected: dict[str, tuple[object, object]] = {
         "model": (manifest.model, model),
         "data": (manifest.data, manifest.data if data is None else data),
         "item_count": (manifest.item_count, item_count),
-        "channels": (manifest.channels, [one for one in allowed if one in manifest.quotas]),
-        "features": (manifest.features, list(ALL_FEATURES if timed else FEATURES)),
+        "channels": (manifest.channels, channels),
+        "features": (manifest.features, list(features)),
     }
     for name, (theirs, ours) in expected.items():
         if theirs != ours:
@@ -282,6 +282,11 @@ def _require_fit(
 def _is_timed(manifest: RankingManifest) -> bool:
     """Whether its features are those of a log that was split by time."""
     return len(manifest.features) == len(ALL_FEATURES)
+
+
+def _channels_of(manifest: RankingManifest) -> list[str]:
+    """Those that it may have."""
+    return [name for name in CHANNELS if name not in OF_TIMES or _is_timed(manifest)]
 
 
 def _followed(pool: Pool, items: IntArray, history: IntArray) -> IntArray:

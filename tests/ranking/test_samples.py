@@ -96,6 +96,14 @@ def test_a_label_in_the_train_log_of_the_same_user_is_refused() -> None:
             check()
 
 
+def test_an_item_of_the_history_that_is_clicked_again_is_no_leak() -> None:
+    require_unseen(users_of([[3, 4]], [[4, 9]], ids=[1]), LOG)
+    twice = log_of([[1, 2], [3, 4, 4]])
+    require_unseen(users_of([[3, 4, 4]], [[4]], ids=[1]), twice)
+    with pytest.raises(DataError, match="the first of user 1: "):
+        require_unseen(users_of([[3, 4]], [[4]], ids=[1]), twice)
+
+
 def test_ids_of_users_need_not_be_rows_of_the_log() -> None:
     log = ClickLog(np.array([7, 90]), np.array([0, 1, 3]), np.array([5, 6, 8]))
     require_unseen(users_of([[1]] * 3, [[6], [6], [5]], ids=[0, 1, 90]), log)
