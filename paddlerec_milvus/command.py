@@ -30,11 +30,16 @@ DATA_HELP = (
 
 
 def model_parser(
-    description: str, examples: str, *, opt: str = OPT_HELP, data: str = DATA_HELP
+    description: str,
+    examples: str,
+    *,
+    opt: str = OPT_HELP,
+    data: str = DATA_HELP,
+    required: bool = True,
 ) -> CommandParser:
     """A parser with the arguments that training and evaluation share.
 
-    ``opt`` and ``data`` are what the help says of ``-o`` and ``--data``.
+    ``opt`` and ``data`` are what the help says of ``-o`` and ``--data``; ``required``: ``-m`` is.
     """
     parser = CommandParser(
         description=description,
@@ -45,7 +50,7 @@ def model_parser(
     parser.add_argument(
         "-m",
         "--config_yaml",
-        required=True,
+        required=required,
         metavar="YAML",
         help="the model's settings: a path, or a path inside models/ without its task folder "
         "(mind/config.yaml is models/recall/mind/config.yaml)",

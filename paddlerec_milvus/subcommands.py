@@ -46,6 +46,9 @@ SUBCOMMANDS = {
     "export": Subcommand(
         "export.cli", "tools/export.py", "write a trained model as files that serve without paddle"
     ),
+    "batch": Subcommand(
+        "batch.cli", "tools/batch.py", "make the lists of all users, in shares, to be resumed"
+    ),
     "serve": Subcommand(
         "serving.__main__", "-m paddlerec_milvus.serving", "answer over HTTP, with a page to try it"
     ),

@@ -145,13 +145,18 @@ class Connection:
         finally:
             lock.release()
 
+    def empty_schema(self) -> tuple[Any, Any]:
+        """A schema without fields, and pymilvus' types of fields."""
+        client = _pymilvus().MilvusClient
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        return schema, _pymilvus().DataType
+
     def create_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
         """An empty collection of items: ``item``, ``category``, ``own_id``, ``vector``.
 
         ``own_id`` is for items beside the model's, where ids are strings; it may be left out.
         """
-        schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        types = _pymilvus().DataType
+        schema, types = self.empty_schema()
         schema.add_field("item", types.INT64, is_primary=True)
         schema.add_field("category", types.VARCHAR, max_length=CATEGORY_BYTES)
         schema.add_field("own_id", types.VARCHAR, max_length=OWN_ID_BYTES, default_value="")
@@ -160,8 +165,7 @@ class Connection:
 
     def create_user_collection(self, name: str, dimension: int, properties: dict[str, str]) -> None:
         """An empty collection of users, a row for each interest of one: see :mod:`.users`."""
-        schema = _pymilvus().MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        types = _pymilvus().DataType
+        schema, types = self.empty_schema()
         schema.add_field("key", types.VARCHAR, is_primary=True, max_length=4 * OWN_ID_BYTES)
         schema.add_field("user", types.VARCHAR, max_length=OWN_ID_BYTES + 1)
         schema.add_field("interest", types.INT64)

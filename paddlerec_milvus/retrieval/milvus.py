@@ -260,14 +260,15 @@ class MilvusRetriever:
         """The categories of stored items that are not ``known``."""
         return categories_beside(self._connection, self._read, known, consistency)
 
-    def count(self) -> int:
-        """The exact number of stored items, the last writes included."""
-        return self._count(ignore_growing=False)
+    def count(self, filter: str = "") -> int:
+        """The exact number of stored items that pass ``filter``, the last writes included."""
+        return self._count(filter, ignore_growing=False)
 
-    def _count(self, *, ignore_growing: bool) -> int:
+    def _count(self, filter: str = "", *, ignore_growing: bool) -> int:
         rows = self._connection.call(
             "query",
             self._read,
+            filter=filter,
             output_fields=["count(*)"],
             consistency_level="Strong",
             ignore_growing=ignore_growing,
