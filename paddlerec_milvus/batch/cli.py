@@ -102,6 +102,8 @@ def _trained(arguments: argparse.Namespace) -> TrainedModel:
         if arguments.epoch or arguments.best:
             raise SettingsError("--export: holds one epoch: leave out --epoch and --best")
         return read_export(arguments.export.resolve(), arguments.opt)
+    if arguments.epoch and arguments.best:
+        raise SettingsError("--best: and --epoch: give one of them")
     settings = read_settings(arguments)
     epoch = "best" if arguments.best else arguments.epoch
     option = "--best: " if arguments.best else "--epoch "

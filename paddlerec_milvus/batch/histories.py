@@ -112,17 +112,8 @@ def file_clicks(file: Path, items: IdMap, users: Kind, total: int, share: Share)
 
     DataError: it cannot be read, lacks a column, or names a user in two rows of the second kind.
     """
-    frame = _read(file)
-    lists = _lists_of(frame, file)
+    lists = _lists_of(_read(file), users, file)
     own, column = lists["user"], lists[LISTS]
-    if file.suffix == ".csv":
-        try:
-            own = own.cast(TYPES[users])
-        except pl.exceptions.PolarsError:
-            raise DataError(
-                f"{file}: the model's data have ints for users; these are none"
-            ) from None
-    own = own.cast(pl.Int64 if own.dtype.is_integer() else pl.String)
     flat = pl.DataFrame({"row": np.arange(len(own)), "item": column}).explode("item").drop_nulls()
     numbers = _numbers(flat["item"], items)
     profiles = np.full(len(own), -1, np.int64)
@@ -157,30 +148,40 @@ def _read(file: Path) -> pl.DataFrame:
         raise DataError(f"--histories {file}: cannot be read: {reason:.200}") from None
 
 
-def _lists_of(frame: pl.DataFrame, file: Path) -> pl.DataFrame:
+def _lists_of(frame: pl.DataFrame, users: Kind, file: Path) -> pl.DataFrame:
     """A row for each user: ``user`` and the list ``items``."""
+    what = f"--histories {file}"
     if LISTS not in frame.columns:
-        clicks = clicks_frame(frame, f"--histories {file}").rename({"item": LISTS})
+        clicks = clicks_frame(frame, what).rename({"item": LISTS})
+        clicks = clicks.with_columns(_own_users(clicks["user"], users, file))
         return clicks.group_by("user", maintain_order=True).agg(LISTS)
     place = known_columns(frame.columns).get("user")
     if place is None:
+        raise DataError(f"{what}: has a column {LISTS} and none for users: call it user")
+    own = frame.to_series(place).alias("user")
+    if own.null_count():
+        raise DataError(f"{what}: an empty user id in row {own.is_null().arg_max()}")
+    own = _own_users(own, users, file)
+    twice = own.filter(own.is_duplicated())
+    if len(twice):
         raise DataError(
-            f"--histories {file}: has a column {LISTS} and none for users, call it user"
+            f"{what}: user {twice[0]!r} stands in two rows, and which one counts? Leave one row "
+            f"for each ({twice.n_unique():,} such users)"
         )
-    lists = frame.select(frame.to_series(place).alias("user"), LISTS)
-    if lists["user"].null_count():
+    lists = frame[LISTS]
+    return pl.DataFrame([own, lists.str.extract_all(r"\S+") if lists.dtype == pl.String else lists])
+
+
+def _own_users(users: pl.Series, kind: Kind, file: Path) -> pl.Series:
+    """Ids as they are, of a csv those of the model's ``kind``; so 07 and 7 are one int."""
+    ints = kind == "int" if file.suffix == ".csv" else users.dtype.is_integer()
+    try:
+        return users.cast(pl.Int64 if ints else pl.String)
+    except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"--histories {file}: an empty user id in row {lists['user'].is_null().arg_max()}"
-        )
-    if lists[LISTS].dtype == pl.String:
-        lists = lists.with_columns(pl.col(LISTS).str.extract_all(r"\S+"))
-    twice = lists.filter(lists["user"].is_duplicated())
-    if twice.height:
-        raise DataError(
-            f"--histories {file}: user {twice['user'][0]!r} stands in two rows "
-            f"({twice['user'].n_unique():,} such users): which one counts? Leave one row for each"
-        )
-    return lists
+            f"--histories {file}: the model's data have ints for users, and of these some are none "
+            f"({str(error).splitlines()[0]:.100}); a .parquet says itself what they are"
+        ) from None
 
 
 def _numbers(own: pl.Series, ids: IdMap) -> IntArray:

@@ -70,7 +70,8 @@ class ShareManifest(BaseModel):
         """How many users there are, and what their lists are made of."""
         sources = ", ".join(f"{count:,} {source}" for source, count in self.sources.items())
         unknown = f"; {self.unknown_clicks:,} clicks on unknown items were left out"
-        words = f"share {self.share.replace('of', '/')}, {self.users:,} users ({sources}), {len(self.parts):,} parts"
+        share = self.share.replace("of", "/")
+        words = f"share {share}, {self.users:,} users ({sources}), {len(self.parts):,} parts"
         return words + (unknown if self.unknown_clicks else "")
 
 

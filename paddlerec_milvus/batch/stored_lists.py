@@ -26,7 +26,7 @@ from paddlerec_milvus.settings import Settings
 
 LISTS_OF = "lists_of"  # the property with a job's parameters
 MOST_ITEMS = 4_096  # of an array
-ROWS_PER_CALL, IDS_PER_CALL = 1_000, 4_096
+ROWS_PER_CALL, IDS_PER_CALL = 1_000, 16_384
 NO_VECTOR = [0.0, 0.0]  # every collection must have one
 
 
@@ -118,18 +118,18 @@ class StoredLists:
         return [n for n, users in enumerate(parts) if self._count(users.to_list()) < len(users)]
 
     def _count(self, users: Sequence[OwnId]) -> int:
-        return sum(
-            len(
-                self._connection.call(
-                    "query",
-                    self._name,
-                    filter=f"user in {json.dumps(part, ensure_ascii=False)}",
-                    output_fields=["user"],
-                    consistency_level="Strong",
-                )
+        """How many of ``users`` have a row."""
+        count = 0
+        for part in _pieces(users, IDS_PER_CALL):
+            rows = self._connection.call(
+                "query",
+                self._name,
+                filter=f"user in {json.dumps(part, ensure_ascii=False)}",
+                output_fields=["count(*)"],
+                consistency_level="Strong",
             )
-            for part in _pieces(users, IDS_PER_CALL)
-        )
+            count += int(rows[0]["count(*)"])
+        return count
 
     def write(self, number: int, users: pl.Series, rows: pl.DataFrame) -> None:
         """Store ``rows``, those of ``users``, in place of what is there of them."""

@@ -62,7 +62,7 @@ def small(trained, tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
     options = small.model[small.model.index("-o") + 1 :]
     settings = settings_for("mind/config.yaml", options, trained.data)
     best = TrainedModel(settings, small.checkpoints / "best")
-    train_ranking(best, kind="trees", most_lists=150, rounds=5)
+    train_ranking(best, kind="trees", most_lists=80, rounds=2)
     return small
 
 
