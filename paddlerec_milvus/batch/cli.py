@@ -178,6 +178,8 @@ def _work(arguments: argparse.Namespace) -> None:
 
     if arguments.part_users < 1:
         raise SettingsError(f"--part-users {arguments.part_users}: at least 1")
+    if arguments.details and arguments.to_milvus:
+        raise SettingsError("--details: are columns of parquet: leave it out with --to-milvus")
     share, trained = Share.parse(arguments.share), _trained(arguments)
     options = ListOptions(
         checked_k(arguments.top_k),

@@ -174,9 +174,14 @@ def _lists_of(frame: pl.DataFrame, users: Kind, file: Path) -> pl.DataFrame:
 
 def _own_users(users: pl.Series, kind: Kind, file: Path) -> pl.Series:
     """Ids as they are, of a csv those of the model's ``kind``; so 07 and 7 are one int."""
+    if not users.dtype.is_integer() and users.dtype != pl.String:
+        raise DataError(
+            f"--histories {file}: ids of users are {users.dtype}: make them ints or texts"
+        )
     ints = kind == "int" if file.suffix == ".csv" else users.dtype.is_integer()
     try:
-        return users.cast(pl.Int64 if ints else pl.String)
+        own: pl.Series = users.cast(pl.Int64 if ints else pl.String)
+        return own
     except pl.exceptions.PolarsError as error:
         raise DataError(
             f"--histories {file}: the model's data have ints for users, and of these some are none "
@@ -188,14 +193,9 @@ def _numbers(own: pl.Series, ids: IdMap) -> IntArray:
     """The model's number for each id, 0: it has none."""
     typed = own.cast(TYPES[ids.kind], strict=False)
     if not ids.is_identity:
-        known = pl.DataFrame(
-            {
-                "own": pl.Series(ids.in_order, dtype=TYPES[ids.kind]),
-                "number": list(ids.numbers.values()),
-            }
-        )
-        typed = pl.DataFrame({"own": typed}).join(known, "own", "left", maintain_order="left")[
-            "number"
-        ]
+        own_ids = pl.Series("own", ids.in_order, TYPES[ids.kind])
+        known = pl.DataFrame([own_ids, pl.Series("number", list(ids.numbers.values()))])
+        rows = pl.DataFrame({"own": typed}).join(known, "own", "left", maintain_order="left")
+        typed = rows["number"]
     numbers: IntArray = typed.fill_null(0).to_numpy()
     return numbers

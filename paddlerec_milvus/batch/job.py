@@ -63,7 +63,7 @@ def make_lists(lists: UserLists, clicks: UserClicks, sink: ListSink, size: int) 
                 done, written = done + 1, written + rows.height
                 progress.tell(done)
     except UserError as error:
-        raise type(error)(f"{error}. {_whole(done, len(parts))}") from error
+        raise type(error)(f"{str(error).rstrip('.')}. {_whole(done, len(parts))}") from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted. {_whole(done, len(parts))}") from None
     return written

@@ -13,6 +13,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.evaluation.report import versions
 
 PARAMETERS, SUCCESS = "_parameters.json", "_SUCCESS"
+CLAIM_SECONDS = 60.0
 
 Parameters = Mapping[str, Any]
 
@@ -42,7 +44,6 @@ class PartRecord(BaseModel):
     file: str
     sha256: str
     users: int
-    """Of the input; those without a row count, too."""
     first: OwnId
     last: OwnId
     sources: dict[str, int]
@@ -106,7 +107,8 @@ class PartFolder:
     def __enter__(self) -> PartFolder:
         self._claim()
         try:
-            self._require_own()
+            with FileLock(self._folder / ".lock", timeout=CLAIM_SECONDS):  # of all shares
+                self._require_own()
             self._records = {one.part: one for one in self._read() if self._is_whole(one)}
         except BaseException:
             self._lock.release()
@@ -203,7 +205,7 @@ class PartFolder:
         self._records[number] = record = PartRecord(
             part=number,
             file=file.name,
-            sha256=sha256_of(file),
+            sha256=sha256(content.getbuffer()).hexdigest(),
             users=len(users),
             first=users[0],
             last=users[-1],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import resource
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,3 +168,14 @@ def test_a_share_is_made_by_one_process(tmp_path: Path) -> None:
         PartFolder(tmp_path, {}, Share(1, 2)).__enter__()
     with PartFolder(tmp_path, {}, Share(1, 2)):
         pass
+
+
+def test_shares_may_start_together(tmp_path: Path) -> None:
+    shares = [Share(number, 16) for number in range(1, 17)]
+
+    def enter(share: Share) -> str:
+        with PartFolder(tmp_path / "lists", {"top_k": 50}, share) as folder:
+            return str(folder)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(enter, shares)) == [str(tmp_path / "lists")] * 16

@@ -88,6 +88,9 @@ def test_what_cannot_be_used(content: str, problem: str, tmp_path: Path) -> None
     file.write_text(content)
     with pytest.raises(DataError, match=problem):
         read(file)
+    pl.DataFrame({"user": [7.0], "items": [[1]]}).write_parquet(tmp_path / "floats.parquet")
+    with pytest.raises(DataError, match="ids of users are Float64"):
+        read(tmp_path / "floats.parquet")
     with pytest.raises(DataError, match="expected a file that ends in"):
         read(tmp_path / "users.txt")
     with pytest.raises(DataError, match="cannot be read"):

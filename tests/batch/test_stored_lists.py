@@ -20,7 +20,9 @@ PARAMETERS = {"digest": "d", "top_k": 3}
 NAMES = ["ann", 'o"neil\\', "用户", "a'b"]
 
 
-@pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(
+    params=["lite", pytest.param("server", marks=[pytest.mark.server, pytest.mark.slow])]
+)
 def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
     uri = str(tmp_path / "milvus.db")
     if request.param == "server":

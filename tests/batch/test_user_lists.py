@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import SmallModel, rows_of
+from support import ROOT, python
 
 from paddlerec_milvus.batch.cli import main as batch
 from paddlerec_milvus.batch.lists import ListOptions, UserLists
@@ -19,6 +20,7 @@ from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.retrieval.milvus import retriever_from_settings
 
+WITHOUT_PADDLE = "from paddlerec_milvus.batch.cli import main; sys.exit(main())"
 EXCLUDE = "retrieval.exclude_history=True"
 
 
@@ -135,6 +137,11 @@ def test_an_export_gives_the_lists_of_its_checkpoint(
     assert rows.drop("scores").equals(expected.drop("scores"))
     scores = (np.array(one["scores"].to_list()) for one in (rows, expected))
     assert np.allclose(*scores, atol=1e-4)
+    code = "import sys; sys.modules['paddle'] = sys.modules['fastapi'] = None; " + WITHOUT_PADDLE
+    words = [*flags, *usual, "--out", str(tmp_path / "without")]
+    done = python("-c", code, *words, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "without").drop("scores").equals(rows.drop("scores"))
     with UserLists.load(exported, "", ListOptions(20, rank=True, exact=True)) as lists:
         known = pl.read_parquet(histories)
         users, clicks = known["user"].to_list(), known["items"].to_list()
