@@ -241,9 +241,9 @@ class MilvusRetriever:
         stored = np.array([by_id[number] for number in distinct.tolist()], np.float32)
         return np.asarray(stored.reshape(-1, self.dimension)[inverse], np.float32)
 
-    def stored_vectors(self, ids: Sequence[int]) -> dict[int, FloatArray]:
+    def stored_vectors(self, ids: Sequence[int], level: str = "Strong") -> dict[int, FloatArray]:
         """The vectors [D] of those of ``ids`` that are stored, the last writes included."""
-        return vectors_by_id(self._connection, self._read, ids)
+        return vectors_by_id(self._connection, self._read, ids, level)
 
     def categories_of(self, ids: Sequence[int], consistency: str | None = None) -> dict[int, str]:
         """The categories of those of ``ids`` that a search sees, "" for those that have none."""

@@ -28,14 +28,11 @@ class Segment(NamedTuple):
 
 
 def vectors_by_id(
-    connection: Connection, collection: str, ids: Sequence[int]
+    connection: Connection, collection: str, ids: Sequence[int], consistency: str = "Strong"
 ) -> dict[int, FloatArray]:
     """The vectors [D] of those of ``ids`` that the collection holds, the last writes included."""
-    return {
-        item: np.asarray(vector, np.float32)
-        for part in parts(ids)
-        for item, vector in field_by_id(connection, collection, ids[part], "vector").items()
-    }
+    vectors = field_by_id(connection, collection, ids, "vector", consistency)
+    return {item: np.asarray(vector, np.float32) for item, vector in vectors.items()}
 
 
 def field_by_id(

@@ -158,13 +158,17 @@ async def _lifespan(
         app.state.refused = without_secrets(error, settings.model)
         raise
     app.state.service, app.state.ranked = service, RankedService(service)
-    watching = asyncio.create_task(service.watch())
+    watching = [
+        asyncio.create_task(service.watch()),
+        asyncio.create_task(service.index_probe.watch(lambda: service.current)),
+    ]
     try:
         yield
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
+        await service.freshness.close()
         await app.state.ranked.close()
         await asyncio.to_thread(service.close)
 

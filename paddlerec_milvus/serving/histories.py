@@ -32,6 +32,11 @@ class HistoryService(Protocol):
     They raise RetrievalError when the store is away or refuses. To be used from one event loop.
     """
 
+    @property
+    def are_up(self) -> bool:
+        """Whether the store answered at the last :meth:`prepare`."""
+        ...
+
     def prepare(self, model: ServingModel) -> None:
         """Make ready for the first click; called again and again, from another thread."""
 

@@ -115,6 +115,8 @@ class MilvusDeployment:
             self.health.change(state, details)
             served = self.served if state.ready else None
             self._metrics.version.set(served.version.number if served else 0)
+            made_at = served.version.made_at if served else ""
+            self._metrics.probes.inserted_at.set(float(made_at or "nan"))
             self._retired.close_expired()
 
     def _probe(self) -> tuple[State, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import sys
 import time
@@ -93,6 +94,41 @@ class Metrics:
             "serving_breaker_open", "1 while no search is tried", registry=registry
         )
         self.ready = Gauge("serving_ready", "1 while /readyz says so", registry=registry)
+        self.probes = ProbeMetrics(registry)
+
+
+class ProbeMetrics:
+    """What the service finds out by itself; NaN as long as it does not know."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            made = Gauge(f"serving_{name}", text, registry=registry)
+            made.set(math.nan)
+            return made
+
+        self.recall = gauge("index_recall", "index_recall@50 of what serves, at the last probe")
+        self.recall_at = gauge(
+            "index_recall_timestamp_seconds", "When the last such probe ended; 0: none has"
+        )
+        self.least_recall = gauge("index_recall_least", "SERVING_LEAST_RECALL")
+        self.recall_seconds = gauge("index_recall_interval_seconds", "SERVING_RECALL_SECONDS")
+        self.recalls = Counter(
+            "serving_index_recall_probes",
+            "Probes of index_recall: done, skipped (the model does not answer), failed",
+            ["outcome"],
+            registry=registry,
+        )
+        self.inserted_at = gauge(
+            "version_inserted_timestamp_seconds", "When the version that serves was inserted"
+        )
+        self.item_freshness = gauge(
+            "item_freshness_seconds",
+            "From the answer to a write of items until others could see it, the last one tried; "
+            "60: not by then",
+        )
+        self.histories = gauge(
+            "histories_up", "1 while the store of users' clicks answers, 0 while it does not"
+        )
 
 
 class JsonLines(JsonFormatter):

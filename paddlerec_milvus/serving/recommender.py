@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from paddlerec_milvus.serving.deployment import Deployment, ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.health import AWAY
 from paddlerec_milvus.serving.histories import HistoryService
+from paddlerec_milvus.serving.index_probe import IndexProbe
+from paddlerec_milvus.serving.item_freshness import ItemFreshness
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.observability import Metrics
 from paddlerec_milvus.serving.schemas import CandidatesRequest, Source
@@ -67,6 +70,8 @@ class CandidateService:
         self._lookups = ThreadPoolExecutor(settings.threads, "lookups")
         self._batcher = RequestBatcher(self._searches, settings.threads)
         self._suspicion = asyncio.Event()
+        self.index_probe = IndexProbe(settings, metrics.probes)
+        self.freshness = ItemFreshness(metrics.probes, self._calls)
         deployment.start()
         self.refresh()
 
@@ -93,8 +98,11 @@ class CandidateService:
         """Ask Milvus what serves, and follow it."""
         try:
             self.deployment.refresh()
+            are_up = math.nan  # not asked
             if self.health.state != AWAY:
                 self.users.prepare(self.model)
+                are_up = float(self.users.are_up)
+            self.metrics.probes.histories.set(are_up)
         except Exception:
             logger.exception("the look at Milvus failed")
 
@@ -236,6 +244,8 @@ class CandidateService:
             self._suspect(pending)
         else:
             self.health.failures = 0
+            if reply.searched is not None:
+                self.index_probe.remember(served, reply.searched.interests)
             return reply
         return None
 
@@ -269,6 +279,7 @@ class CandidateService:
 
     def close(self) -> None:
         """End the threads, once they have finished what they do, and the connections."""
+        self.index_probe.close()
         for pool in (self._searches, self._lists, self._probes, self._calls, self._lookups):
             pool.shutdown(cancel_futures=True)
         self.users.close()

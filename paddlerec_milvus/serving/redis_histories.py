@@ -45,10 +45,13 @@ class RedisHistories:
         self._pool = ThreadPoolExecutor(CALLS, "users")
         self._problem: str | None = None
 
+    @property
+    def are_up(self) -> bool:
+        """Whether Redis answered at the last :meth:`prepare`."""
+        return self._problem == ""
+
     def prepare(self, model: ServingModel) -> None:
-        """Say once whether Redis is there, and which of its settings may lose clicks."""
-        if self._problem == "":
-            return
+        """Say it when Redis comes or goes, and which of its settings may lose clicks."""
         try:
             warnings, problem = self._store.warnings(), ""
         except HistoriesAwayError as error:

@@ -246,7 +246,7 @@ class DeleteAnswer(BaseModel):
 
 
 class ReadyAnswer(ModelIdentity):
-    """Whether candidates come from the model, and if not, why; and which model that is."""
+    """Whether candidates come from the model, and if not, why; which model that is; warnings."""
 
     ready: bool
     reason: str
@@ -255,6 +255,8 @@ class ReadyAnswer(ModelIdentity):
     items: int
     started_with: ModelIdentity | None = None
     """Another model, with which the service was started, or which it inserted last."""
+    index_recall: float | None
+    warnings: list[str]
 
 
 class TitledItem(BaseModel):

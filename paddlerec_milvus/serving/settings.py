@@ -143,7 +143,11 @@ class ServiceSettings(BaseModel):
     least_history: Count = 1
     """Known clicks of a user whom the model is asked for; below that popular items are given."""
     least_recall: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """index_recall@50 on a sample of users that a new index must reach to serve."""
+    """index_recall@50 on a sample of users that a new index must reach to serve; one that serves
+    is warned of when it falls below."""
+    recall_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+    """Seconds between two probes of the index_recall@50 of what serves, on 64 recent interests; 0:
+    none. The first comes soon after the start, and after each insert."""
     insert_missing: bool = False
     """Insert at the start where Milvus holds no vectors of a model that is here."""
     mismatch: Literal["refuse", "insert"] = "refuse"

@@ -69,6 +69,11 @@ class UserStates:
         self._renewing: set[OwnId] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @property
+    def are_up(self) -> bool:
+        """Whether the store answered at the last :meth:`prepare`."""
+        return not self._problem
+
     def prepare(self, model: ServingModel) -> None:
         """Make the collection that the first click of all would have to wait for; waits for it.
 

@@ -105,7 +105,7 @@ class SmallIndex:
         for item in ids:
             self.vectors_by_id.pop(item, None)
 
-    def stored_vectors(self, ids: list[int]) -> dict[int, FloatArray]:
+    def stored_vectors(self, ids: list[int], level: str = "Strong") -> dict[int, FloatArray]:
         return {item: self.vectors_by_id[item] for item in ids if item in self.vectors_by_id}
 
     def stored_names(self, ids: list[int]) -> dict[int, str]:
@@ -156,7 +156,7 @@ def _mind_settings() -> Settings:
 def tiny_settings(**settings: Any) -> ServiceSettings:
     """Those of a service without a checkpoint."""
     return ServiceSettings(
-        model=_mind_settings(), **{"check_seconds": 0.2, "timeout": 10, **settings}
+        model=_mind_settings(), **{"check_seconds": 0.2, "timeout": 10, "recall_seconds": 0, **settings}
     )
 
 

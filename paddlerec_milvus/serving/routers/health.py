@@ -35,6 +35,8 @@ async def readyz(request: Request) -> JSONResponse:
         checkpoint=tower.fingerprint,
         items=tower.items,
         started_with=None if answers.answers_as(own) else own,
+        index_recall=service.index_probe.recall,
+        warnings=service.index_probe.warnings,
         **answers.model_dump(),
     )
     return JSONResponse(content.model_dump(), 200 if state.ready else 503)

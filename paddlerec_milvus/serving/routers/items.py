@@ -125,6 +125,7 @@ async def put_items(request: Request) -> ItemsAnswer:
     ids.changed(dict(zip(numbers, own, strict=True)))
     served.model.hidden.changed(stored=numbers)
     served.model.categories.changed(dict(zip(numbers, categories, strict=True)))
+    service.freshness.follow(served, numbers[-1], vectors[-1])
     _check_serves_still(service, served)
     return ItemsAnswer(upserted=len(numbers), checkpoint=fingerprint)
 

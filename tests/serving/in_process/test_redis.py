@@ -144,7 +144,9 @@ def test_a_redis_that_is_away_or_slow_takes_no_clicks_and_stops_no_list(lonely):
             assert time.monotonic() - began < DEADLINE + 5
         assert service.candidates([3, 7])["source"] == ["model"]
         assert service.ready()[0] == 200
+        until(lambda: service.metric("serving_histories_up") == 0)
     redis.start()
+    until(lambda: service.metric("serving_histories_up") == 1)
     until(lambda: click(service, 5, 12).status_code == 200)
     assert {3, 12} & set(wanted(service, 5, exclude_history=False, top_k=40)["candidates"][0])
     history = service.service.users._store.read(5).history
