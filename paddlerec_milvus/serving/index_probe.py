@@ -8,6 +8,7 @@ search parameters, by a Milvus that lost or moved segments. Nobody sees that in 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import threading
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from paddlerec_milvus.errors import RetrievalError, UserError
+from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.evaluation.index_check import CHECKED_K, StoredItems, recall_as_stored
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -44,7 +45,7 @@ class IndexProbe:
         self._ended = threading.Event()
         self._recent: deque[FloatArray] = deque(maxlen=QUERIES)
         self._recent_of: IndexVersion | None = None
-        self._measured_of: IndexVersion | None = None
+        self._turns = itertools.count()
         self.recall: float | None = None
         """Of the version that was measured last; None: of none yet."""
         metrics.least_recall.set(settings.least_recall)
@@ -68,13 +69,17 @@ class IndexProbe:
         if served.version != self._recent_of:
             self._recent.clear()
             self._recent_of = served.version
-        vector = interests[0, len(self._recent) % interests.shape[1]]
+        vector = interests[0, next(self._turns) % interests.shape[1]]
         if vector.any():
             self._recent.append(vector.copy())
 
     async def watch(self, current: Callable[[], ServedVersion | None]) -> None:
-        """Probe what ``current`` says every ``recall_seconds``, and soon where it is another."""
+        """Probe what ``current`` says every ``recall_seconds``, and soon where it is another.
+
+        Ends where its retriever does not tell the vectors that it holds.
+        """
         seconds, due, is_said = self._settings.recall_seconds, 0.0, False
+        before: IndexVersion | None = None
         while seconds:
             await asyncio.sleep(min(FIRST, seconds))
             served, is_due = current(), time.monotonic() >= due
@@ -83,15 +88,19 @@ class IndexProbe:
                     self._metrics.recalls.labels("skipped").inc()
                     logger.warning("index_recall is not measured while the model does not answer")
                 is_said = is_said or is_due
-            elif is_due or served.version != self._measured_of:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self.probe, served)
+            elif not isinstance(served.retriever, StoredItems):
+                logger.info("index_recall is not measured: this retriever tells no vectors")
+                self._metrics.recall_at.set(math.nan)
+                return
+            elif is_due or served.version != before:
+                loop, before = asyncio.get_running_loop(), served.version
+                await loop.run_in_executor(self._thread, self._probe, served, served.retriever)
                 due, is_said = time.monotonic() + seconds, False
 
-    def probe(self, served: ServedVersion) -> None:
+    def _probe(self, served: ServedVersion, items: StoredItems) -> None:
         """Measure once, and tell it to metrics and log; a failure is told, too."""
         try:
-            recall = self._measure(served)
+            recall = self._measure(served, items)
         except UserError as error:
             text = without_secrets(error, self._settings.model)
         except Exception:  # a probe must not end the service
@@ -106,19 +115,17 @@ class IndexProbe:
             logger.warning("index_recall was not measured: %s", text)
 
     def _tell(self, recall: float, served: ServedVersion) -> None:
-        self.recall, self._measured_of = recall, served.version
+        self.recall = recall
         self._metrics.recall.set(recall)
         self._metrics.recall_at.set(time.time())
         self._metrics.recalls.labels("done").inc()
-        logger.info("index_recall@%d of %s is %.3f", CHECKED_K, served.version.name, recall)
+        name = served.version.name or "the index"
+        logger.info("index_recall@%d of %s is %.3f", CHECKED_K, name, recall)
         for text in self.warnings:
             logger.warning(text)
 
-    def _measure(self, served: ServedVersion) -> float | None:
+    def _measure(self, served: ServedVersion, items: StoredItems) -> float | None:
         """The mean over the queries; None: the service ends."""
-        if not isinstance(served.retriever, StoredItems):
-            name = type(served.retriever).__name__
-            raise RetrievalError(f"a {name} does not tell the vectors that it holds")
         vectors = served.model.tower.item_vectors()[1:]
         ids = np.arange(1, len(vectors) + 1)
         model = ExactRetriever(vectors, ids, self._settings.model.retrieval.metric)
@@ -126,7 +133,7 @@ class IndexProbe:
         recalls = []
         for part in np.array_split(queries, math.ceil(len(queries) / AT_ONCE)):
             began = time.perf_counter()
-            recalls.append(recall_as_stored(served.retriever, model, part))
+            recalls.append(recall_as_stored(items, model, part))
             if self._ended.wait(REST * (time.perf_counter() - began)):
                 return None
         return float(np.concatenate(recalls).mean())

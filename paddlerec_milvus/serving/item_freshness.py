@@ -8,8 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -32,28 +30,29 @@ class ItemFreshness:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, served: ServedVersion, number: int, vector: FloatArray) -> None:
-        """Measure on the item ``number``, now ``vector`` [D], unless another is under way."""
-        if self._task is None or self._task.done():
-            began = time.monotonic()
-            self._task = asyncio.ensure_future(self._measure(served, number, vector, began))
+        """Measure on the item ``number``, now ``vector`` [D], unless another is under way.
 
-    async def _measure(
-        self, served: ServedVersion, number: int, vector: FloatArray, began: float
-    ) -> None:
-        stored: Callable[..., dict[int, FloatArray]] = getattr(
-            served.retriever, "stored_vectors", lambda *_: {}
-        )
+        Nothing where the retriever of ``served`` does not tell what it holds.
+        """
+        stored = getattr(served.retriever, "stored_vectors", None)
+        if stored is not None and (self._task is None or self._task.done()):
 
-        def holds(level: str) -> bool:
-            return np.array_equal(stored([number], level).get(number, []), vector)
+            def holds(level: str) -> bool:
+                return np.array_equal(stored([number], level).get(number, []), vector)
 
-        async def aside(work: Callable[[], Any]) -> Any:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            self._task = asyncio.ensure_future(self._measure(holds, time.monotonic()))
+
+    async def _measure(self, holds: Callable[[str], bool], began: float) -> None:
+        """``holds`` says whether the item is there, at a consistency."""
+        loop = asyncio.get_running_loop()
+
+        async def ask(level: str) -> bool:
+            return await loop.run_in_executor(self._pool, holds, level)
 
         try:
-            while not await aside(partial(holds, "Bounded")):
+            while not await ask("Bounded"):
                 if time.monotonic() - began > LONGEST:
-                    if await aside(partial(holds, "Strong")):  # else another write came after it
+                    if await ask("Strong"):  # else another write came after it
                         self._metrics.item_freshness.set(LONGEST)
                         logger.warning("an item is still unseen %g s after its write", LONGEST)
                     return
@@ -61,6 +60,8 @@ class ItemFreshness:
             self._metrics.item_freshness.set(time.monotonic() - began)
         except UserError:  # Milvus is away, or the version is not there any more
             return
+        except Exception:  # a retriever of another's
+            logger.exception("how soon an item is seen was not measured")
 
     async def close(self) -> None:
         """End a measurement that is under way."""

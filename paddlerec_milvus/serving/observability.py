@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -61,29 +62,29 @@ class Metrics:
         self.users = Counter(
             "serving_users", "Lists of candidates by their source", ["source"], registry=registry
         )
-        self.fallbacks = Counter(
-            "serving_fallbacks",
-            "Requests answered with popular items: not_ready, deadline, failure",
-            ["reason"],
-            registry=registry,
+        count = partial(_counter, registry)
+        self.fallbacks = count(
+            "fallbacks", "Requests answered with popular items", reason="not_ready deadline failure"
         )
-        self.unranked = Counter(
-            "serving_unranked",
-            "Requests whose lists stay in the model's order: absent, deadline, failure",
-            ["reason"],
-            registry=registry,
+        self.unranked = count(
+            "unranked",
+            "Requests whose lists stay in the model's order",
+            reason="absent deadline failure",
         )
-        self.shown = Counter(
-            "serving_shown_lists",
-            "Lists for the log of what was shown: written, failed (disk), dropped (too many wait)",
-            ["outcome"],
-            registry=registry,
+        self.shown = count(
+            "shown_lists",
+            "Lists for the log of what was shown; failed: disk, dropped: too many wait",
+            outcome="written failed dropped",
         )
-        self.shadows = Counter(
-            "serving_shadow_requests",
-            "Requests with a shadow to log: logged, absent, deadline, failure, dropped",
-            ["outcome"],
-            registry=registry,
+        self.shadows = count(
+            "shadow_requests",
+            "Requests with a shadow to log",
+            outcome="logged absent deadline failure dropped",
+        )
+        self.refused_connections = count(
+            "refused_connections",
+            "Connections closed before a request had come: too slow, too large a head, too many",
+            status="408 431 503",
         )
         self.version = Gauge(
             "serving_collection_version",
@@ -112,11 +113,11 @@ class ProbeMetrics:
         )
         self.least_recall = gauge("index_recall_least", "SERVING_LEAST_RECALL")
         self.recall_seconds = gauge("index_recall_interval_seconds", "SERVING_RECALL_SECONDS")
-        self.recalls = Counter(
-            "serving_index_recall_probes",
-            "Probes of index_recall: done, skipped (the model does not answer), failed",
-            ["outcome"],
-            registry=registry,
+        self.recalls = _counter(
+            registry,
+            "index_recall_probes",
+            "Probes of index_recall; skipped: the model does not answer",
+            outcome="done skipped failed",
         )
         self.inserted_at = gauge(
             "version_inserted_timestamp_seconds", "When the version that serves was inserted"
@@ -129,6 +130,15 @@ class ProbeMetrics:
         self.histories = gauge(
             "histories_up", "1 while the store of users' clicks answers, 0 while it does not"
         )
+
+
+def _counter(registry: CollectorRegistry, name: str, text: str, **label: str) -> Counter:
+    """With all values of its one label: a rate misses the step by which a series begins."""
+    ((key, values),) = label.items()
+    made = Counter(f"serving_{name}", text, [key], registry=registry)
+    for value in values.split():
+        made.labels(value)
+    return made
 
 
 class JsonLines(JsonFormatter):

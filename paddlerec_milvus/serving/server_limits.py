@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import h11
 from fastapi import FastAPI, HTTPException
+from prometheus_client import Counter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,6 +65,7 @@ class LimitedConnection(UvicornProtocol):
     """Put before one of uvicorn's two protocols, it keeps ``limits``; one object a connection."""
 
     limits: ClassVar[ConnectionLimits]
+    refused: ClassVar[Counter]
     _head = 0  # bytes of the head that is under way
     _tail = b""
     _is_in_body = False
@@ -137,6 +139,7 @@ class LimitedConnection(UvicornProtocol):
         """Say why, read on for a moment, and close."""
         self._stop_waiting()
         self._is_refused = True
+        self.refused.labels(status).inc()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:  # its answer must not be mixed with ours
@@ -166,7 +169,10 @@ def limit_server(app: FastAPI, config: Any) -> bool:
     protocol: Any = getattr(config, "http_protocol_class", None)
     if getattr(protocol, "__name__", "") not in ("HttpToolsProtocol", "H11Protocol"):
         return False
-    own = {"limits": ConnectionLimits.of(app.state.settings)}
+    own = {
+        "limits": ConnectionLimits.of(app.state.settings),
+        "refused": app.state.metrics.refused_connections,
+    }
     config.http_protocol_class = type("Limited", (LimitedConnection, protocol), own)
     if config.h11_max_incomplete_event_size is None:  # h11 answers 400 from 16 kB on
         config.h11_max_incomplete_event_size = 2 * MOST_HEAD

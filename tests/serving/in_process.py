@@ -155,9 +155,8 @@ def _mind_settings() -> Settings:
 
 def tiny_settings(**settings: Any) -> ServiceSettings:
     """Those of a service without a checkpoint."""
-    return ServiceSettings(
-        model=_mind_settings(), **{"check_seconds": 0.2, "timeout": 10, "recall_seconds": 0, **settings}
-    )
+    own = {"check_seconds": 0.2, "timeout": 10, "recall_seconds": 0}
+    return ServiceSettings(model=_mind_settings(), **{**own, **settings})
 
 
 @contextlib.contextmanager

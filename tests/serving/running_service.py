@@ -40,6 +40,7 @@ def settings_of(trained, folder: Path, *options: str, **others: Any) -> ServiceS
         **{
             "epoch": "0",
             "check_seconds": 0.2,
+            "recall_seconds": 0.0,
             "timeout": 10.0,
             "registry": folder / "kept",
             **others,

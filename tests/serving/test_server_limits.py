@@ -171,6 +171,9 @@ def test_more_connections_than_the_limit_are_told_so(http):
             until(lambda: answer_to(address).startswith(b"HTTP/1.1 503 "))
             assert b"Retry-After: 1\r\n" in answer_to(address)
         until(lambda: answer_to(address, head(200)).startswith(b"HTTP/1.1 200 "))
+        metrics = httpx.get(f"http://{address[0]}:{address[1]}/metrics").text
+        assert 'serving_refused_connections_total{status="503"} ' in metrics
+        assert 'serving_refused_connections_total{status="503"} 0.0' not in metrics
 
 
 def test_another_server_is_told_what_it_has_to_do_itself(caplog):

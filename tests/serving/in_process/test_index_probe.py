@@ -84,6 +84,14 @@ def test_a_probe_that_fails_is_counted_and_the_next_one_comes(lossy):
         probed(service, 1)
 
 
+def test_a_retriever_that_tells_no_vectors_is_left_alone(caplog):
+    caplog.set_level(logging.INFO, "paddlerec_milvus")
+    retriever = ExactRetriever(VECTORS[1:], np.arange(1, ITEMS + 1))
+    with in_process_app(retriever, recall_seconds=0.05) as service:
+        until(lambda: "this retriever tells no vectors" in caplog.text)
+        assert math.isnan(service.metric("serving_index_recall_timestamp_seconds"))
+
+
 def test_it_asks_by_the_interests_of_requests(service):
     probe, served = service.service.index_probe, service.service.current
     service.candidates([3, 5])
@@ -91,6 +99,13 @@ def test_it_asks_by_the_interests_of_requests(service):
     (interests,) = TinyEncoder().interests(np.array([[3, 5, 0, 0, 0]]), np.array([2]))
     assert any(np.allclose(probe._recent[-1], one, atol=1e-6) for one in interests)
     assert len(probe._queries(served)) == len(probe._recent) + len(TinyEncoder().sample())
+
+
+def test_all_interests_have_their_turns(shop):
+    for _ in range(70):  # more than are remembered
+        shop.candidates([3, 5])
+    recent = np.stack(shop.service.index_probe._recent)
+    assert len(np.unique(recent.round(5), axis=0)) == 2
 
 
 def test_deleted_changed_and_added_items_are_judged_as_they_are_stored():
