@@ -2,7 +2,7 @@
 """DIN (``models/rank/din``) that corrects the order of a vector model, in numpy alone.
 
 Letters: n candidates, L clicks, E dimensions of an item with its category, H hidden units, F
-features, V items.
+features, V items, C categories.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from paddlerec_milvus.ranking.features import ALL_FEATURES, SCORE
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
-ITEMS, MEANS, SCALES = "items", "means", "scales"
+ITEMS, CATEGORIES, MEANS, SCALES = "items", "categories", "means", "scales"
 Network = Mapping[str, FloatArray]
 LARGEST = 5.0  # standard deviations of a feature, beyond which it is cut
 
@@ -39,13 +39,26 @@ def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> Flo
 class DinRanker:
     """Scores candidates by ``start`` times the interests' score and the networks' mean logit.
 
-    Each of ``networks`` holds ``items`` [V, E], row 0 without a direction; ``means`` and ``scales``
-    [F] of tamed features, empty where they are no inputs; and the network's layers by their names
-    in ``rec.pdparams``. Nothing changes after it is made: any thread may use it.
+    Each of ``networks`` holds ``items`` [V, .], row 0 without a direction; where categories are
+    inputs ``categories`` [C + 1, .], row 0 for none; ``means`` and ``scales`` [F] of tamed
+    features, empty where they are no inputs; and the network's layers by their names in
+    ``rec.pdparams``. What is the same in several of them is stored once. ``categories`` [V] are
+    numbers, -1: none. Nothing changes after it is made: any thread may use it.
     """
 
-    def __init__(self, networks: Sequence[Network], start: float, features: Sequence[str]) -> None:
-        self.networks, self.start, self.features = tuple(networks), start, tuple(features)
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        start: float,
+        features: Sequence[str],
+        categories: IntArray,
+    ) -> None:
+        first = networks[0]
+        self.networks: tuple[Network, ...] = (
+            first,
+            *(_shared(network, first) for network in networks[1:]),
+        )
+        self.start, self.features, self._categories = start, tuple(features), categories
         self._columns = [ALL_FEATURES.index(name) for name in self.features]
         self._score = ALL_FEATURES.index(SCORE)
 
@@ -56,29 +69,55 @@ class DinRanker:
         came after the ranker, has no direction.
         """
         used = rows[:, self._columns]
-        logits = [_logits(one, used, items, history) for one in self.networks]
+        logits = [self._logits(one, used, items, history) for one in self.networks]
         scores: FloatArray = np.float32(self.start) * rows[:, self._score] + np.mean(logits, axis=0)
         return scores
+
+    def _logits(
+        self, network: Network, rows: FloatArray, items: IntArray, history: IntArray
+    ) -> FloatArray:
+        """[n] for candidates ``items`` [n] with the network's own features ``rows`` [n, F]."""
+        clicks = self._directions(network, history)
+        targets = self._directions(network, np.where(items < len(network[ITEMS]), items, 0))
+        user = _weights(network, clicks, targets) @ clicks
+        parts = [user, targets, user * targets]
+        if len(network[MEANS]):
+            parts.append(dense_inputs(rows, network[MEANS], network[SCALES]))
+        first = np.concatenate(parts, axis=1) @ network["mlp.hidden.0.weight"]
+        return _after_first(network, "mlp", first + network["mlp.hidden.0.bias"])
+
+    def _directions(self, network: Network, items: IntArray) -> FloatArray:
+        """[n, E] of ``items`` [n] with their categories; zeros for item 0."""
+        own = network[ITEMS][items]
+        if (table := network.get(CATEGORIES)) is None:
+            return own
+        numbers = np.where(items > 0, self._categories[items] + 1, 0)
+        return np.concatenate([own, table[numbers]], axis=1)
 
     @property
     def parameters(self) -> int:
         """How many numbers it has, those of the item tables included."""
-        return sum(array.size for network in self.networks for array in network.values())
+        return sum(array.size for array in self._arrays().values())
+
+    def _arrays(self) -> dict[str, FloatArray]:
+        """By the network's number and their name; the first of several that are the same."""
+        first = self.networks[0]
+        return {
+            f"{number}.{name}": array
+            for number, network in enumerate(self.networks)
+            for name, array in network.items()
+            if not number or array is not first.get(name)
+        }
 
     def content(self) -> bytes:
         """All arrays as an npz file, which holds data alone."""
         file = io.BytesIO()
-        arrays = {
-            f"{number}.{name}": array
-            for number, network in enumerate(self.networks)
-            for name, array in network.items()
-        }
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's own keywords come first
+        np.savez(file, **self._arrays())  # type: ignore[arg-type]  # numpy's own keywords
         return file.getvalue()
 
     @classmethod
     def of_content(
-        cls, content: bytes, start: float, features: Sequence[str], item_count: int
+        cls, content: bytes, start: float, features: Sequence[str], categories: IntArray
     ) -> DinRanker:
         """From :meth:`content`; CheckpointError: it is none, or not for these features or items."""
         try:
@@ -87,9 +126,13 @@ class DinRanker:
                 for name in file.files:
                     number, _, own = name.partition(".")
                     networks.setdefault(number, {})[own] = np.asarray(file[name], np.float32)
-            ranker = cls(list(networks.values()), start, features)
-            if counts := {len(network[ITEMS]) for network in ranker.networks} - {item_count}:
-                raise ValueError(f"{counts} items, here {item_count}")
+            full = [{**networks["0"], **network} for network in networks.values()]
+            ranker = cls(full, start, features, categories)
+            if counts := {len(network[ITEMS]) for network in full} - {len(categories)}:
+                raise ValueError(f"{counts} items, here {len(categories)}")
+            tables = [network[CATEGORIES] for network in full if CATEGORIES in network]
+            if any(len(table) < categories.max() + 2 for table in tables):
+                raise ValueError(f"fewer categories than the items' {categories.max() + 1}")
             one = np.ones(1, np.int64)
             ranker.scores(np.zeros((1, len(ALL_FEATURES)), np.float32), one, one)
         except Exception as error:  # damaged bytes make zipfile and numpy raise many kinds
@@ -97,16 +140,12 @@ class DinRanker:
         return ranker
 
 
-def _logits(network: Network, rows: FloatArray, items: IntArray, history: IntArray) -> FloatArray:
-    """[n] for candidates ``items`` [n] with the network's own features ``rows`` [n, F]."""
-    table = network[ITEMS]
-    clicks, targets = table[history], table[np.where(items < len(table), items, 0)]
-    user = _weights(network, clicks, targets) @ clicks
-    parts = [user, targets, user * targets]
-    if len(network[MEANS]):
-        parts.append(dense_inputs(rows, network[MEANS], network[SCALES]))
-    first = np.concatenate(parts, axis=1) @ network["mlp.hidden.0.weight"]
-    return _after_first(network, "mlp", first + network["mlp.hidden.0.bias"])
+def _shared(network: Network, first: Network) -> Network:
+    """``network``, whose arrays that equal those of ``first`` are these."""
+    return {
+        name: first[name] if name in first and np.array_equal(first[name], array) else array
+        for name, array in network.items()
+    }
 
 
 def _weights(network: Network, clicks: FloatArray, targets: FloatArray) -> FloatArray:

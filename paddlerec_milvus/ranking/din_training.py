@@ -23,6 +23,7 @@ from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.ranking.din_ranker import (
+    CATEGORIES,
     ITEMS,
     MEANS,
     SCALES,
@@ -89,7 +90,8 @@ def fit_din(
         for number, (first, last) in enumerate(islice(pairwise(ends), NETWORKS))
     ]
     start = float(np.mean([one.start for one in best]))
-    return DinRanker([network for one in best for network in one.networks], start, features)
+    networks = [network for one in best for network in one.networks]
+    return DinRanker(networks, start, features, categories)
 
 
 def _best_network(
@@ -182,13 +184,13 @@ class _Trainer:
     def ranker(self) -> DinRanker:
         """The network as it is now."""
         state = {name: value.numpy() for name, value in self.network.state_dict().items()}
-        items = state.pop("item_emb.weight")
-        if (cats := state.pop("cat_emb.weight", None)) is not None:
-            known = (self.categories > 0)[:, None]
-            items = np.concatenate([items, cats[self.categories] * known], axis=1)
-        items[0] = 0  # as padding is in the network
-        arrays = {ITEMS: items, MEANS: self.means, SCALES: self.scales, **state}
-        return DinRanker([arrays], self.start, self.features)
+        tables = {ITEMS: state.pop("item_emb.weight")}
+        if "cat_emb.weight" in state:
+            tables[CATEGORIES] = state.pop("cat_emb.weight")
+        for table in tables.values():
+            table[0] = 0  # as padding is in the network
+        arrays = {**tables, MEANS: self.means, SCALES: self.scales, **state}
+        return DinRanker([arrays], self.start, self.features, self.categories - 1)
 
     def _batches(self) -> Iterator[Batch]:
         """All lists in an order of their own; of each the clicked candidates, and others drawn."""

@@ -63,9 +63,12 @@ def written(ranker: Ranker) -> tuple[str, bytes]:
     raise TypeError(f"a {type(ranker).__name__} has no file")
 
 
-def read_ranker(content: bytes, manifest: RankingManifest) -> Ranker:
-    """From what :func:`written` gave. CheckpointError: it is not what ``manifest`` says."""
+def read_ranker(content: bytes, manifest: RankingManifest, categories: IntArray) -> Ranker:
+    """From what :func:`written` gave. CheckpointError: it is not what ``manifest`` says.
+
+    ``categories`` [V] are numbers of the items' categories, -1: none.
+    """
     start, features = manifest.start, manifest.used
     if manifest.ranker == "din":
-        return DinRanker.of_content(content, start, features, manifest.item_count)
+        return DinRanker.of_content(content, start, features, categories)
     return TreesRanker(content)

@@ -238,7 +238,9 @@ def load_ranking(
         if _is_timed(manifest):
             trends = Trends(*(arrays[f"{TRENDS}_{part}"] for part in Trends._fields))
         channels = Channels(arrays["clicks"], pairs, manifest.quotas, trends)
-    return RankingModel(manifest, channels, read_ranker(ranker, manifest), vectors, categories)
+    return RankingModel(
+        manifest, channels, read_ranker(ranker, manifest, categories), vectors, categories
+    )
 
 
 def require_ranking(checkpoint: Path, model: str, data: str | None) -> None:

@@ -190,9 +190,9 @@ def pool_and_rows(
 
 
 def ranking_lists(
-    channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser]
+    channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser], most: int = LISTS
 ) -> RankingLists:
-    """All that is known of the users with a label among their candidates, in their order."""
+    """All that is known of the first ``most`` users with a label among their candidates."""
     rows, labels = [np.empty((0, len(traits.features)), np.float32)], [np.empty(0, np.bool_)]
     items, clicks = [np.empty(0, np.int64)], list[IntArray]()
     for user in users:
@@ -203,6 +203,8 @@ def ranking_lists(
             labels.append(label)
             items.append(pool.items)
             clicks.append(user.clicks)
+        if len(clicks) == most:
+            break
     sizes = np.array([len(one) for one in labels[1:]], np.int64)
     padded, _ = pad_histories(clicks, max((len(one) for one in clicks), default=1))
     return RankingLists(

@@ -87,14 +87,12 @@ def train_ranking(
     usable = _usable(features, traits)
     retriever = ExactRetriever(vectors[1:], np.arange(1, len(vectors)), "IP")
     users = searched_users(moments, encoder.interests, encoder.maxlen, retriever, channels.searched)
-    lists = ranking_lists(channels, traits, users)
+    lists = ranking_lists(channels, traits, users, MOST if kind == "din" else most_lists)
     logger.info(
-        "%d lists, %d with a later click among %d candidates, %d labels: %.1f s",
-        *(len(moments), len(lists.sizes), len(lists.rows), lists.labels.sum()),
+        "%d lists with a later click among %d candidates, %d labels: %.1f s",
+        *(len(lists.sizes), len(lists.rows), lists.labels.sum()),
         time.perf_counter() - began,
     )
-    if kind == "din":
-        lists, _ = lists.split(0, min(len(lists.sizes), MOST))
     ranker = _fitted(kind, lists, traits, seed, threads, usable, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
     manifest = _manifest(trained, ranker, channels, traits, seed, len(lists.sizes))

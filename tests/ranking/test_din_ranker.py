@@ -168,12 +168,12 @@ def test_directions_keep_inner_products_and_padding() -> None:
 
 def test_what_is_no_network_is_refused() -> None:
     ranker = fit(lists_of(10, 10, 2))
-    content, start = ranker.content(), ranker.start
-    assert DinRanker.of_content(content, start, FEATURES, ITEMS).content() == content
+    content, start, none = ranker.content(), ranker.start, np.full(ITEMS, -1)
+    assert DinRanker.of_content(content, start, FEATURES, none).content() == content
     for bad in (b"", content[:-9], b"no network"):
         with pytest.raises(CheckpointError, match="the network of a ranker cannot be read"):
-            DinRanker.of_content(bad, start, FEATURES, ITEMS)
-    for features, items in ((FEATURES[1:], ITEMS), (FEATURES, ITEMS + 1)):
+            DinRanker.of_content(bad, start, FEATURES, none)
+    for features, items in ((FEATURES[1:], none), (FEATURES, np.full(ITEMS + 1, -1))):
         with pytest.raises(CheckpointError, match="the network of a ranker cannot be read"):
             DinRanker.of_content(content, start, features, items)
 
