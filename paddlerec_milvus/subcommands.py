@@ -46,6 +46,9 @@ SUBCOMMANDS = {
     "export": Subcommand(
         "export.cli", "tools/export.py", "write a trained model as files that serve without paddle"
     ),
+    "update": Subcommand(
+        "update.cli", "tools/update.py", "train, check and switch to a new model, or back"
+    ),
     "batch": Subcommand(
         "batch.cli", "tools/batch.py", "make the lists of all users, in shares, to be resumed"
     ),

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.fingerprint import DataIdentity
+from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.export.manifest import (
     DATA,
     MANIFEST,
@@ -69,16 +71,30 @@ class ExportedModel(TrainedModel):
             shutil.copyfile(self.checkpoint / name, place)
 
 
-def read_export(folder: Path, options: Sequence[str] = ()) -> ExportedModel:
+def read_export(
+    folder: Path, options: Sequence[str] = (), beside: Path | None = None
+) -> ExportedModel:
     """The export in ``folder``, with KEY=VALUE ``options`` over its own settings.
 
-    Nothing is written into it: files of its settings, such as a Milvus Lite, are in the folder
-    beside it of the same name and ``_state``. UserError: it is none, or an option is not known.
+    Of a link it is what that points at now. Nothing is written into it: files of its settings, such
+    as a Milvus Lite, are in the folder beside it of the same name, or that of ``beside``, and
+    ``_state``. UserError: it is none, or an option is not known.
     """
-    read_manifest(folder)
-    settings = load_settings(folder / YAML, options)
-    base = folder.with_name(f"{folder.name}_state")
-    return ExportedModel(settings.model_copy(update={"base": base}), folder)
+    place = folder.resolve()
+    read_manifest(place)
+    settings = load_settings(place / YAML, options)
+    base = (beside or folder).with_name(f"{(beside or folder).name}_state")
+    return ExportedModel(settings.model_copy(update={"base": base}), place)
+
+
+def exports_in(folder: Path) -> dict[str, ExportManifest]:
+    """What each whole export in ``folder`` says of itself, by its name."""
+    manifests = {}
+    for file in sorted(folder.glob(f"[!.]*/{MANIFEST}")):
+        if not file.parent.is_symlink():
+            with contextlib.suppress(CheckpointError):
+                manifests[file.parent.name] = read_manifest(file.parent)
+    return manifests
 
 
 def model_at(settings: Settings, place: Path) -> TrainedModel:

@@ -12,6 +12,7 @@ from paddlerec_milvus.checkpoint_record import read_validated
 from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.data.fingerprint import DataIdentity
 from paddlerec_milvus.errors import CheckpointError
+from paddlerec_milvus.ranking.files import WITHOUT
 
 MANIFEST, YAML = "manifest.json", "config.yaml"
 USERS, ITEMS_OF_FEATURES = "user_tower", "item_tower"  # .onnx; inference models in folders
@@ -65,6 +66,11 @@ class ExportManifest(BaseModel):
     """Of the packages that made it."""
     files: dict[str, str]
     """SHA-256 of all other files, by their path in the folder."""
+
+    @property
+    def key(self) -> str:
+        """What tells this model with this ranker from all others."""
+        return f"{self.digest}-{self.ranker or WITHOUT}"
 
 
 def read_manifest(folder: Path) -> ExportManifest:

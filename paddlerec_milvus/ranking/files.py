@@ -14,6 +14,7 @@ from paddlerec_milvus.checkpoint_record import read_validated
 from paddlerec_milvus.errors import CheckpointError
 
 FOLDER = "ranking"  # beside rec.pdparams
+WITHOUT = "none"  # in place of a ranker's digest
 MANIFEST, TABLES, TREES, DIN = "manifest.json", "channels.npz", "trees.onnx", "din.npz"
 
 FIRST_QUOTAS = {"interests": 200, "transitions": 200, "neighbours": 200, "popular": 50}

@@ -32,6 +32,7 @@ from paddlerec_milvus.serving.gate import Gate
 from paddlerec_milvus.serving.histories import HistoryService
 from paddlerec_milvus.serving.item_index import BusyError
 from paddlerec_milvus.serving.milvus_deployment import MilvusDeployment
+from paddlerec_milvus.serving.model_sources import ExportSource
 from paddlerec_milvus.serving.observability import REQUEST_ID, Metrics, RequestRecorder
 from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.recommender import CandidateService
@@ -46,7 +47,7 @@ from paddlerec_milvus.serving.routers import (
     users,
 )
 from paddlerec_milvus.serving.server_limits import RequestLimits, ServedApp
-from paddlerec_milvus.serving.settings import ExportSource, ServiceSettings, without_secrets
+from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 from paddlerec_milvus.serving.tower import UserTower, import_paddle
 from paddlerec_milvus.serving.user_states import UserStates
 from paddlerec_milvus.serving.validation import AS_TEXT, InvalidRequestError

@@ -27,6 +27,7 @@ from paddlerec_milvus.serving.schemas import (
     InsertAnswer,
     ItemDeleteAnswer,
     ItemsAnswer,
+    ReadyAnswer,
     RollbackAnswer,
     TitledItem,
     TitlesAnswer,
@@ -65,6 +66,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         headers, self._timeout = {"X-API-Key": key} if key else {}, timeout
+        self.url = url
         try:
             self._http = httpx.Client(
                 base_url=url, headers=headers, timeout=timeout, transport=transport
@@ -175,6 +177,14 @@ class Client:
         """Go back to the model before the last insert."""
         return self._call(RollbackAnswer, "POST", "/rollback")
 
+    def ready(self) -> ReadyAnswer:
+        """Whether candidates come from the model, and which one that is."""
+        return self._parsed(ReadyAnswer, self._answer("GET", "/readyz", usable=503))
+
+    def metrics(self) -> str:
+        """All metrics of the process that answers, as Prometheus reads them."""
+        return self._answer("GET", "/metrics").text
+
     def count(self) -> int:
         """How many item vectors are stored."""
         return self._call(CountAnswer, "GET", "/count").count
@@ -261,29 +271,34 @@ class Client:
         """The answer as a ``kind``; ServiceError names the address and the path."""
         timeout = self._timeout if timeout is None else timeout
         allowed = httpx.Timeout(timeout + more_seconds)
+        options = {"json": json, "params": params, "headers": headers, "timeout": allowed}
+        return self._parsed(kind, self._answer(method, path, **options))
+
+    def _answer(self, method: str, path: str, usable: int = 200, **options: Any) -> httpx.Response:
+        """An answer that is no error, or of the status ``usable``."""
         try:
-            answer = self._http.request(
-                method, path, json=json, params=params, headers=headers, timeout=allowed
-            )
+            answer = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ServiceError(
                 f"the candidate service at {self._http.base_url} did not answer {path}: "
                 f"{error or type(error).__name__}. Is it running?"
             ) from error
-        status = answer.status_code
-        if answer.is_error:
+        if answer.is_error and answer.status_code != usable:
             raise ServiceError(
                 f"the candidate service at {self._http.base_url} refused {path} with "
-                f"{status}: {answer.text:.1000}",
-                status,
+                f"{answer.status_code}: {answer.text:.1000}",
+                answer.status_code,
             )
+        return answer
+
+    def _parsed(self, kind: type[Answer], answer: httpx.Response) -> Answer:
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:
             raise ServiceError(
-                f"{answer.url} answered {status} with something else than a candidate service of "
-                f"this version does: {answer.text[:200]!r}. Is there another program?",
-                status,
+                f"{answer.url} answered {answer.status_code} with something else than a candidate "
+                f"service of this version does: {answer.text[:200]!r}. Is there another program?",
+                answer.status_code,
             ) from error
 
 

@@ -148,7 +148,7 @@ class MilvusDeployment:
 
         One that no service put there says nothing, and is no model's.
         """
-        if not version.checkpoint or not _is_foreign(version.identity, self.own):
+        if not version.checkpoint or not self._is_foreign(version.identity):
             return True
         if version == self._refused:
             return False
@@ -158,10 +158,15 @@ class MilvusDeployment:
             newest = identity_of_model(trained, trained.fingerprint())
         except UserError:
             return False
-        if _is_foreign(version.identity, newest):
+        if _are_of_different_data(version.identity, newest):
             return False
         self.own = newest
         return True
+
+    def _is_foreign(self, stored: ModelIdentity) -> bool:
+        """Whether it is of other data, and of no export beside the service's own."""
+        differs = _are_of_different_data(stored, self.own)
+        return differs and self._settings.stored(stored.key) is None
 
     def _without(self, state: State, details: str = "") -> tuple[State, str]:
         self._retire()
@@ -207,13 +212,13 @@ class MilvusDeployment:
             self._models.save(trained, model)
             least, before = self._settings.least_recall, self.stored
             times = self.index.insert(model.tower, model.catalogue, least, own)
-            if before.digest and _is_foreign(before, own):
+            self.own = own
+            if before.digest and self._is_foreign(before):
                 warn(
                     f"item vectors of {before} were replaced. Users that were stored beside them "
                     "stay, and an id that both logs have is one user: right for a later state of "
                     "the same log, else give this data a milvus.collection of its own"
                 )
-            self.own = own
             self.refresh()
         return model, times
 
@@ -238,7 +243,7 @@ class MilvusDeployment:
 
     def _is_known(self, version: IndexVersion) -> bool:
         """Whether its model is here; RefusedError: it is of other data."""
-        if version.checkpoint and _is_foreign(version.identity, self.own):
+        if version.checkpoint and self._is_foreign(version.identity):
             raise RefusedError(other_data(version.identity, self.own).reason)
         return self._models.get(version.key) is not None
 
@@ -269,7 +274,7 @@ class MilvusDeployment:
             self.index.disconnect()
 
 
-def _is_foreign(stored: ModelIdentity, own: ModelIdentity) -> bool:
+def _are_of_different_data(stored: ModelIdentity, own: ModelIdentity) -> bool:
     """Whether ``stored`` is of other data than ``own``, or of data that it does not name."""
     same = own.digest == stored.digest or own.data_fingerprint == stored.data_fingerprint
     return not same and bool(own.data_fingerprint)

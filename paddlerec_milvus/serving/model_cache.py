@@ -15,7 +15,7 @@ from paddlerec_milvus.command import warn
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.id_map import Kind, read_item_ids, user_kind
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.ranking.files import FOLDER
+from paddlerec_milvus.ranking.files import FOLDER, WITHOUT
 from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
     load_ranking,
@@ -26,7 +26,7 @@ from paddlerec_milvus.serving.hidden_items import HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
-from paddlerec_milvus.serving.model_registry import WITHOUT, ModelRegistry
+from paddlerec_milvus.serving.model_registry import ModelRegistry
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.tower import UserTower, tower_of
 from paddlerec_milvus.trained_model import TrainedModel
@@ -77,7 +77,7 @@ class ModelCache:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings.model
+        self._settings, self._stored = settings.model, settings.stored
         self._registry = ModelRegistry(settings.registry_folder)
         self._loading = threading.Lock()
         self._models: dict[str, ServingModel] = {}
@@ -106,7 +106,7 @@ class ModelCache:
         return model
 
     def get(self, key: str) -> ServingModel | None:
-        """The model of a key, from the registry at need; None: it cannot be had.
+        """The model of a key, from the registry or an export at need; None: it cannot be had.
 
         A key without a ranker is of a version that does not say which it had: the one that is here
         will do. Where the ranker of a key cannot be had, nothing ranks.
@@ -120,6 +120,8 @@ class ModelCache:
             return None
         try:
             trained = self._registry.get(key, self._settings)
+            if trained is None and (trained := self._stored(key)) is not None:
+                trained.require_fit()
             return None if trained is None else self.load(trained)
         except UserError as error:  # say, the model folder's code has changed since
             logger.warning("the model %s that was kept cannot be used: %s", key, error)

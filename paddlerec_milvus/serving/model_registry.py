@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import time
@@ -19,12 +20,11 @@ from paddlerec_milvus.data.prepared import META, files_to_serve
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.export.exported_model import model_at
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
-from paddlerec_milvus.ranking.files import checked_content, read_manifest
+from paddlerec_milvus.ranking.files import WITHOUT, checked_content, read_manifest
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel
 
 HYPER_PARAMETERS = "hyper_parameters.json"
-WITHOUT = "none"  # in place of a ranker's digest
 NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
 
@@ -38,6 +38,7 @@ class ModelRegistry:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._used: dict[str, float] = {}  # when each copy that is in use was put there
 
     def save(self, trained: TrainedModel, key: str) -> None:
         """Put a copy aside, whole or not at all.
@@ -46,6 +47,8 @@ class ModelRegistry:
         """
         place = self._folder / key
         if place.is_dir():
+            with contextlib.suppress(OSError):
+                os.utime(place)  # young again: see prune
             return
         fresh = self._folder / f".{key}.{secrets.token_hex(4)}"  # others may save it, too
         try:
@@ -78,11 +81,17 @@ class ModelRegistry:
         return trained if trained.fingerprint() == key.partition("-")[0] else None
 
     def prune(self, keys: Collection[str]) -> None:
-        """Remove all others but the youngest: they may be those of an insert that is under way."""
+        """Remove all others but the youngest: they may be those of an insert that is under way.
+
+        Not so one that was in use before, and was not saved again since.
+        """
+        used, self._used = self._used, {}
         for place in self._folder.glob("*/"):
             with contextlib.suppress(OSError):
-                old = time.time() - place.stat().st_mtime > YOUNG
-                if old and place.name not in keys:
+                put = place.stat().st_mtime
+                if place.name in keys:
+                    self._used[place.name] = put
+                elif time.time() - put > YOUNG or used.get(place.name) == put:
                     shutil.rmtree(place, ignore_errors=True)
 
 

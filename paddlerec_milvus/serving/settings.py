@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from limits import parse_many
@@ -23,15 +23,15 @@ from pydantic import (
     model_validator,
 )
 
-from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.errors import CheckpointError, SettingsError, nearest
-from paddlerec_milvus.export.exported_model import model_at, read_export
+from paddlerec_milvus.export.exported_model import model_at
 from paddlerec_milvus.retrieval.base import LARGEST_K
 from paddlerec_milvus.retrieval.redis_store import checked_address
 from paddlerec_milvus.serving.auth import Keys
+from paddlerec_milvus.serving.model_sources import ExportSource, ModelSource
 from paddlerec_milvus.serving.schemas import SECONDS_PER_CANDIDATE
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
+from paddlerec_milvus.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -50,40 +50,6 @@ Hosts = Annotated[
 def _names_of(text: str) -> tuple[str, ...]:
     """``shop.example, candidates.svc.cluster.local``: names without scheme and port."""
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
-
-
-class ModelSource(NamedTuple):
-    """Where a trained model is looked for, in the words of tools/infer.py."""
-
-    yaml: str | Path
-    options: tuple[str, ...] = ()
-    data: Path | None = None
-    epoch: str = ""
-
-    def __repr__(self) -> str:
-        """Without ``options``, which may hold a token."""
-        return f"ModelSource({str(self.yaml)!r}, …)"
-
-    def newest(self) -> TrainedModel:
-        """The model as it is on disk now; CheckpointError: there is none."""
-        settings = settings_for(self.yaml, self.options, self.data)
-        folder = settings.path("infer_load_path")
-        return TrainedModel(settings, checkpoint_of(folder, self.epoch, "SERVING_EPOCH: "))
-
-
-class ExportSource(NamedTuple):
-    """An export that serves."""
-
-    folder: Path
-    options: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """Without ``options``, which may hold a token."""
-        return f"ExportSource({str(self.folder)!r}, …)"
-
-    def newest(self) -> TrainedModel:
-        """The export as it is on disk now; CheckpointError: there is none."""
-        return read_export(self.folder, self.options)
 
 
 class ServiceSettings(BaseModel):
@@ -236,6 +202,10 @@ class ServiceSettings(BaseModel):
         """The model as it is on disk now."""
         return self.source.newest() if self.source else self.trained
 
+    def stored(self, key: str) -> TrainedModel | None:
+        """The model of ``key`` among the exports of a link; None: there is none."""
+        return self.source.stored(key) if isinstance(self.source, ExportSource) else None
+
 
 # pydantic-settings would take none of this over: it reads os.environ alone, lets unknown variables
 # pass, and speaks of fields where we speak of variables
@@ -327,7 +297,7 @@ def _source_of(values: Mapping[str, str]) -> ModelSource | ExportSource:
             f"SERVING_EXPORT={export}: holds a model, its data and its settings: leave out "
             "SERVING_YAML, SERVING_DATA and SERVING_EPOCH, or the export"
         )
-    return ExportSource(Path(export).resolve(), options)
+    return ExportSource(Path(export).absolute(), options)  # a link may come to point elsewhere
 
 
 def _options_of(text: str) -> list[str]:
