@@ -23,6 +23,7 @@ from paddlerec_milvus.update.export_lists import ExportLists
 from paddlerec_milvus.update.traffic import Traffic, traffic_of
 
 SAMPLED_USERS, RANKED_USERS = 100, 10
+USERS_IN_CALL = 10  # they count among the requests that are watched
 MOST_CLICKS = 100  # of a history that is sent
 TOP_K = 50
 FOLLOW_SECONDS = 60.0  # in which all processes have come to what Milvus' alias points at
@@ -66,8 +67,8 @@ class ServiceReplicas:
         except ServiceError as error:
             if error.status in (401, 403):
                 raise ServiceError(
-                    f"{error}; SERVING_KEY must hold a key of the role admin, for /insert and "
-                    "/rollback",
+                    f"{self._clients[0].url} refused the key with {error.status}: SERVING_KEY must "
+                    "hold one of the role admin, for /insert and /rollback",
                     error.status,
                 ) from None
             if error.status != 422:
@@ -154,13 +155,14 @@ class SampleLists:
         _require_model(client, self._manifest)
         if not self._histories:
             return "no user of the test data has a history that the model knows"
-        answer = client.candidates(self._histories, TOP_K)
-        if others := {*answer.source} - {"model"}:
-            raise WrongModelError(f"{client.url}: lists come from {', '.join(sorted(others))}")
         served = np.full_like(self._exact, -1)
-        for row, listed in enumerate(answer.candidates):
-            numbers = [self._ids.number(own) or -1 for own in listed]
-            served[row, : len(numbers)] = numbers
+        for start in range(0, len(served), USERS_IN_CALL):
+            answer = client.candidates(self._histories[start : start + USERS_IN_CALL], TOP_K)
+            if others := {*answer.source} - {"model"}:
+                raise WrongModelError(f"{client.url}: lists come from {', '.join(sorted(others))}")
+            for row, listed in enumerate(answer.candidates, start):
+                numbers = [self._ids.number(own) or -1 for own in listed]
+                served[row, : len(numbers)] = numbers
         recall = float(index_recall(served, self._exact).mean())
         same = int((served == self._exact).all(axis=1).sum())
         if recall < least_recall:

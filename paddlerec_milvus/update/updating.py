@@ -82,16 +82,16 @@ def update(plan: UpdatePlan, key: str) -> int:
     """Carry ``plan`` out; returns the exit code. ``key`` is the service's. Raises UserError."""
     exports = ExportsFolder(plan.exports)
     with exports.alone(), ServiceReplicas(plan.services, key) as services:
-        words = [*plan.model.words(), *plan.services, str(plan.is_warm)]
-        run, is_old = opened_run(exports, command_digest(words))
-        name = run.state.name
-        say(f"{'going on with' if is_old else 'run'} {name}: {run.path}")
         if plan.services:
             services.require_rights()
-            if run.state.traffic is None:
-                run.state.traffic = services.traffic()
-        if len(plan.services) == 0:
+        else:
             say("no --service: a service that is started anew takes the new export")
+        words = [*plan.model.words(), str(plan.is_warm)]
+        run, is_old = opened_run(exports, command_digest(words))
+        say(f"{'going on with' if is_old else 'run'} {run.state.name}: {run.path}")
+        if run.state.traffic is None:
+            run.state.traffic = services.traffic()
+            run.write()
         update = Update(plan, exports, services, run)
         code = update.carried_out()
         tidy(exports, run, plan.keep)
@@ -130,7 +130,8 @@ class Update:
             self._step("insert", self._insert)
         except GateError as error:
             self._exports.remove(self._name)
-            return self._ended("refused", str(error), REFUSED)
+            advice = f"the checkpoint stays in {self._run.path} until the next update (--trained)"
+            return self._ended("refused", f"{error}; {advice}", REFUSED)
         try:
             if plan.services:
                 self._step("verify", self._verify)
@@ -268,12 +269,12 @@ class Update:
 
 
 def tidy(exports: ExportsFolder, run: UpdateRun, keep: int) -> None:
-    """Remove what no later update needs: old exports, and what all but the last was trained on."""
+    """Remove what no later update needs: old exports, and checkpoints and data but the last's."""
     names = [state.name for state in states_of(exports) if state.outcome == "switched"]
     needed = {exports.current, run.state.name, run.state.before, *names[-1:]}
     if gone := exports.prune(keep, needed):
         say(f"removed {', '.join(gone)}")
     for place in (exports.folder / RUNS).glob("*/"):
-        if place.name not in names[-1:]:
+        if place.name not in (*names[-1:], run.state.name):
             for part in (CHECKPOINTS, DATA, START):
                 shutil.rmtree(place / part, ignore_errors=True)

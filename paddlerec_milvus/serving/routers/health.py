@@ -26,7 +26,10 @@ async def readyz(request: Request) -> JSONResponse:
     """200 while candidates come from the model; else 503 with the reason."""
     service = service_of(request)
     state, tower, deployment = service.health.state, service.model.tower, service.deployment
-    own, stored = deployment.own, deployment.stored
+    own, served = deployment.own, service.current
+    stored = deployment.stored  # while it is loaded, the version before answers
+    if served is not None and served.version.checkpoint:
+        stored = served.version.identity
     same = stored.digest == own.digest and not stored.model  # put there before it was written down
     answers = stored if state.ready and not same else own
     content = ReadyAnswer(

@@ -1,0 +1,70 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A service on a link follows it at an insert, and takes its earlier and later states for its own.
+
+The data of a day is other data than that of the day before: without the link that is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from export_of_a_day import Days
+from running_service import Running, running, until
+
+HISTORIES = [[3, 7, 12], [5], [299, 1, 2]]
+
+
+def lists(service: Running) -> list[list[int]]:
+    answer = service.candidates(*HISTORIES)
+    assert answer["source"] == ["model"] * 3
+    candidates: list[list[int]] = answer["candidates"]
+    return candidates
+
+
+def digest(service: Running) -> str:
+    return str(service.http.get("/readyz").json()["digest"])
+
+
+def test_insert_follows_the_link_and_rollback_goes_back(days: Days, service: Running, capsys):
+    old = lists(service)
+    days.exports.point("two")
+    assert lists(service) == old  # until the insert
+    answer = service.http.post("/insert")
+    assert answer.json()["checkpoint"] == days.two.manifest.digest
+    new = lists(service)
+    assert new != old
+    assert "were replaced" not in capsys.readouterr().err
+    assert service.http.post("/rollback").status_code == 200
+    assert (lists(service), digest(service)) == (old, days.one.manifest.digest)
+    service.http.post("/rollback")
+    assert lists(service) == new
+
+
+def test_a_start_between_link_and_insert_serves_what_milvus_holds(days: Days, service: Running):
+    """Even where the registry is lost: the export is there."""
+    old = lists(service)
+    days.exports.point("two")
+    with running(days.settings(registry=days.place / "empty")) as again:
+        assert lists(again) == old
+        assert again.http.get("/readyz").json()["started_with"] is not None
+
+
+def test_a_second_service_follows_forth_and_back(days: Days, service: Running):
+    with running(days.settings(registry=days.place / "own")) as second:
+        old = lists(second)
+        days.exports.point("two")
+        service.http.post("/insert")
+        until(lambda: digest(second) == days.two.manifest.digest)
+        assert lists(second) == lists(service) != old
+        service.http.post("/rollback")
+        until(lambda: digest(second) == days.one.manifest.digest)
+        assert lists(second) == old
+
+
+def test_without_a_link_the_data_of_another_day_is_refused(days: Days, service: Running):
+    days.exports.point("two")
+    service.http.post("/insert")
+    shutil.rmtree(days.exports.folder / "one")  # its export is gone, so nobody knows it
+    answer = service.http.post("/rollback")
+    assert (answer.status_code, "other data" in answer.text) == (409, True)
+    assert digest(service) == days.two.manifest.digest
