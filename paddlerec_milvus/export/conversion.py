@@ -6,8 +6,10 @@ The converter ends its process at an operator that it lacks, and names none.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess  # nosec B404 # this very interpreter
 import sys
 from collections.abc import Iterator
@@ -88,7 +90,7 @@ def convert(folder: Path, out: Path) -> None:
     """Write the graph in ``folder`` to the file ``out``.
 
     MissingPackageError: paddle2onnx is not installed. ModelError names the operators, and the
-    layers that they are in, which no graph of this zoo has.
+    layers that they are in, which no graph of this zoo has. OSError: the disk is full.
     """
     if find_spec("paddle2onnx") is None:
         raise MissingPackageError.of(ModuleNotFoundError("paddle2onnx", name="paddle2onnx"))
@@ -102,6 +104,8 @@ def convert(folder: Path, out: Path) -> None:
     if ran.returncode == 0 and out.exists():
         _fold_tables(out)
         return
+    if shutil.disk_usage(folder).free < Path(files[1]).stat().st_size:  # it says something else
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
     unknown = sorted(set(_operators(folder / f"{PREFIX}.json")))
     named = "; ".join(f"{operator} in the layer {layer}" for operator, layer in unknown)
     hint = f": operators that no model of this zoo has: {named}: write them by others"

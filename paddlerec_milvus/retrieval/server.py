@@ -21,7 +21,10 @@ import types
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -58,7 +61,8 @@ class LocalMilvus:
     ``data_dir`` keeps data and logs and is used again by a later start; without one a temporary
     folder is removed at the end. ``port`` 0 takes a free one. ``authorization`` demands a token
     (``root:Milvus`` at first). ``restarts``: so often it is started again on its data where it ends
-    by itself, and a line on stderr says so. Raises RetrievalError if the extra is missing, the
+    by itself, and a line on stderr says so. ``settings`` are others of milvus.yaml, by keys such as
+    ``dataCoord.gc.interval``. Raises RetrievalError if the extra is missing, the
     folder is in use or the server does not get healthy within ``start_seconds``.
     """
 
@@ -70,11 +74,13 @@ class LocalMilvus:
         authorization: bool = False,
         start_seconds: float = START_SECONDS,
         restarts: int = 0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.port = port
         self.authorization = authorization
         self.start_seconds = start_seconds
         self.restarts = restarts
+        self._settings = settings or {}
         self._data_dir = data_dir.absolute() if data_dir is not None else None
         self.folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
@@ -166,6 +172,9 @@ class LocalMilvus:
                 folder.mkdir(parents=True, exist_ok=True)
             template = (package / "config.yaml.template").read_text(encoding="utf-8")
             settings = server_settings(template, data, ports, self.authorization)
+            for key, value in self._settings.items():
+                *sections, name = key.split(".")
+                reduce(getitem, sections, settings)[name] = value
             for name, content in (
                 ("milvus.yaml", settings),
                 ("etcd.yaml", etcd_settings(data, ports)),
