@@ -154,7 +154,7 @@ def test_each_key_has_a_rate_of_its_own(index):
     ],
 )
 def test_a_wrong_setting_is_told_by_its_variable(tmp_path, setting, value, text, monkeypatch):
-    monkeypatch.setattr("paddlerec_milvus.serving.settings.checkpoint_of", lambda *_: tmp_path)
+    monkeypatch.setattr("paddlerec_milvus.serving.model_sources.checkpoint_of", lambda *_: tmp_path)
     with pytest.raises(SettingsError) as error:
         service_settings("mind/config.yaml", **{setting: value})
     assert f"SERVING_{setting.upper()}: {value!r}" in str(error.value)
