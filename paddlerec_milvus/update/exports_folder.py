@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,11 +57,6 @@ class ExportsFolder:
         """The export ``name``; CheckpointError: there is none."""
         return read_export(self.folder / name)
 
-    def named(self, key: str) -> str:
-        """The name of the export of the model and ranker ``key``; empty: there is none."""
-        names = [name for name, manifest in exports_in(self.folder).items() if manifest.key == key]
-        return names[-1] if names else ""
-
     def point(self, name: str) -> None:
         """Let ``current`` point at ``name`` in one step; at nothing where that is empty."""
         link, fresh = self.folder / CURRENT, self.folder / f".{CURRENT}.new"
@@ -70,7 +64,7 @@ class ExportsFolder:
             fresh.unlink(missing_ok=True)
             if name:
                 fresh.symlink_to(name)
-                os.replace(fresh, link)  # noqa: PTH105  (Path.replace would do the same)
+                fresh.replace(link)
             else:
                 link.unlink(missing_ok=True)
         except OSError as error:

@@ -40,4 +40,3 @@ def test_only_what_an_update_wrote_goes_and_nothing_that_is_needed(days: Days):
     assert exports.prune(1, {"one"}) == []
     assert exports.prune(1, set()) == ["one"]
     assert not (exports.folder / RUNS / "one").exists()
-    assert exports.named(days.two.manifest.key) == "two"

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from export_of_a_day import Days, other_day
+from export_of_a_day import Days
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.id_map import read_item_ids
@@ -96,7 +96,3 @@ def _few(users):
     return type(few)(
         few.user_ids, few.history_indptr, 1 + few.history % 10, few.truth_indptr, few.truths
     )
-
-
-def test_noise_makes_another_day(days: Days, tmp_path):
-    assert other_day(days.one, tmp_path / "x").manifest.key != days.one.manifest.key
