@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip install --quiet -
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo demo-model sample-model serve test test-slow deploy-check coverage lint docs bench faults fuzz milvus openapi dist lock clean
+.PHONY: help demo demo-model sample-model serve test test-slow deploy-check coverage lint docs bench faults fuzz milvus openapi chart dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -113,6 +113,11 @@ milvus: .venv/installed  ## a real Milvus server on this machine, until Ctrl-C
 
 openapi: .venv/installed-dev  ## keep the calls as they are described now: make test fails on what breaks them
 	@$(BIN)/python tests/serving/openapi_changes.py
+
+# after a change of deploy/chart or of a setting; helm is that of make deploy-check
+chart: .venv/installed-dev  ## remake what is made of the chart: deploy/kubernetes, its README, the settings in its schema
+	@.ci/deploy_tools
+	@PATH="$(CURDIR)/build/deploy-tools:$$PATH" PYTHONPATH="$(CURDIR)" $(BIN)/python .ci/chart.py
 
 dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked at by twine
 	@rm -rf build dist

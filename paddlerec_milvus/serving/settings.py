@@ -129,6 +129,7 @@ class ServiceSettings(BaseModel):
     max_history: Count = 10_000
     """Ids of one user, and ids to exclude."""
     max_top_k: Annotated[int, Field(ge=1, le=LARGEST_K)] = 1_000
+    """Items of a list."""
     max_body: Count = 4 << 20
     """Bytes of a request."""
     receive_timeout: Seconds = 30.0
