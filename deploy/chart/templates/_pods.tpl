@@ -39,6 +39,8 @@ securityContext:
 {{- end -}}
 
 {{- define "own.environment" -}}
+- name: HOME  # for libraries that store something there
+  value: /tmp
 - name: SERVING_EXPORT
   value: {{ printf "/exports/%s" (ternary "image" .Values.export.path (not (empty .Values.export.image))) }}
 - name: SERVING_KEPT
