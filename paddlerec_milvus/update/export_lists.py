@@ -113,7 +113,8 @@ class ExportLists:
             return tower.interests(rows, lengths)
 
         moments = held_out_moments(own)
-        searched = searched_users(moments, interests, tower.maxlen, self._exact)
+        most = ranking.channels.searched
+        searched = searched_users(moments, interests, tower.maxlen, self._exact, most)
         ranked = rank_users(ranking, searched).ranked
         lists = np.full((len(users), ranked.shape[1]), MISSING_ID, np.int64)
         popular = self._popular[: lists.shape[1]]
