@@ -51,7 +51,10 @@ class BuildConflictError(RefusedError):
 
 # the top-level modules that extras of setup.cfg bring, where a missing one is met by its import
 EXTRAS = {
-    "train": ("lightgbm", "onnx", "onnxruntime", "paddle", "visualdl"),
+    "train": (
+        *("lightgbm", "matplotlib", "milvus_lite", "onnx", "onnxruntime", "paddle", "scipy"),
+        "visualdl",
+    ),
     "serve": (
         *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
         *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),

@@ -108,8 +108,8 @@ def test_a_missing_package_is_named_with_what_to_type(
     assert work("paddle.nn") == 2
     line = "error: this needs paddle, which is not installed: pip install 'paddlerec-milvus[train]'"
     assert capsys.readouterr().err.endswith(f"{line}\n")
-    assert work("scipy.sparse") == 2
-    assert "needs scipy, which is not installed: `paddlerec-milvus doc" in capsys.readouterr().err
+    assert work("polars.sparse") == 2
+    assert "needs polars, which is not installed: `paddlerec-milvus doc" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):  # ours to mend
         work("paddlerec_milvus.no")
     monkeypatch.setitem(sys.modules, "uvicorn", None)

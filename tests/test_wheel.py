@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,17 @@ def test_from_a_log_to_measured_lists(installed: Installation) -> None:
     assert "2 builds" in installed("bench", "-s", "goodbooks_size.yaml", "--plan")
     assert "no such file" in installed("serve", "-m", "no/config.yaml", code=2)
     assert installed.files() == before  # nothing is written beside the package
+
+
+def test_the_package_without_an_extra(wheel: Path, tmp_path: Path) -> None:
+    """A log is prepared and a service is checked without what trains and without Milvus Lite."""
+    heavy = ("paddle", "visualdl", "lightgbm", "matplotlib", "milvus_lite", "pyarrow", "scipy")
+    plain = Installation(tmp_path, wheel, without=heavy)
+    text = plain("doctor")
+    assert re.search(r"note +Milvus Lite +not installed", text)
+    plain("prepare", "--sample", "--users", "600", "--items", "300", "--clicks", "9000",
+          "--out", "datasets/sample")  # fmt: skip
+    assert "pip install 'paddlerec-milvus[train]'" in plain("infer", "-m", "mind", code=2)
 
 
 def test_without_paddle(wheel: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ ROWS = 8
 def lite() -> Finding:
     """Vectors are put into a Milvus Lite of a moment, and searched for."""
     began, subject = time.perf_counter(), "Milvus Lite"
+    if find_spec("milvus_lite") is None:
+        remedy = "for vectors without a server: pip install 'paddlerec-milvus[serve]'"
+        return Finding("note", subject, "not installed", remedy)
     vectors, ids = np.eye(ROWS, dtype=np.float32), np.arange(1, ROWS + 1)
     try:
         with (

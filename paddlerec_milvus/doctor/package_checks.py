@@ -40,9 +40,18 @@ def packages() -> Iterator[Finding]:
     core = [one for one in requirements if _belongs(one, "")]
     yield from map(_package, core)
     for extra, use in EXTRAS.items():
-        own = [one for one in requirements if _belongs(one, extra) and one not in core]
+        own = [one for one in _of_extra(requirements, extra) if one not in core]
         if own:  # not an extra that the installed metadata, of a version before, lacks
             yield from _extra(extra, use, own)
+
+
+def _of_extra(requirements: list[Requirement], extra: str) -> list[Requirement]:
+    """Those of ``extra``, with those of the extras that it names."""
+    own = [one for one in requirements if _belongs(one, extra)]
+    named = [name for one in own if one.name == PROGRAM for name in one.extras]
+    return [one for one in own if one.name != PROGRAM] + [
+        one for name in named for one in _of_extra(requirements, name)
+    ]
 
 
 def _belongs(requirement: Requirement, extra: str) -> bool:

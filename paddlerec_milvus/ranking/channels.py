@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from paddlerec_milvus.data.item_pairs import click_matrix, co_clicks, transition_counts, weighed
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.ranking.pair_table import PairHits, PairTable
@@ -116,6 +115,13 @@ class Channels(NamedTuple):
         trends: Trends | None = None,
     ) -> Channels:
         """Counted in ``log``, for the items 1 … ``item_count`` - 1."""
+        from paddlerec_milvus.data.item_pairs import (  # scipy, which a service does not need
+            click_matrix,
+            co_clicks,
+            transition_counts,
+            weighed,
+        )
+
         users = click_matrix(log, item_count)
         clicks = np.bincount(users.indices, minlength=item_count).astype(np.int64)
         weights = {

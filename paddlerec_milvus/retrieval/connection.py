@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -318,6 +319,11 @@ def _grpc_details(problem: BaseException) -> str:
 def _check_lite_path(uri: str) -> None:
     """Raise RetrievalError for a path that Milvus Lite cannot use, before it is tried."""
     path = Path(uri)
+    if find_spec("milvus_lite") is None:
+        raise RetrievalError(
+            f"milvus.uri: {uri} is a file of Milvus Lite, which is not installed: name a server "
+            "(MILVUS_URI=http://host:19530), or pip install 'paddlerec-milvus[serve]'"
+        )
     if path.suffix != ".db":
         raise RetrievalError(
             f"milvus.uri: {uri.rpartition('@')[2]!r} is neither a server's address "

@@ -22,6 +22,9 @@ ASKED = [
     "paddlepaddle<4,>=3.3; extra == 'train'",
     "visualdl>=2.5; extra == 'train'",
     "redis>=6; extra == 'redis'",
+    "uvicorn>=0.30; extra == 'service'",
+    "paddlerec-milvus[service]; extra == 'serve'",
+    "milvus-lite>=3.2; extra == 'serve'",
 ]
 
 
@@ -56,6 +59,7 @@ def test_packages(installed) -> None:
     assert rows["[train]"].words == "not installed: paddlepaddle, visualdl"
     assert "pip install 'paddlerec-milvus[train]'" in rows["[train]"].remedy
     assert rows["[redis]"].state == "note"
+    assert rows["[serve]"].words == "not installed: milvus-lite, uvicorn"  # those of [service], too
     assert "[bench]" not in rows  # an extra of no package here: nothing is said of it
     gpu = by_subject(installed(**known, paddlepaddle_gpu="3.3.0", visualdl="2.5.3"))
     assert gpu["[train]"].state == "ok"  # in place of paddlepaddle

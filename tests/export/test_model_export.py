@@ -132,7 +132,8 @@ def without_scores(answer: Any) -> Any:
 
 NO_PADDLE = """
 import sys
-sys.modules.update(dict.fromkeys(["paddle", "paddle2onnx", "onnx", "lightgbm"]))
+absent = ["paddle", "paddle2onnx", "onnx", "lightgbm", "matplotlib", "scipy"]
+sys.modules.update(dict.fromkeys(absent))
 from pathlib import Path
 from running_service import running
 from paddlerec_milvus.serving.__main__ import main as serve
