@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from request_walk import ROUTER, walk_of
 
-MOST_FILES = 15  # fair_queue.py, the deadline of settings.py, items that were deleted
+# fair_queue.py, the deadline of settings.py, items that were deleted, the probe's sample
+MOST_FILES = 16
 
 
 def test_a_request_for_candidates_enters_few_files(make_settings):
     walk = walk_of(make_settings(check_seconds=600.0))
     files = list(walk.files)
     assert files[0] == ROUTER
-    assert files[-1].endswith("retrieval/connection.py")
+    assert "paddlerec_milvus/retrieval/connection.py" in files
     assert len(files) <= MOST_FILES, files
     assert walk.model
