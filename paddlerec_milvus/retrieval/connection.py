@@ -6,7 +6,6 @@ The same calls serve Milvus Lite (a path that ends in ``.db``), a server and a m
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import logging
 import os
@@ -17,12 +16,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
+from paddlerec_milvus.retrieval.lite import check_lite_path, lite_problem
 from paddlerec_milvus.settings import split_credentials
 
 CATEGORY_BYTES = 256
@@ -91,7 +90,7 @@ class Connection:
         self._secrets = [text for text in (token, token.partition(":")[2]) if text]
         self._lite = str(Path(uri).absolute()) if is_lite(uri) else ""
         if self._lite:
-            _check_lite_path(uri)
+            check_lite_path(uri)
         try:
             with self._lock:
                 self._client: Any = _pymilvus().MilvusClient(
@@ -241,7 +240,7 @@ class Connection:
                 "milvus.token that right, or set another token"
             )
         if self._lite and name == "connect":
-            return RetrievalError(_lite_problem(Path(self._lite), reason))
+            return RetrievalError(lite_problem(Path(self._lite), reason))
         away = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
         if status in away or "server unavailable" in words or "Retry timeout" in words:
             closed = status != "DEADLINE_EXCEEDED" and not self._lite and _is_closed(self.uri)
@@ -314,41 +313,3 @@ def _grpc_details(problem: BaseException) -> str:
         if callable(details):
             return str(details())
     return ""
-
-
-def _check_lite_path(uri: str) -> None:
-    """Raise RetrievalError for a path that Milvus Lite cannot use, before it is tried."""
-    path = Path(uri)
-    if find_spec("milvus_lite") is None:
-        raise RetrievalError(
-            f"milvus.uri: {uri} is a file of Milvus Lite, which is not installed: name a server "
-            "(MILVUS_URI=http://host:19530), or pip install 'paddlerec-milvus[serve]'"
-        )
-    if path.suffix != ".db":
-        raise RetrievalError(
-            f"milvus.uri: {uri.rpartition('@')[2]!r} is neither a server's address "
-            "(http://host:19530) nor a path that ends in .db, which Milvus Lite demands"
-        )
-    if not path.absolute().parent.is_dir():
-        raise RetrievalError(f"milvus.uri: the folder of {uri} does not exist: create it first")
-    if path.exists() and not path.is_dir():
-        raise RetrievalError(
-            f"milvus.uri: {uri} is a file, and Milvus Lite 3 keeps a folder of that name: it is "
-            "damaged or of an older version. Move it away or give another path"
-        )
-
-
-def _lite_problem(path: Path, reason: str) -> str:
-    """Why Milvus Lite could not open ``path``: pymilvus says only that it failed."""
-    try:
-        with (path / "LOCK").open("rb+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return (
-            f"Milvus Lite's {path} is in use by another process, and it serves one at a time. "
-            "End that one, give another path, or use a server (`python -m "
-            "paddlerec_milvus.retrieval.server`)"
-        )
-    except OSError as problem:
-        return f"Milvus Lite cannot use {path}: {problem}. Give a path that can be written"
-    return f"Milvus Lite cannot open {path}: {reason}. Is that folder one of Milvus Lite's?"
