@@ -39,10 +39,13 @@ from paddlerec_milvus.serving.health import (
 from paddlerec_milvus.serving.item_index import IndexVersion, ItemIndex
 from paddlerec_milvus.serving.model_cache import ModelCache, ServingModel, freeze_memory
 from paddlerec_milvus.serving.observability import Metrics
+from paddlerec_milvus.serving.retry_pauses import RetryPauses
 from paddlerec_milvus.serving.settings import ServiceSettings, without_secrets
 from paddlerec_milvus.trained_model import ModelIdentity, TrainedModel, identity_of_model
 
 logger = logging.getLogger(__name__)
+
+LONGEST_REFUSAL = 60.0  # seconds, until a version of other data is compared with the disk again
 
 
 class MilvusDeployment:
@@ -59,7 +62,7 @@ class MilvusDeployment:
         self._retriever: MilvusRetriever | None = None
         self.served: ServedVersion | None = None
         self.stored = ModelIdentity()
-        self._refused: IndexVersion | None = None
+        self._refused = RetryPauses(settings.check_seconds, LONGEST_REFUSAL)
         self.model, self.own = self._load(settings.trained)
         logger.info("started with %s", self.own)
 
@@ -150,10 +153,12 @@ class MilvusDeployment:
         """
         if not version.checkpoint or not self._is_foreign(version.identity):
             return True
-        if version == self._refused:
+        if not self._refused.is_due(version):
             return False
-        self._refused = version
-        try:  # the data may be prepared anew, and the model trained on it, since the start
+        # the data may be prepared anew, and the model trained on it, since the start; the disk of
+        # this process may show it later than Milvus does
+        self._refused.postpone(version)
+        try:
             trained = self._settings.newest()
             newest = identity_of_model(trained, trained.fingerprint())
         except UserError:

@@ -27,11 +27,14 @@ from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.model_registry import ModelRegistry
+from paddlerec_milvus.serving.retry_pauses import RetryPauses
 from paddlerec_milvus.serving.settings import ServiceSettings
 from paddlerec_milvus.serving.tower import UserTower, tower_of
 from paddlerec_milvus.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 600.0  # seconds, until a model that cannot be used is loaded again
 
 
 class ServingModel(NamedTuple):
@@ -81,7 +84,7 @@ class ModelCache:
         self._registry = ModelRegistry(settings.registry_folder)
         self._loading = threading.Lock()
         self._models: dict[str, ServingModel] = {}
-        self._unusable = set[str]()
+        self._unusable = RetryPauses(settings.check_seconds, LONGEST_PAUSE)
 
     def load(self, trained: TrainedModel) -> ServingModel:
         """The model of a checkpoint with the ranker that is beside it now.
@@ -116,16 +119,16 @@ class ModelCache:
         return self._models.get(key)
 
     def _saved(self, key: str) -> ServingModel | None:
-        if not key or key in self._unusable:
+        if not key or not self._unusable.is_due(key):
             return None
         try:
             trained = self._registry.get(key, self._settings)
             if trained is None and (trained := self._stored(key)) is not None:
                 trained.require_fit()
             return None if trained is None else self.load(trained)
-        except UserError as error:  # say, the model folder's code has changed since
+        except UserError as error:  # the model folder's code has changed, or files are not all here
             logger.warning("the model %s that was kept cannot be used: %s", key, error)
-            self._unusable.add(key)
+            self._unusable.postpone(key)
             return None
 
     def _by_tower(self, key: str) -> ServingModel | None:

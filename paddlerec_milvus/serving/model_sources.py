@@ -45,11 +45,14 @@ class ExportSource(NamedTuple):
         return read_export(self.folder, self.options)
 
     def stored(self, key: str) -> TrainedModel | None:
-        """The export of the model and ranker ``key`` beside the one that a link points at."""
-        if not key or not self.folder.is_symlink():
+        """The export of the model and ranker ``key``: this one as it is now, or of a link all that
+        lie beside the one that it points at.
+        """
+        if not key:
             return None
-        folder = self.folder.resolve().parent
+        folder, own = self.folder.resolve().parent, self.folder.resolve().name
         for name, manifest in exports_in(folder).items():
-            if key in (manifest.key, manifest.digest):
+            is_ours = self.folder.is_symlink() or name == own
+            if is_ours and key in (manifest.key, manifest.digest):
                 return read_export(folder / name, self.options, self.folder)
         return None

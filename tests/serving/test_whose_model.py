@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_service import Running, running, settings_of
+from running_service import Running, running, settings_of, until
 
 from paddlerec_milvus.checkpoint_record import read_record, write_record
 from paddlerec_milvus.data.fingerprint import fingerprint_of, identity_of
@@ -106,6 +106,26 @@ def test_served_and_then_started_with_the_data_of_another_log(
     with running(make_settings()) as first:  # the other way round
         assert first.candidates([3])["source"] == ["fallback"]
         assert "data 'other'" in first.ready()[1]
+
+
+def test_data_that_is_prepared_anew_after_the_refusal_is_noticed(
+    make_settings, of_other, other, trained, tmp_path
+):
+    """By a replica that looked at its disk in between."""
+    settings, data, out = make_settings(), tmp_path / "place" / "data", tmp_path / "place" / "out"
+    shutil.copytree(trained.data, data)
+    shutil.copytree(trained.checkpoints / "0", out / "0")
+    options = [f"runner.infer_load_path={out}", *of_other().source.options[1:]]
+    common = {"epoch": "0", "check_seconds": 0.1, "timeout": 10.0, "registry": settings.registry}
+    with running(service_settings("mind/config.yaml", options, data, **common)) as replica:
+        with running(of_other()) as service:
+            service.http.post("/insert")
+        until(lambda: "data 'other'" in replica.ready()[1])
+        for fresh, place in ((other, data), (tmp_path / "out", out)):
+            shutil.rmtree(place)
+            shutil.copytree(fresh, place)
+        until(lambda: replica.ready()[0] == 200)
+        assert replica.candidates([3])["source"] == ["model"]
 
 
 def test_histories_of_another_log_are_refused_unless_forced(

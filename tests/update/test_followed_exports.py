@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from export_of_a_day import Days
 from running_service import Running, running, until
+
+from paddlerec_milvus.export.exported_model import ExportedModel
+from paddlerec_milvus.export.manifest import VECTORS
+from paddlerec_milvus.serving.health import OTHER
+from paddlerec_milvus.serving.settings import export_settings
 
 HISTORIES = [[3, 7, 12], [5], [299, 1, 2]]
 
@@ -68,3 +74,32 @@ def test_without_a_link_the_data_of_another_day_is_refused(days: Days, service: 
     answer = service.http.post("/rollback")
     assert (answer.status_code, "other data" in answer.text) == (409, True)
     assert digest(service) == days.two.manifest.digest
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_replica_whose_disk_shows_the_export_later_follows_then(
+    days: Days, service: Running, one: ExportedModel, two: ExportedModel, tmp_path, is_link
+):
+    """It has exports of its own; the manifest comes before the vectors."""
+    folder = tmp_path / "replica"
+    shutil.copytree(one.checkpoint, folder / "one")
+    if is_link:
+        (folder / "current").symlink_to("one")
+    settings = export_settings(
+        folder / ("current" if is_link else "one"),
+        [f"milvus.uri={days.place / 'milvus.db'}"],
+        **{"check_seconds": 0.1, "timeout": 10.0, "registry": tmp_path / "own"},
+    )
+    with running(settings) as replica:
+        service.http.post("/insert")
+        until(lambda: replica.ready()[0] == 200)
+        days.exports.point("two")
+        service.http.post("/insert")
+        until(lambda: "other data" in replica.ready()[1])
+        place = folder / ("two" if is_link else "one")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(two.checkpoint, place, ignore=lambda *_: [VECTORS])
+        until(lambda: replica.ready() == (503, OTHER.reason))
+        shutil.copyfile(two.checkpoint / VECTORS, place / VECTORS)
+        until(lambda: replica.ready()[0] == 200)
+        assert digest(replica) == two.manifest.digest
