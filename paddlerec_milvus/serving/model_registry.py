@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -27,6 +28,8 @@ from paddlerec_milvus.trained_model import TrainedModel
 HYPER_PARAMETERS = "hyper_parameters.json"
 NUMBERS = "ids_are_numbers"  # beside a copy whose data has no map of ids
 YOUNG = 6 * 3600.0  # seconds; the longest build takes less
+_KEY = r"[0-9a-f]{16}(-([0-9a-f]{16}|none))?"
+_COPY, _UNFINISHED = re.compile(_KEY), re.compile(rf"\.{_KEY}\.[0-9a-f]{{8}}")
 
 
 class ModelRegistry:
@@ -81,9 +84,9 @@ class ModelRegistry:
         return trained if trained.fingerprint() == key.partition("-")[0] else None
 
     def prune(self, keys: Collection[str]) -> None:
-        """Remove all others but the youngest: they may be those of an insert that is under way.
+        """Remove all other copies but the youngest: they may be of an insert that is under way.
 
-        Not so one that was in use before, and was not saved again since.
+        Not so one that was in use before, and was not saved again since. What is no copy stays.
         """
         used, self._used = self._used, {}
         for place in self._folder.glob("*/"):
@@ -91,8 +94,16 @@ class ModelRegistry:
                 put = place.stat().st_mtime
                 if place.name in keys:
                     self._used[place.name] = put
+                elif not _is_copy(place):
+                    continue
                 elif time.time() - put > YOUNG or used.get(place.name) == put:
                     shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_copy(place: Path) -> bool:
+    """Whether :meth:`ModelRegistry.save` made ``place``, or was killed while it did."""
+    is_whole = _COPY.fullmatch(place.name) and (place / HYPER_PARAMETERS).is_file()
+    return bool(is_whole or _UNFINISHED.fullmatch(place.name))
 
 
 def _copy(trained: TrainedModel, fresh: Path, key: str) -> None:

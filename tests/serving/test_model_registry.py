@@ -10,7 +10,7 @@ import pytest
 
 from paddlerec_milvus.checkpoint_record import RECORD
 from paddlerec_milvus.errors import CheckpointError
-from paddlerec_milvus.serving.model_registry import YOUNG, ModelRegistry
+from paddlerec_milvus.serving.model_registry import HYPER_PARAMETERS, YOUNG, ModelRegistry
 from paddlerec_milvus.serving.tower import CheckpointTower
 from paddlerec_milvus.trained_model import PARAMETERS
 
@@ -83,3 +83,19 @@ def test_the_young_stay(written, tmp_path):
     assert registry.get(fingerprint, found.settings) is not None
     registry.prune([])
     assert registry.get(fingerprint, found.settings) is None
+
+
+def test_what_is_no_copy_stays(written, tmp_path):
+    """SERVING_KEPT may be a folder that holds other things, too."""
+    found, _ = written
+    registry, fingerprint = ModelRegistry(tmp_path / "kept"), found.fingerprint()
+    registry.save(found, fingerprint)
+    copy, strange = tmp_path / "kept" / fingerprint, ("backup", ".git", "0123456789abcdef")
+    for name in (*strange, f".{fingerprint}.0123abcd"):
+        (tmp_path / "kept" / name).mkdir()
+    (tmp_path / "kept" / "backup" / HYPER_PARAMETERS).write_text("{}")
+    for place in (tmp_path / "kept").iterdir():
+        os.utime(place, (1.0, 1.0))
+    registry.prune([])
+    assert {place.name for place in (tmp_path / "kept").iterdir()} == {*strange}
+    assert not copy.exists()
