@@ -121,6 +121,11 @@ def run(main: Callable[[], None]) -> int:
         main()
     except ModuleNotFoundError as error:
         return _refused(MissingPackageError.of(error))
+    except ImportError as error:  # paddle's libraries make it of a Ctrl-C while they are loaded
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        print("interrupted", file=sys.stderr)
+        return 130
     except UserError as error:
         return _refused(error)
     except KeyboardInterrupt as stopped:

@@ -92,3 +92,10 @@ class TestCommand:
         assert capsys.readouterr().err.endswith("stopped in epoch 1\n")
         assert fails(KeyboardInterrupt()) == 130
         assert command.run(lambda: None) == 0
+
+    def test_ctrl_c_while_a_library_is_loaded(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def main() -> None:
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+
+        assert command.run(main) == 130
+        assert capsys.readouterr().err.endswith("interrupted\n")
