@@ -148,6 +148,15 @@ def test_uvicorn_on_addresses_of_others_needs_keys(environment, tmp_path):
     assert "Traceback" not in log
 
 
+def test_workers_are_warned_of_what_metrics_they_give(environment):
+    """Each worker reads what uvicorn was started with; the settings are wrong, so it ends there."""
+    code = "import sys; sys.argv[1:] = ['--workers', '2']; import paddlerec_milvus.serving.main"
+    values = {**os.environ, "PYTHONPATH": str(ROOT), **environment, "SERVING_EPOCH": "9"}
+    ended = subprocess.run([sys.executable, "-c", code], env=values, capture_output=True, text=True)
+    assert "one of 2 worker processes: each counts for itself" in ended.stderr
+    assert "'9' is no epoch" in ended.stderr
+
+
 def test_options_that_no_shell_would_take(environment):
     with pytest.raises(SettingsError, match="SERVING_OPTIONS: No closing quotation; it holds KEY="):
         settings_from_environment(environment | {"SERVING_OPTIONS": "milvus.token='s3cret"})
