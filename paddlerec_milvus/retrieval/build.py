@@ -14,7 +14,7 @@ from tqdm import tqdm
 from paddlerec_milvus.errors import RefusedError, RetrievalError, SettingsError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.connection import CATEGORY_BYTES, OWN_ID_BYTES, Connection
-from paddlerec_milvus.retrieval.indexes import Flat, Index
+from paddlerec_milvus.retrieval.indexes import Flat, Index, setting_name
 
 BATCH_BYTES = 16 << 20  # a message may hold 64 MB
 ROW_OVERHEAD_BYTES = 32  # id, lengths and tags of a row
@@ -250,7 +250,13 @@ def _segment_sizes(connection: Connection, name: str) -> list[int]:
 def _index(
     connection: Connection, name: str, rows: int, metric: str, index: Index, within: float
 ) -> None:
-    connection.create_index(name, index.type_name, metric, index.build_params(), within)
+    try:
+        connection.create_index(name, index.type_name, metric, index.build_params(), within)
+    except RefusedError as error:
+        raise RefusedError(
+            f"index.type: {setting_name(index.label)} cannot be built: {error}. Where this Milvus "
+            "lacks that index, set another"
+        ) from error
     what = f"{index.type_name} index"
     _wait(connection, name, what, lambda: _indexed(connection, name, rows), within)
 

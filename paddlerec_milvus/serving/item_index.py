@@ -16,7 +16,7 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.evaluation.index_check import require_recall
 from paddlerec_milvus.retrieval.build import BuildTimes
-from paddlerec_milvus.retrieval.indexes import index_of_name
+from paddlerec_milvus.retrieval.indexes import Index, index_of_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import Description
 from paddlerec_milvus.serving.tower import UserTower
@@ -68,8 +68,14 @@ class ItemIndex:
         return _version(self._linked().versions.serving())
 
     def pinned(self) -> tuple[MilvusRetriever, IndexVersion]:
-        """A retriever of its own on the version that serves now, whatever comes after."""
-        retriever = self._connect(self._timeout)
+        """A retriever of its own on the version that serves now, whatever comes after.
+
+        It searches the index that the version has: the settings may name another by now.
+        """
+        settings, serving = self._settings, self.serving()
+        if serving and (index := self._index_of(serving)):
+            settings = settings.model_copy(update={"index": {**settings.index, **index.label}})
+        retriever = retriever_from_settings(settings, timeout=self._timeout)
         try:
             return retriever, _version_of(retriever.open(pin=True))
         except BaseException:
@@ -85,10 +91,15 @@ class ItemIndex:
 
         RefusedError: it does not say what its index is, or has another metric than the settings.
         """
-        if not (name := version.identity.index):
+        if (index := self._index_of(version)) is None:
             raise RefusedError(f"{version.name!r} does not say what its index is: POST /insert")
+        return self._linked().at(version.name, index)
+
+    def _index_of(self, version: IndexVersion) -> Index | None:
+        """That of ``version``, searched as the settings say; None: it does not say which."""
         params = {key: value for key, value in self._settings.index.items() if key != "type"}
-        return self._linked().at(version.name, index_of_name(name, params))
+        name = version.identity.index
+        return index_of_name(name, params) if name else None
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""

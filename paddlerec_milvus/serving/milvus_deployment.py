@@ -86,6 +86,11 @@ class MilvusDeployment:
             logger.warning("nothing was tidied: %s", without_secrets(error, self._settings.model))
         self.refresh()
         state, settings = self.health.state, self._settings
+        there, index = self.stored.index, self.own.index
+        if state.ready and there and there != index:
+            warn(
+                f"Milvus holds the index {there}, the settings say {index}: POST /insert builds it"
+            )
         if self.differs:
             warn(
                 f"Milvus holds the item vectors of {self.stored}",

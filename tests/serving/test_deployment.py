@@ -120,6 +120,21 @@ def test_an_index_that_finds_too_little_does_not_serve(growing, monkeypatch):
         assert version(service) == before
 
 
+@pytest.mark.parametrize("index", ["SCANN", "IVF_PQ"])
+def test_an_index_that_milvus_lacks_does_not_serve(make_settings, index):
+    """Milvus Lite has neither."""
+    with running(make_settings()) as service:
+        service.http.post("/insert")
+        old, before = lists(service), version(service)
+    with running(make_settings(f"index.type={index}")) as service:
+        answer = service.http.post("/insert")
+        assert answer.status_code == 409
+        print(answer.text)
+        assert f"index.type: {index} " in answer.json()["detail"]
+        assert (lists(service), version(service)) == (old, before)
+        assert service.ready()[0] == 200
+
+
 def np_share(share: float):
     import numpy as np
 

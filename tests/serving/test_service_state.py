@@ -90,15 +90,17 @@ def test_other_vectors_are_told(empty, change):
     assert fallback_of(empty) == POPULAR
 
 
-def test_another_type_of_index_in_the_yaml_needs_an_insert(empty, make_settings, caplog):
+def test_another_type_of_index_in_the_yaml_comes_with_an_insert(empty, make_settings, capsys):
+    """Until then the index that is there answers."""
     empty.http.post("/insert")
+    before = empty.candidates([3])["candidates"]
     with running(make_settings("index.type=IVF_FLAT", "index.nlist=16")) as again:
-        assert again.ready() == (503, UNUSABLE.reason)
-        assert fallback_of(again) == POPULAR
-        advice = "build it again (a service: POST /insert)"
-        assert f"expected IVF_FLAT {{'nlist': 16}}; {advice}" in caplog.text
+        assert again.candidates([3])["candidates"] == before
+        assert again.http.get("/readyz").json()["index"] == "FLAT"
+        advice = "the index FLAT, the settings say IVF_FLAT nlist 16: POST /insert builds it"
+        assert advice in capsys.readouterr().err
         assert again.http.post("/insert").status_code == 200
-        assert again.ready()[0] == 200
+        assert again.http.get("/readyz").json()["index"] == "IVF_FLAT nlist 16"
         assert again.candidates([3])["source"] == ["model"]
 
 

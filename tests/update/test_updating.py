@@ -15,6 +15,7 @@ from running_service import ADMIN, KEYS, WRITER, Running, running
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.serving.client import ServiceError
 from paddlerec_milvus.serving.schemas import InsertAnswer
+from paddlerec_milvus.update.cli import main
 from paddlerec_milvus.update.gate import INDEX_RECALL, MARGINS
 from paddlerec_milvus.update.served_model import ServiceReplicas
 from paddlerec_milvus.update.updating import Update, UpdatePlan, update
@@ -158,6 +159,26 @@ def test_an_insert_that_fails_leaves_link_and_service(days: Days, service: Runni
             update(days.plan(service.url), "")
     require_old(days, service)
     assert update(days.plan(service.url), "") == 0
+
+
+def test_an_index_that_milvus_lacks_leaves_link_and_service(days: Days, capsys):
+    """And the same command goes on once the service has another one."""
+    with running(days.settings()) as service:
+        service.http.post("/insert")
+    days.plan()
+    words = ["-m", "mind/config.yaml", "--data", str(days.data), "--exports"]
+    words += [str(days.exports.folder), "-o", "hyper_parameters.neg_samples=128", "--watch", "0"]
+    words += ["--gate", *(f"{name}={change}" for name, change in WIDE.items()), "--service"]
+    with running(days.settings("index.type=SCANN")) as service:
+        assert main([*words, service.url]) == 1
+        require_old(days, service)
+    said = capsys.readouterr().err.splitlines()[-1]
+    print(said)
+    assert "index.type: SCANN " in said
+    assert said.endswith("; the same command goes on")
+    with running(days.settings()) as service:
+        assert main([*words, service.url]) == 0
+        assert digest(service) == days.two.manifest.digest
 
 
 def _away(_: ServiceReplicas) -> None:
