@@ -115,6 +115,55 @@ def test_a_full_disk_switches_nothing_and_the_same_command_goes_on(trained, tmp_
         disk.__exit__()
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_at_each_long_step(tmp_path):
+    """The old model serves, and once there is room the same command goes on."""
+    pytest.importorskip("paddle2onnx")
+    log = write_clicks(tmp_path / "clicks.csv", 160)
+    try:
+        disk = FullDisk(tmp_path / "small", 64 << 20).__enter__()
+    except RetrievalError as problem:
+        pytest.skip(str(problem))
+    words = ["--log", str(log), "--exports", str(disk.folder / "exports"), "--rank", "trees"]
+    words += ["--gate", "recall@50=-1", "ndcg@10=-1", "-o", *SMALL]
+    try:
+        ran(words, 0, disk.prefix)
+        link = disk.outside / "exports" / "current"
+        first = link.readlink()
+        write_clicks(log, 200)
+        disk.fill()
+        text = ran(words, 1, disk.prefix)
+        assert "state.json: cannot be written: No space left on device" in text
+        disk.clear()
+        for step in ("train", "rank", "export"):  # what is quicker is over before the disk is full
+            text = filled_at(f"{step} …", words, disk)
+            assert "No space left on device" in text.splitlines()[-1]
+            assert text.endswith("; the same command goes on\n")
+            assert link.readlink() == first
+            disk.clear()
+        text = ran(words, 0, disk.prefix)
+        assert "rank: done before" in text
+        assert link.readlink() != first
+    finally:
+        disk.__exit__()
+
+
+def filled_at(line: str, words: list[str], disk: FullDisk) -> str:
+    """What the command printed, which failed as the disk was full from ``line`` on."""
+    process = started(words, disk.prefix)
+    assert process.stdout is not None
+    text = ""
+    for printed in process.stdout:
+        text += printed
+        if printed.rstrip().endswith(line):
+            disk.fill()
+            break
+    text += process.communicate(timeout=300)[0]
+    assert process.returncode == 1, text
+    assert "Traceback" not in text
+    return text
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -132,6 +132,31 @@ def test_stopped_anywhere_the_same_command_goes_on(days: Days, service: Running,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", ["_gate", "_insert", "_verify", "_watch"])
+def test_where_the_state_cannot_be_written_the_same_command_goes_on(
+    days: Days, service: Running, monkeypatch, step
+):
+    """As on a full disk."""
+    plan, work = days.plan(service.url), getattr(Update, step)
+    obstacle = days.exports.folder / "runs" / "two" / ".state.json.new"
+
+    def then_full(self: Update) -> str:
+        result: str = work(self)
+        obstacle.mkdir()
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Update, step, then_full)
+        with pytest.raises(DataError, match=r"state\.json: cannot be written"):
+            update(plan, "")
+    if step == "_gate":
+        require_old(days, service)
+    obstacle.rmdir()
+    assert update(plan, "") == 0
+    assert (days.exports.current, digest(service)) == ("two", days.two.manifest.digest)
+
+
+@pytest.mark.slow
 def test_stopped_before_it_went_back_it_goes_back(
     days: Days, service: Running, troubled, monkeypatch
 ):
