@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore::UserWarning $(BIN)/python -m pip install --quiet -
 # one thread is faster than two for small batches in paddle; make OMP_NUM_THREADS=4 … to change it
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo demo-model sample-model serve test test-slow deploy-check coverage lint docs bench faults fuzz milvus openapi chart dist lock clean
+.PHONY: help demo demo-model sample-model serve test test-slow deploy-check spark-check coverage lint docs bench faults fuzz milvus openapi chart dist lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,11 @@ test-slow: export FUZZ_EXAMPLES ?= 400
 test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the browser, long fuzzing
 	@$(PYTEST) -m "slow and not deploy"
 	@$(PYTEST) $(addprefix tests/serving/in_process/test_,arbitrary_requests.py requests.py)
+
+# some 500 MB; Java 17 or later has to be there
+spark-check: .venv/installed-dev  ## prepare.py by Spark: the folder of one machine, byte for byte, executors killed
+	@$(PIP) -e '.[spark]'
+	@$(BIN)/python -m pytest -rs -n 0 tests/spark
 
 # no container daemon, no registry of images; Debian's packages are installed where it runs as root
 deploy-check: .venv/installed-dev  ## image, compose file, chart, alerts and dashboard, each by its own tool
@@ -127,7 +132,7 @@ dist: .venv/installed-dev  ## the wheel and the source archive, in dist/, looked
 lock: .venv/installed-dev  ## remake requirements.lock from setup.cfg
 	@$(PIP) uv
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-annotate --no-header --upgrade \
-	  --extra train --extra export --extra server --extra serve --extra redis --extra bench --extra hnswlib --extra docs --extra deploy --extra dev setup.cfg -o requirements.lock
+	  --extra train --extra export --extra server --extra serve --extra redis --extra spark --extra bench --extra hnswlib --extra docs --extra deploy --extra dev setup.cfg -o requirements.lock
 	@sed -i '1i # Locked versions of what setup.cfg asks for (torch, peers and gpu are not), used as constraints. Remake: make lock' requirements.lock
 
 clean:  ## remove .venv and what the demo wrote

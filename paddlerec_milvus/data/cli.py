@@ -25,6 +25,7 @@ from paddlerec_milvus.data.log_arguments import (
 )
 from paddlerec_milvus.data.prepare import Outcome, prepare
 from paddlerec_milvus.data.sources import AmazonBook, Interactions, Reviews, Sample, Source
+from paddlerec_milvus.data.spark.source import spark_log
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import (
     USERS,
@@ -56,6 +57,8 @@ examples:
                                                             a log without a header
   prepare.py --interactions clicks.csv --split time --test-from 2014-07-01 --out data/mine
                                                             ... nobody's future trains the model
+  prepare.py --interactions s3a://bucket/clicks --engine spark --out /shared/mine
+                                                            a log beyond one machine's memory
   prepare.py --reviews reviews_Books_5.json.gz --out data/books
                                                             Amazon's review file
   prepare.py --amazonbook --out data/amazonbook             PaddleRec's Amazon Books (download)
@@ -80,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--engine",
+        choices=("memory", SPARK),
+        default="memory",
+        help="spark: the same folder, for a log beyond this machine's memory; the log may be at an "
+        "address such as s3a://bucket/clicks (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a prepared folder")
     parser.add_argument(
         "--seed", type=int, default=DEFAULT_SEED, help="of split and sample (default: %(default)s)"
@@ -128,17 +138,19 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     sources.add_argument("--sample", action="store_true", help="a synthetic log from --seed")
     sources.add_argument(
         "--interactions",
-        type=Path,
         metavar="FILE|FOLDER",
         help="a log: csv and the like, JSON lines or parquet, plain, gz or zip",
     )
     sources.add_argument(
-        "--reviews", type=Path, metavar="FILE", help="Amazon's reviews as JSON lines, plain or gz"
+        "--reviews", metavar="FILE", help="Amazon's reviews as JSON lines, plain or gz"
     )
     sources.add_argument(
         "--amazonbook", action="store_true", help="PaddleRec's Amazon Books, ids and split kept"
     )
 
+
+SPARK = "spark"
+_OF_SPARK = ("interactions", "reviews")
 
 # Which of the options belong to which source; elsewhere they would be silently without effect.
 _OPTIONS = {
@@ -160,18 +172,41 @@ def _source(options: argparse.Namespace) -> Source:
         return _sample(options)
     if options.seed != DEFAULT_SEED and options.split not in (None, USERS):
         raise SettingsError(f"--seed does not go with --split {options.split}, which draws nothing")
-    if kind == "interactions":
-        return Interactions(
-            options.interactions, _path(options.items), options.string_ids, log_options(options)
-        )
-    if kind == "reviews":
-        return Reviews(options.reviews, _path(options.items), log_options(options))
+    if kind in _OF_SPARK:
+        return _log(options, kind)
     if (options.seed, options.min_count) != (DEFAULT_SEED, DEFAULT_MIN_COUNT) or options.split:
         raise SettingsError(
             "--seed, --min-count and --split do not go with --amazonbook, which is filtered and "
             "split by users already; remove them"
         )
     return AmazonBook(options.cache or _default_cache(), options.url or ADDRESS)
+
+
+def _log(options: argparse.Namespace, kind: str) -> Interactions | Reviews:
+    place = getattr(options, kind)
+    if "://" in place and options.engine != SPARK:
+        raise SettingsError(
+            f"--{kind} {place}: an address, which --engine spark reads; add that, or name a file"
+        )
+    file, titles = Path(place), _path(options.items)
+    if kind == "reviews":
+        return Reviews(file, titles, log_options(options))
+    return Interactions(file, titles, options.string_ids, log_options(options))
+
+
+@contextmanager
+def _by_engine(source: Source, options: argparse.Namespace) -> Iterator[Source]:
+    """The source, read by the engine that was chosen."""
+    if options.engine != SPARK:
+        yield source
+    elif isinstance(source, (Interactions, Reviews)):
+        place = options.interactions or options.reviews
+        with spark_log(source, place, options.out) as log:
+            yield log
+    else:
+        raise SettingsError(
+            "--engine spark goes with --interactions and --reviews alone; remove it"
+        )
 
 
 def _min_count(options: argparse.Namespace) -> int:
@@ -264,23 +299,20 @@ def report(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def _prepared(options: argparse.Namespace) -> Outcome:
+    features = FeatureFiles(options.item_features, options.user_features, options.min_feature_count)
+    counts, choice = (options.seed, _min_count(options), options.overwrite), split_choice(options)
+    with _by_engine(_source(options), options) as source:
+        return prepare(source, options.out, *counts, features, choice)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, 2 for a mistake, 130 and 143 for signals)."""
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         with _sigterm_unwinds():
-            outcome = prepare(
-                _source(options),
-                options.out,
-                options.seed,
-                _min_count(options),
-                options.overwrite,
-                FeatureFiles(
-                    options.item_features, options.user_features, options.min_feature_count
-                ),
-                split_choice(options),
-            )
+            outcome = _prepared(options)
         print(as_typed(report(outcome)))
         if outcome.already:  # a run that reads the log says them then
             for warning in outcome.meta.get("log", {}).get("warnings", ()):

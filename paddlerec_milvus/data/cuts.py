@@ -8,6 +8,8 @@ numbers of clicks for each of U users.
 from __future__ import annotations
 
 import random
+from array import array
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -106,7 +108,7 @@ def cuts_by_users(lengths: Ints, seed: int) -> Cuts:
 
 def split_of_rows(users: int, seed: int) -> npt.NDArray[np.int8]:
     """0 train, 1 valid, 2 test for each of the users [U] in the order of their ids."""
-    rows = list(range(users))
+    rows = array("q", range(users))  # a list would be four times the size
     random.Random(seed).shuffle(rows)
     part = np.full(users, _TEST, np.int8)
     part[rows[: int(users * 0.9)]] = _VALID
@@ -139,30 +141,69 @@ def cuts_by_time(
         DataError: no times or none that are moments, a moment outside the log, or nobody with
             clicks both before and after one.
     """
+    values, _ = with_unit(times)
+
+    def last_tenth(test: int) -> float:
+        before = values[values < test]
+        place = place_of_last_tenth(len(before))
+        return np.partition(before, place)[place].item()  # type: ignore[no-any-return]
+
+    choice, valid, test = moments_of(values, choice, last_tenth)
+    starts = np.cumsum(lengths) - lengths
+    train, history = (
+        np.add.reduceat(values < tick, starts, dtype=np.int64) for tick in (valid, test)
+    )
+    cuts = Cuts(train, HeldOutCut(train, history), HeldOutCut(history, lengths))
+    require_held_out(choice, bool(cuts.valid.rows.any()), bool(cuts.test.rows.any()))
+    return cuts, choice
+
+
+def place_of_last_tenth(clicks: int) -> int:
+    """Which of ``clicks`` times, from 0 by rising time, begins the last ``VALID_SHARE``."""
+    return int((1 - VALID_SHARE) * clicks)
+
+
+def moments_of(
+    times: Times | None, choice: SplitChoice, last_tenth: Callable[[int], float]
+) -> tuple[SplitChoice, int, int]:
+    """Where a split by time cuts, of a log whose first and last time are those of ``times``.
+
+    ``last_tenth`` gives the time from which on the last ``VALID_SHARE`` of the clicks before a tick
+    lie.
+
+    Returns:
+        the choice with every moment, the tick from which on clicks are valid truths, and that of
+        test truths.
+
+    Raises:
+        DataError: see :func:`cuts_by_time`.
+    """
     assert choice.test_from is not None  # of every choice of this kind
     values, ticks = with_unit(times)
     test = tick_of(choice.test_from, ticks)
-    before = values < test
-    _require_both("--test-from", choice.test_from, before, values, ticks)
-    valid_from = choice.valid_from or _last_tenth(values[before], ticks)
-    early = values < tick_of(valid_from, ticks)
-    if choice.valid_from is None and not early.any():
+    _require_both("--test-from", choice.test_from, test, values, ticks)
+    valid_from = choice.valid_from or _moment(last_tenth(test), ticks)
+    valid = tick_of(valid_from, ticks)
+    if choice.valid_from is None and not values.min() < valid:
         raise DataError(
             f"most clicks before --test-from {iso(choice.test_from)} have the log's first time, "
             f"{iso(valid_from)}, so the last tenth of them cannot be taken as valid truths: name "
             "where these begin with --valid-from, or take another --split"
         )
-    _require_both("--valid-from", valid_from, early, values, ticks)
-    starts = np.cumsum(lengths) - lengths
-    train, history = (np.add.reduceat(mask, starts, dtype=np.int64) for mask in (early, before))
-    cuts = Cuts(train, HeldOutCut(train, history), HeldOutCut(history, lengths))
-    for name, cut in (("valid", cuts.valid), ("test", cuts.test)):
-        if not cut.rows.any():
+    _require_both("--valid-from", valid_from, valid, values, ticks)
+    return SplitChoice(choice.kind, choice.test_from, valid_from), valid, test
+
+
+def require_held_out(choice: SplitChoice, valid: bool, test: bool) -> None:
+    """DataError: a split by time without a valid user, or without a test user."""
+    assert choice.test_from is not None
+    assert choice.valid_from is not None
+    for name, some in (("valid", valid), ("test", test)):
+        if not some:
             raise DataError(
                 f"--split time: no user has clicks both before the {name} truths and among them, "
-                f"with valid from {iso(valid_from)} and test from {iso(choice.test_from)}"
+                f"with valid from {iso(choice.valid_from)} and test from {iso(choice.test_from)}"
             )
-    return cuts, SplitChoice(choice.kind, choice.test_from, valid_from)
 
 
 def with_unit(times: Times | None) -> tuple[npt.NDArray[np.int64 | np.float64], int]:
@@ -182,12 +223,6 @@ def with_unit(times: Times | None) -> tuple[npt.NDArray[np.int64 | np.float64], 
     return values, ticks
 
 
-def _last_tenth(times: npt.NDArray[np.int64 | np.float64], ticks: int) -> datetime:
-    """The moment from which on the last ``VALID_SHARE`` of ``times`` lie, in whole ticks."""
-    place = int((1 - VALID_SHARE) * len(times))
-    return _moment(np.partition(times, place)[place].item(), ticks)
-
-
 def tick_of(moment: datetime, ticks: int) -> int:
     """Of ``ticks`` a second since 1970 the first that is not before ``moment``."""
     microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
@@ -201,15 +236,15 @@ def _moment(tick: float, ticks: int) -> datetime:
 def _require_both(
     option: str,
     moment: datetime,
-    before: npt.NDArray[np.bool_],
+    tick: int,
     times: npt.NDArray[np.int64 | np.float64],
     ticks: int,
 ) -> None:
-    """DataError unless there are clicks on both sides of ``moment``."""
-    if before.any() and not before.all():
+    """DataError unless there are clicks on both sides of ``moment``, which is ``tick``."""
+    if times.min() < tick <= times.max():
         return
     first, last = (iso(_moment(time.item(), ticks)) for time in (times.min(), times.max()))
+    side = "later" if times.min() < tick else "earlier"
     raise DataError(
-        f"{option} {iso(moment)}: no click is {'later' if before.any() else 'earlier'}; the log's "
-        f"clicks are from {first} to {last}"
+        f"{option} {iso(moment)}: no click is {side}; the log's clicks are from {first} to {last}"
     )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.dataset import SplitLog
 from paddlerec_milvus.data.feature_files import FeatureTable, check_columns
 from paddlerec_milvus.data.files import read_bytes
 from paddlerec_milvus.data.log import Ints
@@ -52,7 +52,7 @@ class Features:
         }
 
 
-def item_features(dataset: Dataset, table: FeatureTable | None, min_count: int) -> Features | None:
+def item_features(dataset: SplitLog, table: FeatureTable | None, min_count: int) -> Features | None:
     """The columns of ``table``, and the category of items.csv where it has none of that name.
 
     A value on fewer than ``min_count`` items is unknown.
@@ -69,16 +69,11 @@ def item_features(dataset: Dataset, table: FeatureTable | None, min_count: int) 
     return _coded(rows["item"], values, min_count) if values.width else None
 
 
-def user_features(dataset: Dataset, table: FeatureTable | None, min_count: int) -> Features | None:
+def user_features(dataset: SplitLog, table: FeatureTable | None, min_count: int) -> Features | None:
     """The columns of ``table`` for the users of all three splits; raises as for items."""
     if table is None:
         return None
-    parts = (dataset.train.user_ids, dataset.valid.user_ids, dataset.test.user_ids)
-    rows = pl.DataFrame({"user": np.unique(np.concatenate(parts))})
-    if dataset.users is None:
-        rows = rows.with_columns(source_id=pl.col("user").cast(pl.String))
-    else:
-        rows = rows.join(dataset.users, left_on="user", right_on="uid", maintain_order="left")
+    rows = dataset.user_rows()
     return _coded(rows["user"], _values_of(table, rows["source_id"], min_count), min_count)
 
 

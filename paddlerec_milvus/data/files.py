@@ -7,16 +7,19 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import polars as pl
+
 from paddlerec_milvus.data.unpacking import UnpackedReader, require_unpacked
 from paddlerec_milvus.errors import DataError
 
 _BOM = b"\xef\xbb\xbf"
+Record = dict[str, str | int]
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -123,7 +126,7 @@ class HashedFile:
         self._digest.update(block)
         self.size += len(block)
 
-    def record(self) -> dict[str, str | int]:
+    def record(self) -> Record:
         """What meta.json keeps of the file."""
         return {"bytes": self.size, "sha256": self._digest.hexdigest()}
 
@@ -146,6 +149,18 @@ def replacing(path: Path, called: str = "") -> Iterator[Path]:
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+
+
+def write_file(path: Path, fill: Callable[[HashedFile], None]) -> Record:
+    """Create ``path``, whose content ``fill`` writes; DataError: it cannot be written."""
+    with writing(path) as file:
+        fill(file)
+        return file.record()
+
+
+def write_table(path: Path, table: pl.DataFrame) -> Record:
+    """Create ``path`` as csv with a header; DataError: it cannot be written."""
+    return write_file(path, lambda file: file.write(table.write_csv().encode()))
 
 
 @contextmanager

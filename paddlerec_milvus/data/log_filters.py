@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from paddlerec_milvus.data.log_options import LogOptions
 from paddlerec_milvus.data.log_times import Where
 from paddlerec_milvus.data.raw_log import RawLog
 from paddlerec_milvus.errors import DataError, SettingsError, nearest
+
+REPEATED = "on an item that their user had clicked before"
 
 _MOST_KINDS = 50  # more are no kinds of event but some text
 
@@ -25,6 +28,11 @@ class ClickFilter:
         self._options = options
         self._kinds: Counter[str] = Counter()
         self._low_ratings = 0
+
+    def count(self, kinds: Mapping[str, int], low_ratings: int) -> None:
+        """Take in what was counted elsewhere: clicks of all kinds, and those of low rating."""
+        self._kinds.update(kinds)
+        self._low_ratings += low_ratings
 
     def check(self, columns: list[str], place: str) -> None:
         """SettingsError where an option needs a column that the log lacks."""
@@ -65,7 +73,7 @@ class ClickFilter:
         Raises:
             SettingsError: a kind that was chosen and that no line has.
         """
-        known = sorted(self._kinds, key=lambda kind: -self._kinds[kind])
+        known = sorted(self._kinds, key=lambda kind: (-self._kinds[kind], kind))
         for kind in self._options.kinds:
             if kind not in self._kinds:
                 raise SettingsError(
@@ -97,12 +105,17 @@ def filtered(log: RawLog, options: LogOptions) -> tuple[RawLog, dict[str, int]]:
     if options.drop_repeats:
         before = len(log.users)
         log = _only(log, _first_clicks(log))
-        dropped["on an item that their user had clicked before"] = before - len(log.users)
+        dropped[REPEATED] = before - len(log.users)
     if options.k_core is not None:
         before = len(log.users)
         log = _only(log, k_core(log, options.k_core))
-        dropped[f"outside the {options.k_core}-core"] = before - len(log.users)
+        dropped[outside(options.k_core)] = before - len(log.users)
     return log, dropped
+
+
+def outside(k: int) -> str:
+    """Why a click is dropped that is in no k-core."""
+    return f"outside the {k}-core"
 
 
 def _only(log: RawLog, clicks: npt.NDArray[np.bool_]) -> RawLog:

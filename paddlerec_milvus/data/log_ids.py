@@ -12,7 +12,7 @@ from paddlerec_milvus.errors import DataError
 
 # A column of integers with at most this many exceptions is taken for a damaged one.
 _FEW_EXCEPTIONS, _FEW_EXCEPTIONS_SHARE = 3, 0.05
-_EXACT_FLOATS = 2**53  # above this neighbouring integers are one floating-point number
+EXACT_FLOATS = 2**53  # above this neighbouring integers are one floating-point number
 _PLAIN_INTEGER = r"^-?(0|[1-9]\d*)$"
 _FLOAT = r"^-?\d+(\.\d*)?$"
 _DENSE = 8  # a table of all numbers between the smallest and largest id is that much larger at most
@@ -114,44 +114,39 @@ class IdColumn:
         if values.is_null().any():
             row = values.is_null().arg_max() or 0
             raise DataError(f"{where(row)}: a blank line or an empty {self.kind} id")
-        bad = (values != values.round()) | values.is_nan() | (values.abs() > _EXACT_FLOATS)
+        bad = (values != values.round()) | values.is_nan() | (values.abs() > EXACT_FLOATS)
         if bad.any():
             row = bad.arg_max() or 0
             raise DataError(
                 f"{where(row)}: {self.kind} ids of type Float64, and {column[row]} is no whole "
                 "number below 2^53, so it cannot be an id; store ids as integers or text"
             )
-        self.warnings["float"] = (
-            f"{self.kind} ids are floating point ({column[0]}); all are whole and were read as "
-            "integers"
-        )
+        self.warnings["float"] = whole_floats(self.kind, column[0])
         return pl.Series(values.cast(pl.Int64))
 
     def add(self, ids: pl.Series) -> None:
         """Take in the parsed ids that are left after filtering."""
         self._chunks.append(ids)
 
-    def finish(self) -> tuple[pl.Series, Ints]:
-        """Distinct ids in ascending order (strings by their bytes), and the row of each click [n].
-
-        Raises:
-            DataError: a few that are no integers among many that are: more likely a damaged line
-                than a log of strings.
-        """
-        allowed = max(_FEW_EXCEPTIONS, _FEW_EXCEPTIONS_SHARE * self._rows)
-        if 0 < self._exceptions <= allowed < self._rows / 2:
+    def check(self) -> None:
+        """DataError: a few ids are no integers among many that are, as a damaged line has them."""
+        if are_few(self._exceptions, self._rows):
             raise DataError(
                 f"{self._first_exception}, expected an integer as in the other lines; mend the "
                 "line, or take all ids as strings with --string-ids"
             )
+
+    def finish(self) -> tuple[pl.Series, Ints]:
+        """Distinct ids in ascending order (strings by their bytes), and the row of each click [n].
+
+        DataError: see :meth:`check`.
+        """
+        self.check()
         chunks, self._chunks = self._chunks, []
         if all(chunk.dtype == pl.Int64 for chunk in chunks):
             return _integer_rows(chunks)
         if self._beyond_int64 and not self._exceptions:
-            self.warnings["beyond"] = (
-                f"{self._beyond_int64:,} {self.kind} ids are integers beyond 2^63: all {self.kind} "
-                "ids were taken as strings"
-            )
+            self.warnings["beyond"] = beyond_int64(self.kind, self._beyond_int64)
         distinct, rows = _string_rows(chunks)
         self._warn_of_likeness(distinct)
         return distinct, rows
@@ -162,10 +157,31 @@ class IdColumn:
         alike = folded.is_duplicated()
         if alike.any():
             same = distinct.filter(folded == folded[alike.arg_max() or 0])
-            self.warnings["alike"] = (
-                f"{int(alike.sum()):,} {self.kind} ids differ only in blanks or upper and lower "
-                f"case, such as '{same[0][:60]}' and '{same[1][:60]}': they stay different ids"
-            )
+            self.warnings["alike"] = alike_ids(self.kind, int(alike.sum()), same[0], same[1])
+
+
+def are_few(exceptions: int, rows: int) -> bool:
+    """Whether so few of ``rows`` ids are no integers that these are mistakes."""
+    allowed = max(_FEW_EXCEPTIONS, _FEW_EXCEPTIONS_SHARE * rows)
+    return 0 < exceptions <= allowed < rows / 2
+
+
+def whole_floats(kind: str, example: object) -> str:
+    """The warning that ids are floating point."""
+    return f"{kind} ids are floating point ({example}); all are whole and were read as integers"
+
+
+def beyond_int64(kind: str, count: int) -> str:
+    """The warning that some ids are integers of more than 64 bits."""
+    return f"{count:,} {kind} ids are integers beyond 2^63: all {kind} ids were taken as strings"
+
+
+def alike_ids(kind: str, count: int, first: str, second: str) -> str:
+    """The warning that some ids are the same but for blanks and case."""
+    return (
+        f"{count:,} {kind} ids differ only in blanks or upper and lower case, such as "
+        f"'{first[:60]}' and '{second[:60]}': they stay different ids"
+    )
 
 
 def _categorical(ids: pl.Series) -> pl.Series:

@@ -45,6 +45,10 @@ class LogTable:
     positions: Mapping[str, int]
     open_chunks: Callable[[], Chunks] = field(compare=False)
     doubts: tuple[str, ...] = ()
+    separator: str = ""  # of a text
+    has_header: bool = False
+    types: Mapping[str, type[pl.DataType]] = field(default_factory=dict, compare=False)
+    """Of the columns of JSON lines."""
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -161,6 +165,7 @@ def _json_table(path: Path, options: LogOptions, first: str) -> LogTable:
         tuple(names),
         positions,
         lambda: json_chunks(path, options.encoding, schema, required),
+        types=schema,
     )
 
 
@@ -196,6 +201,8 @@ def _text_table(path: Path, options: LogOptions, lines: list[str]) -> LogTable:
         positions,
         lambda: text_chunks(path, options.encoding, separator, tuple(names), header),
         tuple(doubts),
+        separator,
+        header,
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -129,6 +129,12 @@ class TimeColumn:
         if len(self._values) < _MOST_DISTINCT:
             self._values |= set(times.unique().head(_MOST_DISTINCT).to_list())
         self._chunks.append(times)
+
+    def count(self, values: Iterable[float], dates: bool, zones: Iterable[bool]) -> None:
+        """Take in what was read elsewhere: some times, whether dates, and whether with zones."""
+        self._values |= set(values)
+        self._dates = dates
+        self._zones |= set(zones)
 
     def finish(self) -> Times:
         """All times [n], int64 or float64."""

@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import polars as pl
-
-from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.dataset import SplitLog
 from paddlerec_milvus.data.feature_files import FeatureFiles
 from paddlerec_milvus.data.features import (
     ITEM_FEATURE_VALUES,
@@ -31,10 +26,8 @@ from paddlerec_milvus.data.features import (
     item_features,
     user_features,
 )
-from paddlerec_milvus.data.files import HashedFile, writing
-from paddlerec_milvus.data.held_out import HeldOutUsers, write_held_out
-from paddlerec_milvus.data.log import write_clicks
-from paddlerec_milvus.data.prepared import FORMAT, ITEM_TIMES, ITEMS, META, USERS, read_meta
+from paddlerec_milvus.data.files import write_file, write_table
+from paddlerec_milvus.data.prepared import FORMAT, ITEM_TIMES, ITEMS, META, read_meta
 from paddlerec_milvus.data.sources import Source
 from paddlerec_milvus.data.split import DEFAULT_MIN_COUNT, DEFAULT_SEED
 from paddlerec_milvus.data.split_choice import BY_USERS, SplitChoice
@@ -144,7 +137,7 @@ def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def write_dataset(
     folder: Path,
-    dataset: Dataset,
+    dataset: SplitLog,
     recipe: dict[str, Any],
     items: Features | None = None,
     users: Features | None = None,
@@ -153,77 +146,40 @@ def write_dataset(
 
     ``items`` and ``users`` are their side features.
     """
-    files = {}
-    files["train/clicks.csv"] = _write(
-        folder / "train" / "clicks.csv", lambda file: write_clicks(file, dataset.train)
-    )
-    files["valid/part-0"] = write_held_out(folder / "valid" / "part-0", dataset.valid)
-    files["test/part-0"] = write_held_out(folder / "test" / "part-0", dataset.test)
-    files[ITEMS] = _write_table(folder / ITEMS, dataset.items)
-    if dataset.users is not None:
-        files[USERS] = _write_table(folder / USERS, dataset.users)
+    files = dataset.write(folder)
+    files[ITEMS] = write_table(folder / ITEMS, dataset.items)
+    files |= dataset.write_users(folder)
     if dataset.item_times is not None:
-        files[ITEM_TIMES] = _write_table(folder / ITEM_TIMES, dataset.item_times.frame)
+        files[ITEM_TIMES] = write_table(folder / ITEM_TIMES, dataset.item_times.frame)
     if items is not None:
-        files[ITEM_FEATURES] = _write_table(folder / ITEM_FEATURES, items.codes)
-        files[ITEM_FEATURE_VALUES] = _write_table(folder / ITEM_FEATURE_VALUES, items.values)
+        files[ITEM_FEATURES] = write_table(folder / ITEM_FEATURES, items.codes)
+        files[ITEM_FEATURE_VALUES] = write_table(folder / ITEM_FEATURE_VALUES, items.values)
     if users is not None:
-        files[USER_FEATURES] = _write_table(folder / USER_FEATURES, users.codes)
-        files[USER_FEATURE_VALUES] = _write_table(folder / USER_FEATURE_VALUES, users.values)
+        files[USER_FEATURES] = write_table(folder / USER_FEATURES, users.codes)
+        files[USER_FEATURE_VALUES] = write_table(folder / USER_FEATURE_VALUES, users.values)
     kinds = {"item": items, "user": users}
     features = {kind: coded.summary() for kind, coded in kinds.items() if coded is not None}
     meta = describe(dataset) | {"features": features, "recipe": recipe, "files": files}
     text = json.dumps(meta, indent=2, ensure_ascii=False) + "\n"
-    _write(folder / META, lambda file: file.write(text.encode()))
+    write_file(folder / META, lambda file: file.write(text.encode()))
     return meta
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
+def describe(dataset: SplitLog) -> dict[str, Any]:
     """The split of a dataset, and its counts."""
-    train_users, train_clicks = len(dataset.train.user_ids), len(dataset.train.items)
-    cold = np.ones(dataset.items.height + 1, bool)  # without a train click
-    cold[dataset.train.items] = False
-    splits = {
-        "train": {"users": train_users, "clicks": train_clicks},
-        "valid": _held_out_counts(dataset.valid, cold),
-        "test": _held_out_counts(dataset.test, cold),
-    }
+    splits, cold_items = dataset.counts()
     times = dataset.item_times
     return {
         "format": FORMAT,
-        "ids": {
-            "items": dataset.item_ids,
-            "users": "int" if dataset.users is None else "string",
-        },
+        "ids": {"items": dataset.item_ids, "users": dataset.user_ids},
         "item_count": dataset.items.height + 1,  # embedding rows: row 0 is padding
         "items": dataset.items.height,
         "users": sum(split["users"] for split in splits.values()),
         "clicks": sum(split["clicks"] for split in splits.values()),
         "split": dict(dataset.split),
         "splits": splits,
-        "cold_items": int(cold[1:].sum()),
+        "cold_items": cold_items,
         "titles": int((dataset.items["title"] != "").sum()),
         **({} if times is None else {"item_window": times.window}),
         **dataset.notes,  # users and clicks of a log of which a click is in several parts
     }
-
-
-def _held_out_counts(users: HeldOutUsers, cold: npt.NDArray[np.bool_]) -> dict[str, int]:
-    history, truths = len(users.history), len(users.truths)
-    return {
-        "users": len(users),
-        "clicks": history + truths,
-        "history": history,
-        "truths": truths,
-        "cold_truths": int(cold[users.truths].sum()),
-    }
-
-
-def _write(path: Path, fill: Callable[[HashedFile], None]) -> dict[str, str | int]:
-    with writing(path) as file:
-        fill(file)
-        return file.record()
-
-
-def _write_table(path: Path, table: pl.DataFrame) -> dict[str, str | int]:
-    return _write(path, lambda file: file.write(table.write_csv().encode()))

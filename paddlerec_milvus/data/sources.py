@@ -16,7 +16,7 @@ from typing import Protocol
 import polars as pl
 
 from paddlerec_milvus.data.amazonbook import ADDRESS, read_tarball
-from paddlerec_milvus.data.dataset import Dataset
+from paddlerec_milvus.data.dataset import Dataset, SplitLog
 from paddlerec_milvus.data.download import fetch
 from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.data.item_titles import read_titles_file, titles_of
@@ -39,7 +39,7 @@ class Source(Protocol):
     def identity(self) -> Identity:
         """Kind, parameters and checksums: equal for equal datasets."""
 
-    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
+    def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> SplitLog:
         """Read, filter and split."""
 
 
@@ -72,9 +72,14 @@ class Interactions:
 
     def identity(self) -> Identity:
         """Kind and what tells one such log from another, see Source."""
+        return self.identity_of(_of_log(self.file))
+
+    def identity_of(self, log: Identity) -> Identity:
+        """The same of a ``log`` whose name and checksum are known."""
         return {
             "kind": "interactions",
-            **_of_files(self.file, self.titles),
+            **log,
+            **_of_titles(self.titles),
             "string_ids": self.string_ids,
             **self.options.identity(),
         }
@@ -96,20 +101,21 @@ class Reviews:
 
     def identity(self) -> Identity:
         """Kind and what tells one such log from another, see Source."""
+        return self.identity_of(_of_log(self.file))
+
+    def identity_of(self, log: Identity) -> Identity:
+        """The same of a ``log`` whose name and checksum are known."""
         return {
             "kind": "reviews",
-            **_of_files(self.file, self.titles),
+            **log,
+            **_of_titles(self.titles),
             **self.options.identity(),
         }
 
     def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> Dataset:
         """Read, filter and split the files, see Source."""
         log = read_interactions(self.file, True, self.options)
-        if log.notes["format"] != JSON_LINES:
-            raise DataError(
-                f"{self.file}: found {log.notes['format']}, expected a JSON object a line; read it "
-                "with --interactions"
-            )
+        require_reviews(str(self.file), log.notes["format"])
         dataset = split_log(_with_titles(log, self.titles), seed, min_count, split)
         return _with_notes(dataset, log)
 
@@ -158,12 +164,15 @@ class AmazonBook:
         return read_tarball(fetch(self.url, self.cache))
 
 
-def _of_files(file: Path, titles: Path | None) -> Identity:
-    """Names for the reader of meta.json, checksums for the comparison of two runs."""
-    identity: Identity = {"file": file.name, "sha256": _checksum(file)}
-    if titles is not None:
-        identity |= {"items_file": titles.name, "items_sha256": sha256_of(titles)}
-    return identity
+def _of_log(file: Path) -> Identity:
+    """A name for the reader of meta.json, a checksum for the comparison of two runs."""
+    return {"file": file.name, "sha256": _checksum(file)}
+
+
+def _of_titles(titles: Path | None) -> Identity:
+    if titles is None:
+        return {}
+    return {"items_file": titles.name, "items_sha256": sha256_of(titles)}
 
 
 def _sum_of(frame: pl.DataFrame) -> str:
@@ -187,13 +196,26 @@ def _with_titles(log: RawLog, path: Path | None) -> RawLog:
     return log if path is None else _titled(log, read_titles_file(path), str(path))
 
 
+def require_reviews(place: str, form: str) -> None:
+    """DataError: a log whose format is no JSON lines is no file of reviews."""
+    if form != JSON_LINES:
+        raise DataError(
+            f"{place}: found {form}, expected a JSON object a line; read it with --interactions"
+        )
+
+
 def _titled(log: RawLog, titles: pl.DataFrame, place: str) -> RawLog:
     """The log with its table of titles; DataError: that of another log."""
+    require_titles_of(titles, log.item_ids, place)
+    return dataclasses.replace(log, titles=titles)
+
+
+def require_titles_of(titles: pl.DataFrame, item_ids: pl.Series, place: str) -> None:
+    """DataError: no title is of an item of the log."""
     example = str(titles["source_id"].first())
-    if not titles["source_id"].is_in(log.item_ids.cast(pl.String).to_list()).any():
+    if not titles["source_id"].is_in(item_ids.cast(pl.String).to_list()).any():
         raise DataError(
             f"{place}: none of its {titles.height} items is in the log (it has "
-            f"'{example}', the log '{log.item_ids[0]}'); name the table that "
+            f"'{example}', the log '{item_ids[0]}'); name the table that "
             "belongs to the log"
         )
-    return dataclasses.replace(log, titles=titles)

@@ -51,24 +51,13 @@ def split_log(
         SettingsError: ``min_count`` is too small for a held-out user to have a history and truths.
         DataError: too few users are left to fill three splits; by time, see ``cuts_by_time``.
     """
-    least = _LEAST_CLICKS[choice.kind]
-    if min_count < least:
-        raise SettingsError(
-            f"--min-count is {min_count}; expected {least} or more: with --split {choice.kind} a "
-            "user needs a history and a truth"
-            + (" in valid and in test" if choice.kind == LEAVE_ONE_OUT else "")
-        )
+    require_min_count(min_count, choice.kind)
     untouched = already_filtered(log, min_count)
     keep = np.ones(len(log.users), bool) if untouched else frequent(log.users, log.items, min_count)
     users, items = log.users[keep], log.items[keep]
     clicks_of_user = np.bincount(users, minlength=len(log.user_ids))
     left_users = np.flatnonzero(clicks_of_user)
-    if len(left_users) < _LEAST_USERS[choice.kind]:
-        raise DataError(
-            f"{len(left_users)} of {len(log.user_ids)} users are left after dropping items, then "
-            f"users, with fewer than {min_count} clicks; a split into train, valid and test needs "
-            f"{_LEAST_USERS[choice.kind]} or more: give a larger log or a smaller --min-count"
-        )
+    require_users(len(left_users), len(log.user_ids), min_count, choice.kind)
     lengths = clicks_of_user[left_users]
     times = None if log.times is None or choice.kind != TIME else log.times[keep]
     cuts, choice = _cuts(choice, lengths, seed, times)
@@ -86,22 +75,60 @@ def split_log(
         users=_user_table(user_ids, log.user_ids[left_users]) if named else None,
         item_ids="string" if log.item_ids.dtype == pl.String else "int",
         split=choice.identity(),
-        notes={
-            "users": len(left_users),
-            "clicks": len(items),
-            "valid_cold_users": cuts.valid.cold_users,
-            "test_cold_users": cuts.test.cold_users,
-            "already_filtered": untouched,
-            "dropped_users": len(log.user_ids) - len(left_users),
-            "dropped_items": len(log.item_ids) - len(source_rows),
-            "dropped_clicks": len(log.items) - len(items),
-        },
+        notes=split_notes(
+            (len(log.user_ids), len(log.item_ids), len(log.items)),
+            (len(left_users), len(source_rows), len(items)),
+            (cuts.valid.cold_users, cuts.test.cold_users),
+            untouched,
+        ),
         item_times=item_times(whole.items, times, choice),
     )
 
 
 def _user_table(user_ids: Ints, source_ids: pl.Series) -> pl.DataFrame:
     return pl.DataFrame({"uid": user_ids, "source_id": source_ids})
+
+
+def require_min_count(min_count: int, kind: str) -> None:
+    """SettingsError: a user of ``min_count`` clicks cannot be held out in a split of ``kind``."""
+    least = _LEAST_CLICKS[kind]
+    if min_count < least:
+        raise SettingsError(
+            f"--min-count is {min_count}; expected {least} or more: with --split {kind} a "
+            "user needs a history and a truth"
+            + (" in valid and in test" if kind == LEAVE_ONE_OUT else "")
+        )
+
+
+def require_users(left: int, users: int, min_count: int, kind: str) -> None:
+    """DataError: the users that are ``left`` do not fill a split of ``kind``."""
+    if left < _LEAST_USERS[kind]:
+        raise DataError(
+            f"{left} of {users} users are left after dropping items, then "
+            f"users, with fewer than {min_count} clicks; a split into train, valid and test needs "
+            f"{_LEAST_USERS[kind]} or more: give a larger log or a smaller --min-count"
+        )
+
+
+def split_notes(
+    before: tuple[int, int, int],
+    after: tuple[int, int, int],
+    cold: tuple[int, int],
+    untouched: bool,
+) -> dict[str, int | bool]:
+    """Counts for meta.json: users, items and clicks before and after filtering, cold users of valid
+    and of test, and whether nothing was filtered."""
+    dropped = [many - few for many, few in zip(before, after, strict=True)]
+    return {
+        "users": after[0],
+        "clicks": after[2],
+        "valid_cold_users": cold[0],
+        "test_cold_users": cold[1],
+        "already_filtered": untouched,
+        "dropped_users": dropped[0],
+        "dropped_items": dropped[1],
+        "dropped_clicks": dropped[2],
+    }
 
 
 def _cuts(
@@ -126,18 +153,27 @@ def already_filtered(log: RawLog, min_count: int) -> bool:
     """Whether the log is the output of this filter, which a second pass must not change.
 
     One pass over users can leave an item with fewer clicks than the limit, so filtering twice
-    would drop it. An output shows by all of: integer item ids 1 … I without a gap, by falling
-    popularity; no user below the limit; at most one item in a thousand below it.
+    would drop it.
     """
     counts = np.bincount(log.items, minlength=len(log.item_ids))
-    if log.item_ids.dtype == pl.String or not len(counts):
+    users = np.bincount(log.users, minlength=len(log.user_ids))
+    return is_filtered(log.item_ids, counts, int(users.min(initial=min_count)), min_count)
+
+
+def is_filtered(item_ids: pl.Series, counts: Ints, fewest: int, min_count: int) -> bool:
+    """Whether a log is an output of this filter, by all of: integer item ids 1 … I without a gap,
+    by falling popularity; no user below the limit; at most one item in a thousand below it.
+
+    ``counts`` [I] are the clicks of the sorted ``item_ids``, ``fewest`` those of some user.
+    """
+    if item_ids.dtype == pl.String or not len(counts):
         return False
-    ids = log.item_ids.to_numpy()
+    ids = item_ids.to_numpy()
     return bool(
         ids[0] == 1
         and ids[-1] == len(ids)
         and np.all(np.diff(counts) <= 0)
-        and np.bincount(log.users).min() >= min_count
+        and fewest >= min_count
         and np.count_nonzero(counts < min_count) * _LEFT_BELOW <= len(counts)
     )
 
@@ -151,12 +187,18 @@ def popularity_numbers(items: Ints, size: int, counted: Ints) -> tuple[Ints, Int
         number [size] int64 of each source row (0: no click left), and the source rows [I] int64
         in the order of their numbers.
     """
-    clicked = np.bincount(items, minlength=size) > 0
-    counts = np.where(clicked, np.bincount(counted, minlength=size), -1)
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(clicked)]
+    order = by_popularity(
+        np.bincount(items, minlength=size) > 0, np.bincount(counted, minlength=size)
+    )
     number = np.zeros(size, np.int64)
     number[order] = np.arange(1, len(order) + 1)
     return number, order
+
+
+def by_popularity(clicked: npt.NDArray[np.bool_], counts: Ints) -> Ints:
+    """The rows of ``clicked`` items by falling ``counts`` [size]; their order decides ties."""
+    order = np.argsort(-np.where(clicked, counts, -1), kind="stable")
+    return order[: np.count_nonzero(clicked)]
 
 
 def item_table(source_ids: pl.Series, titles: pl.DataFrame | None) -> pl.DataFrame:

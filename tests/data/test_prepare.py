@@ -204,14 +204,14 @@ def test_titles_of_another_log_are_refused(strings_log: Path, tmp_path: Path) ->
 
 STALLS = """
 import sys, time
-from paddlerec_milvus.data import cli, prepare
+from paddlerec_milvus.data import cli, dataset
 def stall(path, users):
     path.parent.mkdir()
     path.write_text("half")
     print("ready", flush=True)
     for _ in range(600):  # short ones: a signal just before a sleep waits for its end
         time.sleep(0.1)
-prepare.write_held_out = stall
+dataset.write_held_out = stall
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -1,0 +1,37 @@
+# Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
+"""A small Spark in this process, for logs of a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    if find_spec("pyspark") is None:
+        pytest.skip("needs the extra [spark]: make spark-check")
+    from paddlerec_milvus.data.spark.session import require_pyspark
+
+    require_pyspark()
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[2]")
+    for key, value in {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "3",
+        # compiling each query takes longer than these logs
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        # the files of a few lines are read in several pieces
+        "spark.sql.files.maxPartitionBytes": "3000",
+        "spark.ui.showConsoleProgress": "false",
+    }.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
