@@ -20,6 +20,7 @@ EXTRAS = {
     "server": "for a Milvus server by the subcommand milvus",
     "bench": "for bench, tune and the baseline ALS",
     "redis": "for histories in Redis",
+    "spark": "for prepare.py --engine spark",
 }
 IN_PLACE_OF = {"paddlepaddle": "paddlepaddle-gpu"}  # either brings the module
 PADDLE = "import paddle; print(float(paddle.ones([2]).sum()), paddle.device.get_device())"

@@ -19,16 +19,16 @@ def spark() -> Iterator[Any]:
     require_pyspark()
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master("local[2]")
+    builder = SparkSession.builder.master("local[1]")
     for key, value in {
         "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "3",
-        # compiling each query takes longer than these logs
+        # what makes large logs fast makes these slow
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.adaptive.enabled": "false",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        # the files of a few lines are read in several pieces
-        "spark.sql.files.maxPartitionBytes": "3000",
         "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
