@@ -123,7 +123,7 @@ def _parquet_table(path: Path, options: LogOptions) -> LogTable:
         if isinstance(file, UnpackedReader):
             source = io.BytesIO(file.read())
     try:
-        names = pl.scan_parquet(source).collect_schema().names()
+        names = pl.scan_parquet(source, glob=False).collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable_parquet(path, error) from None
     if options.columns or known_columns(names) or len(names) != 3:
@@ -134,9 +134,11 @@ def _parquet_table(path: Path, options: LogOptions) -> LogTable:
     def chunks() -> Chunks:
         wanted = [names[at] for at in positions.values()]
         try:
-            rows = pl.scan_parquet(source).select(pl.len()).collect().item()
+            rows = pl.scan_parquet(source, glob=False).select(pl.len()).collect().item()
             for first in range(0, rows, _PARQUET_ROWS):
-                lazy = pl.scan_parquet(source).select(wanted).slice(first, _PARQUET_ROWS)
+                lazy = (
+                    pl.scan_parquet(source, glob=False).select(wanted).slice(first, _PARQUET_ROWS)
+                )
                 yield lazy.collect(), _row_of(path, first)
         except pl.exceptions.PolarsError as error:
             raise _unreadable_parquet(path, error) from None

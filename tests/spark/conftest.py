@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -14,10 +15,9 @@ import pytest
 def spark() -> Iterator[Any]:
     if find_spec("pyspark") is None:
         pytest.skip("needs the extra [spark]: make spark-check")
-    from paddlerec_milvus.data.spark.session import require_pyspark
-
-    require_pyspark()
-    from pyspark.sql import SparkSession
+    with warnings.catch_warnings():  # that it does not support pandas 3: none is used
+        warnings.simplefilter("ignore", FutureWarning)
+        from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[1]")
     for key, value in {

@@ -24,7 +24,12 @@ pytestmark = [
     pytest.mark.skipif(find_spec("pyspark") is None, reason="needs the extra [spark]"),
 ]
 
-CLUSTER = "--master local-cluster[2,1,1024] --conf spark.ui.enabled=false"
+# a small file is read in several pieces, and sorted into several
+CLUSTER = (
+    "--master local-cluster[2,1,1024] --conf spark.ui.enabled=false "
+    "--conf spark.sql.files.maxPartitionBytes=1500 --conf spark.sql.shuffle.partitions=3 "
+    "--conf spark.sql.adaptive.coalescePartitions.enabled=false"
+)
 
 
 def executors(parent: int) -> list[psutil.Process]:

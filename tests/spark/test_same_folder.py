@@ -243,7 +243,7 @@ def test_titles_and_features(tmp_path: Path, both: Both) -> None:
     items = "".join(f"{i},Title {i},c{i % 3},Author\n" for i in range(1, 25))
     titles = written(tmp_path, "item,title,category,authors\n" + items, "titles.csv")
     colours = written(tmp_path, "item,colour\n" + "1,red\n2,red\n3,blue\n4,blue\n", "colours.csv")
-    names = written(tmp_path, "user,country\nu7,CN\nu14,CN\nu21,DE\n", "countries.csv")
+    names = written(tmp_path, "user,country\nu7,CN\nu14,CN\nu21,DE\nu28,DE\n", "countries.csv")
     log = written(tmp_path, csv_of(lambda u, i, r, t: (f"u{u}", i, t), "user,item,time"))
     options = ("--items", str(titles), "--item-features", str(colours))
     assert both.agree(*SMALL, *options, "--user-features", str(names), at=log) == 0

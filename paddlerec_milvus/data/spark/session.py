@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -41,7 +42,10 @@ def spark_session() -> Iterator[SparkSession]:
     """
     require_pyspark()
     from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
+
+    with warnings.catch_warnings():  # that it does not support pandas 3: none is used
+        warnings.simplefilter("ignore", FutureWarning)
+        from pyspark.sql import SparkSession
 
     running = SparkSession.getActiveSession()
     builder = SparkSession.builder.appName("paddlerec-milvus prepare")
