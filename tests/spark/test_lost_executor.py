@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,11 +35,12 @@ CLUSTER = (
 
 def executors(parent: int) -> list[psutil.Process]:
     """The executors below a process, which Spark's workers started."""
-    return [
-        process
-        for process in psutil.Process(parent).children(recursive=True)
-        if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline())
-    ]
+    processes = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline()):
+                processes.append(process)
+    return processes
 
 
 def test_a_killed_executor_changes_nothing(tmp_path: Path) -> None:

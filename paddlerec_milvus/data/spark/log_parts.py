@@ -35,6 +35,7 @@ class LogPart:
     """A file of a log: where Spark reads it, what it is, its line of names, how lines end."""
 
     uri: str
+    encoded_name: str  # as Spark spells the name of the file that a row is of
     table: LogTable
     header: str | None = None
     line_end: str = "\n"
@@ -68,7 +69,7 @@ def parts_of(spark: SparkSession, place: str, options: LogOptions, copies: Path)
     if is_address(place):
         return [_remote_part(spark, status, options, copies) for status in _statuses(spark, place)]
     return [
-        _part(f"file:{file.resolve()}", file, _magic(file), options)
+        _part(spark, f"file:{file.resolve()}", file, _magic(file), options)
         for file in log_files(Path(place))
     ]
 
@@ -87,7 +88,7 @@ def _magic(file: Path) -> bytes:
         return content.read(4)
 
 
-def _part(uri: str, file: Path, magic: bytes, options: LogOptions) -> LogPart:
+def _part(spark: SparkSession, uri: str, file: Path, magic: bytes, options: LogOptions) -> LogPart:
     """What ``file`` is, which holds the beginning or all of what is at ``uri``."""
     if magic == _ZIP:
         raise SettingsError(f"{file}: --engine spark reads no zip; unpack it, or pack it with gzip")
@@ -99,13 +100,14 @@ def _part(uri: str, file: Path, magic: bytes, options: LogOptions) -> LogPart:
     if file.name[0] in "._":
         raise SettingsError(f"{file}: Spark skips files whose name begins with . or _; rename it")
     table = open_table(file, options)
+    encoded = str(_hadoop(spark, uri)[0].toUri().getRawPath()).rpartition("/")[2]
     if magic == _PARQUET:
-        return LogPart(uri, table)
+        return LogPart(uri, encoded, table)
     with open_log(file) as content:
         head = content.read(_HEAD_BYTES).removeprefix(_BOM)
     line_end = "\r" if b"\r" in head and b"\n" not in head else "\n"
     header = head.decode(errors="replace").split(line_end)[0].removesuffix("\r")
-    return LogPart(uri, table, header if table.has_header else None, line_end)
+    return LogPart(uri, encoded, table, header if table.has_header else None, line_end)
 
 
 def _statuses(spark: SparkSession, place: str) -> list[Any]:
@@ -146,7 +148,7 @@ def _remote_part(spark: SparkSession, status: Any, options: LogOptions, copies: 
             content = content[: content.rfind(b"\n") + 1] or content
         stand_in.write_bytes(content)
     try:
-        part = _part(uri, stand_in, head[:4], options)
+        part = _part(spark, uri, stand_in, head[:4], options)
     except UserError as error:
         raise type(error)(str(error).replace(str(stand_in), uri)) from None
     copied = _copying(spark, uri, copies / "whole" / name, options)

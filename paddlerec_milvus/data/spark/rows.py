@@ -52,11 +52,15 @@ def rows_of(spark: SparkSession, parts: Sequence[LogPart]) -> DataFrame:
 
 def _ordered(spark: SparkSession, frame: DataFrame, parts: Sequence[LogPart]) -> DataFrame:
     """With the number of the file that a row is of, and its line of names."""
-    names = [(part.name, number, part.header) for number, part in enumerate(parts)]
-    of_file = spark.createDataFrame(names, "file string, part int, names string")
     from pyspark.sql import functions as F  # noqa: N812
 
-    return frame.join(F.broadcast(of_file), "file").drop("file")
+    names = [(part.encoded_name, number, part.header) for number, part in enumerate(parts)]
+    of_file = spark.createDataFrame(names, "file string, number int, names string")
+    frame = frame.join(F.broadcast(of_file), "file", "left")
+    unknown = F.raise_error(F.concat(F.lit("rows of no file of the log: "), "file"))
+    return frame.withColumn("part", F.coalesce("number", unknown.cast("int"))).drop(
+        "file", "number"
+    )
 
 
 def _parquet_rows(spark: SparkSession, parts: Sequence[LogPart]) -> DataFrame:

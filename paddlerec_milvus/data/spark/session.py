@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _MISSING = "--engine spark needs the extra [spark]: pip install 'paddlerec-milvus[spark]'"
+_CAUSE = re.compile(r"Caused by: |[A-Za-z_][\w.]*(Error|Interrupt): ")
 _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
@@ -80,6 +82,7 @@ def spark_failures(place: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith("Caused by:")]
-    return (causes or lines or [type(error).__name__])[-1 if causes else 0][:300]
+    """The one line of a trace, of Java or of Python, that says what was wrong."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if _CAUSE.match(line)]
+    return (causes[-1] if causes else (lines or [type(error).__name__])[0])[:300]
