@@ -121,7 +121,7 @@ class IdColumn:
                 f"{where(row)}: {self.kind} ids of type Float64, and {column[row]} is no whole "
                 "number below 2^53, so it cannot be an id; store ids as integers or text"
             )
-        self.warnings["float"] = whole_floats(self.kind, column[0])
+        self.warnings.setdefault("float", whole_floats(self.kind, column[0]))
         return pl.Series(values.cast(pl.Int64))
 
     def add(self, ids: pl.Series) -> None:
