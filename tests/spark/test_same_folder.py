@@ -254,11 +254,11 @@ def test_titles_and_features(tmp_path: Path, both: Both) -> None:
 
 
 def test_a_folder_of_one_engine_is_the_others(tmp_path: Path) -> None:
-    log, out = written(tmp_path, plain()), str(tmp_path / "out")
+    log, out = written(tmp_path, plain()), str(tmp_path / "out [1]")
     assert main(["--interactions", str(log), *SMALL, "--engine", "spark", "--out", out]) == 0
-    before = (tmp_path / "out" / "meta.json").stat().st_mtime_ns
+    before = (tmp_path / "out [1]" / "meta.json").stat().st_mtime_ns
     assert main(["--interactions", str(log), *SMALL, "--out", out]) == 0
-    assert (tmp_path / "out" / "meta.json").stat().st_mtime_ns == before
+    assert (tmp_path / "out [1]" / "meta.json").stat().st_mtime_ns == before
 
 
 def test_an_address_is_read_where_it_is(tmp_path: Path, both: Both) -> None:

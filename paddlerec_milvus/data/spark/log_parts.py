@@ -20,6 +20,7 @@ import polars as pl
 from paddlerec_milvus.data.log_bytes import log_files, open_log
 from paddlerec_milvus.data.log_options import LogOptions
 from paddlerec_milvus.data.log_table import Chunks, LogTable, open_table
+from paddlerec_milvus.data.spark.work import literal
 from paddlerec_milvus.errors import DataError, SettingsError, UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 1 << 20
 _GZIP, _ZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PK\x03\x04", b"PAR1", b"\xef\xbb\xbf"
-_GLOB = str.maketrans({mark: f"\\{mark}" for mark in "\\*?[]{}"})
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class LogPart:
 
     @property
     def pattern(self) -> str:
-        """The address as Spark takes it: nothing in it is a wildcard."""
-        return self.uri.translate(_GLOB)
+        """The address as Spark takes it."""
+        return literal(self.uri)
 
 
 def is_address(place: str) -> bool:
@@ -139,7 +139,7 @@ def _remote_part(spark: SparkSession, status: Any, options: LogOptions, copies: 
     stream.close()
     content = head
     if head.startswith(_PARQUET):
-        names = spark.read.parquet(uri.translate(_GLOB)).columns
+        names = spark.read.parquet(literal(uri)).columns
         pl.DataFrame(schema=dict.fromkeys(names, pl.Int64)).write_parquet(stand_in)
     else:
         if head.startswith(_GZIP):

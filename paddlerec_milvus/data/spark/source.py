@@ -57,20 +57,23 @@ def spark_log(source: Interactions | Reviews, place: str, out: Path) -> Iterator
     """
     folder = out.resolve().parent / f".{out.name}.spark"
     with spark_session() as spark:
+        log = SparkLog(source, place, Workplace(spark, folder))
         try:
             with spark_failures(place):
-                yield SparkLog(source, place, Workplace(spark, folder))
+                yield log
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if log.began:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SparkLog:
     """A log of any format, here or at an address of Spark's."""
 
     source: Interactions | Reviews
     place: str
     work: Workplace
+    began: bool = False  # else the folder may be that of another run, which goes on
 
     def identity(self) -> Identity:
         """That of the source, so that both engines know each other's folders; of an address the
@@ -85,6 +88,7 @@ class SparkLog:
 
     def dataset(self, seed: int, min_count: int, split: SplitChoice = BY_USERS) -> SparkSplit:
         """Read, filter and split, see Source."""
+        self.began = True
         shutil.rmtree(self.work.folder, ignore_errors=True)  # of a run that was killed
         (self.work.folder / "copies" / "whole").mkdir(parents=True)
         strings = isinstance(self.source, Reviews) or self.source.string_ids

@@ -112,7 +112,7 @@ def place_clicks(work: Workplace, clicks: DataFrame, order: tuple[str, ...]) -> 
     from pyspark.sql import Window
     from pyspark.sql import functions as F  # noqa: N812
 
-    cuts = work.spark.read.parquet(work.uri("cuts"))
+    cuts = work.table("cuts")
     place = F.row_number().over(Window.partitionBy("user").orderBy(*order)) - 1
     placed = clicks.select("user", "item", place.alias("place"))
     return work.save(placed.join(cuts, "user").drop("user"), "placed")
@@ -167,7 +167,7 @@ class SparkSplit:
         """The users of the three parts, see SplitLog."""
         from pyspark.sql import functions as F  # noqa: N812
 
-        cuts = self.work.spark.read.parquet(self.work.uri("cuts"))
+        cuts = self.work.table("cuts")
         of_parts = cuts.where((F.col("train") > 0) | is_held_out("valid") | is_held_out("test"))
         rows = of_parts.select(
             F.col("uid").alias("user"), F.col("user").cast("string").alias("source_id")
@@ -179,7 +179,7 @@ class SparkSplit:
         from pyspark.sql import functions as F  # noqa: N812
 
         numbers = self.work.share(self.counts_by_item.select("item", "number"), "numbers")
-        placed = self.work.spark.read.parquet(self.work.uri("placed")).join(numbers, "item")
+        placed = self.work.table("placed").join(numbers, "item")
         train = placed.where("place < train").select("uid", "number", "place")
         line = F.concat_ws(",", "uid", "number", "place")
         lines = train.orderBy("uid", "place").select(line.alias("value"))
@@ -250,7 +250,7 @@ def user_counts(work: Workplace, choice: SplitChoice) -> dict[str, int]:
         sums[f"{part}_history"] = F.sum(F.when(held_out, history).otherwise(zero))
         sums[f"{part}_truths"] = F.sum(F.when(held_out, end - history).otherwise(zero))
         sums[f"{part}_cold"] = F.count_if((history == 0) & (end > 0))
-    cuts = work.spark.read.parquet(work.uri("cuts"))
+    cuts = work.table("cuts")
     sizes = cuts.agg(*(value.alias(name) for name, value in sums.items())).collect()[0]
     row: dict[str, int] = sizes.asDict()
     if choice.kind == TIME:

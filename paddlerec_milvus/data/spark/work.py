@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+_WILDCARDS = str.maketrans({mark: f"\\{mark}" for mark in "\\*?[]{}"})
+
+
+def literal(uri: str) -> str:
+    """An address as Spark reads it, in which nothing is a wildcard."""
+    return uri.translate(_WILDCARDS)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """A folder of tables, and the session that writes them."""
@@ -27,14 +35,18 @@ class Workplace:
 
     def save(self, frame: DataFrame, name: str) -> DataFrame:
         """Write ``frame`` as the table ``name``; returns the table."""
-        frame.write.mode("overwrite").parquet(self.uri(name))
-        return self.spark.read.schema(frame.schema).parquet(self.uri(name))
+        frame.write.mode("overwrite").parquet(self._uri(name))
+        return self.spark.read.schema(frame.schema).parquet(literal(self._uri(name)))
+
+    def table(self, name: str) -> DataFrame:
+        """A table that was saved."""
+        return self.spark.read.parquet(literal(self._uri(name)))
 
     def share(self, table: pl.DataFrame, name: str) -> DataFrame:
         """A table of the driver's for the executors."""
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         table.write_parquet(self.folder / name / "part-00000.parquet")
-        return self.spark.read.parquet(self.uri(name))
+        return self.table(name)
 
     def fetch(self, frame: DataFrame, name: str) -> pl.DataFrame:
         """A small frame in the driver's memory, in any order."""
@@ -54,7 +66,7 @@ class Workplace:
 
     def lines(self, frame: DataFrame, name: str) -> list[Path]:
         """Write a sorted column of lines; returns the files whose contents follow each other."""
-        frame.write.mode("overwrite").text(self.uri(name))
+        frame.write.mode("overwrite").text(self._uri(name))
         return self._files(name)
 
     def ranked(self, frame: DataFrame, name: str, *order: str) -> DataFrame:
@@ -82,8 +94,7 @@ class Workplace:
         """Make room: a table that nothing needs any more."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def uri(self, name: str) -> str:
-        """Where Spark reads a table that was saved."""
+    def _uri(self, name: str) -> str:
         return f"file:{self.folder / name}"
 
     def _files(self, name: str) -> list[Path]:
