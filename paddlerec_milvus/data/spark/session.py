@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import warnings
@@ -49,6 +50,7 @@ def spark_session() -> Iterator[SparkSession]:
         warnings.simplefilter("ignore", FutureWarning)
         from pyspark.sql import SparkSession
 
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     running = SparkSession.getActiveSession()
     builder = SparkSession.builder.appName("paddlerec-milvus prepare")
     if sys.stderr.isatty():

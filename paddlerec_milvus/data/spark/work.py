@@ -62,7 +62,7 @@ class Workplace:
     def parts(self, name: str) -> Iterator[pl.DataFrame]:
         """The parts of a saved table one after the other, in the order in which it was sorted."""
         for part in self._files(name):
-            yield pl.read_parquet(part)
+            yield pl.read_parquet(part, glob=False)
 
     def lines(self, frame: DataFrame, name: str) -> list[Path]:
         """Write a sorted column of lines; returns the files whose contents follow each other."""
