@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from paddlerec_milvus.data.cuts import VALID_SHARE, Times, tick_of, with_unit
+from paddlerec_milvus.data.cuts import Times, place_of_last_tenth, tick_of, with_unit
 from paddlerec_milvus.data.files import read_bytes, sha256_of
 from paddlerec_milvus.data.log import ClickLog, Ints
 from paddlerec_milvus.data.prepared import ITEM_TIMES, META, read_meta
@@ -72,7 +72,7 @@ def item_times(items: Ints, times: Times | None, choice: SplitChoice) -> Counted
     until = tick_of(choice.valid_from, ticks)
     early = values < until
     items, values = items[early], values[early]
-    place = int((1 - VALID_SHARE) * len(values))
+    place = place_of_last_tenth(len(values))
     window = until - np.partition(values, place)[place].item()
     frame = (
         pl.DataFrame({"item": items, "time": values})

@@ -145,6 +145,10 @@ SHAPES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         csv_of(lambda u, i, r, t: (f"u{u}", i, f"{t}.25"), "user,item,time"),
         *[("--split", "time", "--test-from", "2020-09-25", "--valid-from", "2020-09-20", *SMALL)],
     ),
+    "by time, dates": (
+        csv_of(lambda u, i, r, t: (u, i, moment(t, f".{r}Z"))),
+        ("--split", "time", "--test-from", "2020-09-25", *SMALL),
+    ),
     "another seed, nothing dropped": (plain(), ("--seed", "7", "--min-count", "2")),
     # refused
     "too few users": (plain(), ("--min-count", "20")),
@@ -192,6 +196,8 @@ def test_shapes_of_logs(shape: str, tmp_path: Path, both: Both) -> None:
     content, options = SHAPES[shape]
     refused = list(SHAPES).index(shape) >= list(SHAPES).index("too few users")
     assert both.agree(*options, at=written(tmp_path, content)) == (2 if refused else 0)
+    times = tmp_path / "spark" / "out" / "item_times.csv"
+    assert times.exists() == ("time" in options and not refused)
 
 
 def test_json_lines(tmp_path: Path, both: Both) -> None:

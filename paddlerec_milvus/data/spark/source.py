@@ -23,6 +23,7 @@ from paddlerec_milvus.data.sources import (
     require_titles_of,
 )
 from paddlerec_milvus.data.spark.filters import filter_clicks, frequent_clicks
+from paddlerec_milvus.data.spark.item_times import item_times
 from paddlerec_milvus.data.spark.log_parts import checksum_of, is_address
 from paddlerec_milvus.data.spark.reader import SparkClicks, read_clicks
 from paddlerec_milvus.data.spark.session import spark_failures, spark_session
@@ -145,6 +146,7 @@ class SparkLog:
             notes=split_notes(before, after, cold, untouched) | notes,
             counts_by_item=counts,
             counts_by_part=by_part,
+            item_times=item_times(self.work, left, choice, counts.select("item", "number")),
         )
 
     def _items(self, read: DataFrame, clicks: DataFrame) -> pl.DataFrame:

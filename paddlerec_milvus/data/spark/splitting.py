@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from paddlerec_milvus.data.cuts import (
+    Times,
     moments_of,
     place_of_last_tenth,
     require_held_out,
@@ -84,19 +85,25 @@ def _if_split(split: int, value: Column) -> Column:
 def _moments(
     work: Workplace, clicks: DataFrame, choice: SplitChoice
 ) -> tuple[SplitChoice, int, int]:
+    ends = first_and_last(clicks) if "time" in clicks.columns else None
+    return moments_of(ends, choice, lambda test: time_of_last_tenth(work, clicks, test))
+
+
+def first_and_last(clicks: DataFrame) -> Times:
+    """The first and the last time of a log that has times."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    ends = None
-    if "time" in clicks.columns:
-        ends = np.array(clicks.agg(F.min("time"), F.max("time")).collect()[0])
+    return np.array(clicks.agg(F.min("time"), F.max("time")).collect()[0])
 
-    def last_tenth(test: int) -> float:
-        before = clicks.where(F.col("time") < test).select("time")
-        place = place_of_last_tenth(before.count())
-        ranked = work.ranked(before, "times", "time").where(F.col("rank") == place)
-        return ranked.collect()[0]["time"]  # type: ignore[no-any-return]
 
-    return moments_of(ends, choice, last_tenth)
+def time_of_last_tenth(work: Workplace, clicks: DataFrame, end: int) -> float:
+    """The time from which on the last tenth of the clicks before the tick ``end`` lie."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    before = clicks.where(F.col("time") < end).select("time")
+    place = place_of_last_tenth(before.count())
+    ranked = work.ranked(before, "times", "time").where(F.col("rank") == place)
+    return ranked.collect()[0]["time"]  # type: ignore[no-any-return]
 
 
 def is_held_out(part: str) -> Column:
