@@ -63,7 +63,7 @@ test-slow: .venv/installed-dev  ## kills, cold programs, several processes, the 
 # some 500 MB; Java 17 or later has to be there
 spark-check: .venv/installed-dev  ## prepare.py by Spark: the folder of one machine, byte for byte, executors killed
 	@$(PIP) -e '.[spark]'
-	@$(BIN)/python -m pytest -rs -n 0 tests/spark
+	@$(BIN)/python -m pytest -rs -n 0 tests/spark tests/batch/test_spark_lists.py
 
 # no container daemon, no registry of images; Debian's packages are installed where it runs as root
 deploy-check: .venv/installed-dev  ## image, compose file, chart, alerts and dashboard, each by its own tool
