@@ -143,12 +143,15 @@ def test_the_first_run_prints_what_the_tutorial_shows(checkout):
     (by_hand,) = [block for block in blocks_of(page) if len(block.commands) == 3]
     printed = [in_shell(command, checkout) for command in by_hand.commands][-1]
     shown = text_of(page).partition("<!-- sample -->\n```text\n")[2].partition("```")[0]
-    if " avx512f " in Path("/proc/cpuinfo").read_text():
-        assert shown in printed
-    else:
-        baselines = [line for line in shown.splitlines() if re.search("^ *(MostP|item-k)", line)]
-        assert [line for line in baselines if line not in printed] == []
-        assert "50.924     27.831" in printed
+    lines = shown.splitlines()
+    baselines = [line for line in lines if re.search("^ *(MostP|item-k)", line)]
+    assert [line for line in baselines if line not in printed] == []
+    (model,) = [line for line in lines if line.startswith("MIND") and "100.000" in line]
+    name = re.split(r"\s{2,}", model)[0]
+    line = printed.partition(f"\n{name} ")[2].partition("\n")[0]
+    # recall@50, ndcg@50: a processor sums in its own order, 50.917 and 27.990, 50.924 and 27.831 …
+    figures = [np.array(text.split()[:2], float) for text in (line, model.removeprefix(name))]
+    assert np.abs(figures[0] - figures[1]).max() < 0.5
 
 
 def write_clicks(file: Path) -> None:

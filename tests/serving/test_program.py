@@ -153,6 +153,7 @@ async def lifespan(app):
 log_json_lines()
 app = FastAPI(lifespan=lifespan)
 app.state.settings = SimpleNamespace(max_connections=9, receive_timeout=9.0)
+app.state.metrics = SimpleNamespace(refused_connections=None)
 _run(AnsweringServer(app, "http://shop.example/"), listening_socket("127.0.0.1", 0))
 """
 

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 EPOCHS = ("0", "1")
 USERS, ITEMS, TOP_K, AT_ONCE = 1_000, 3_000, 50, 50
 FEW = 200  # users who show that all is as before
+# a processor may sum a user of 50 and one of 64 in another order: items whose scores are that near
+# may change places, and only they
+TIE, MOST_TIES = 1e-5, 3
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +105,15 @@ def service(settings) -> Iterator[Running]:
 def online_lists(service: Running, histories: list[list[OwnId]]) -> list[list[OwnId]]:
     lists: list[list[OwnId]] = []
     for start in range(0, len(histories), AT_ONCE):
-        part = histories[start : start + AT_ONCE]
-        answer = recommended(service, *part, top_k=TOP_K, consistency="Strong")
-        assert answer["source"] == ["ranked"] * len(part)
-        assert not any(answer["unknown"])
-        lists += ids(answer)
+        lists += ids(_answered(service, histories[start : start + AT_ONCE]))
     return lists
+
+
+def _answered(service: Running, histories: list[list[OwnId]]) -> dict[str, Any]:
+    answer = recommended(service, *histories, top_k=TOP_K, consistency="Strong")
+    assert answer["source"] == ["ranked"] * len(histories)
+    assert not any(answer["unknown"])
+    return answer
 
 
 def offline_users(offline: Evaluation, service: Running, checkpoint: Path) -> RankedUsers:
@@ -136,8 +143,19 @@ def same_lists(
     own = [[_own(item, item_ids) for item in row] for row in expected]
     assert len(own) == USERS
     wrong = [row for row in range(USERS) if own[row] != online[row]]
-    assert not wrong, f"{len(wrong)} lists differ, the first of user {wrong[0]}"
+    assert len(wrong) <= MOST_TIES, f"{len(wrong)} lists differ, the first of user {wrong[0]}"
+    for row in wrong:
+        require_same(own[row], _answered(service, [histories[row]]))
     return online
+
+
+def require_same(expected: list[OwnId], answer: dict[str, Any]) -> None:
+    """The answer for one user holds ``expected``, in that order but for ties."""
+    (listed,) = answer["recommendations"]
+    scores = {one["id"]: one["score"] for one in listed}
+    assert set(expected) == scores.keys()
+    apart = [abs(scores[a] - scores[b]) for a, b in zip(expected, scores, strict=True)]
+    assert max(apart) < TIE, f"{expected} and {list(scores)}"
 
 
 def _own(item: int, item_ids: IdMap) -> OwnId:
@@ -240,7 +258,7 @@ def test_stored_users_get_the_lists_of_their_histories(service, unchanged, histo
         query = {"top_k": TOP_K, "consistency": "Strong"}
         answer = service.http.get(f"/users/{user}/recommendations", params=query).json()
         assert answer["source"] == ["ranked"]
-        assert ids(answer) == [unchanged[user]]
+        require_same(unchanged[user], answer)
         more = unchanged[user][:3]
         service.http.post(f"/users/{user}/events", json={"items": more})
         answer = service.http.get(f"/users/{user}/recommendations", params=query).json()
