@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SmallModel
+from batch_model import SmallModel
 
 from paddlerec_milvus.batch.cli import main as batch
 from paddlerec_milvus.config import load_settings

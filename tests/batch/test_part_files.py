@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import SmallModel, rows_of
+from batch_model import SmallModel, rows_of
 
 from paddlerec_milvus.batch.part_files import PartFolder
 from paddlerec_milvus.batch.shares import Share

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import SmallModel
+from batch_model import SmallModel
 
 from paddlerec_milvus.batch.stored_lists import StoredLists
 from paddlerec_milvus.config import load_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SmallModel, rows_of
+from batch_model import SmallModel, rows_of
 from support import ROOT, python
 
 from paddlerec_milvus.batch.cli import main as batch
