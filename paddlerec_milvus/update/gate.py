@@ -28,6 +28,7 @@ from paddlerec_milvus.evaluation.replay import (
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.update.export_lists import ExportLists, OfferedLists
+from paddlerec_milvus.update.traffic import named_number
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -77,11 +78,7 @@ def margins_of(words: Sequence[str]) -> dict[str, float]:
     """``recall@50=-0.01 …`` over the defaults; SettingsError: a word is no such pair."""
     margins = dict(MARGINS)
     for word in words:
-        name, _, text = word.partition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = np.nan
+        name, value = named_number(word)
         match = _MEASURE.fullmatch(name)
         in_range = 0 <= value <= 1 if name == INDEX_RECALL else -1 <= value <= 0
         if (match is None and name != INDEX_RECALL) or not in_range:

@@ -115,15 +115,20 @@ def _gives_lists(labels: Mapping[str, str]) -> bool:
     return route.endswith(("candidates", "recommend", "recommendations"))
 
 
+def named_number(word: str) -> tuple[str, float]:
+    """The parts of ``name=number``; nan where there is no number."""
+    name, _, text = word.partition("=")
+    try:
+        return name, float(text)
+    except ValueError:
+        return name, math.nan
+
+
 def limits_of(words: Sequence[str]) -> dict[str, float]:
     """``errors=0.01 p99=2 …`` over the defaults; SettingsError: a word is no such pair."""
     limits = dict(LIMITS)
     for word in words:
-        name, _, text = word.partition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        name, value = named_number(word)
         if name not in LIMITS or not 0 <= value < math.inf:
             raise SettingsError(
                 f"--limit {word}: expected one of {', '.join(LIMITS)} and a number, such as "
