@@ -84,7 +84,7 @@ def _serve(uri: str, items: int, port: int) -> None:
     settings = ServiceSettings(model=load_settings("mind/config.yaml"))
     with MilvusRetriever(uri, COLLECTION, index=Hnsw(16, 200, 128), timeout=2.0) as retriever:
         retriever.open()
-        catalogue = Catalogue(items, {}, dict(enumerate(_categories(items), 1)))
+        catalogue = Catalogue(items, categories=enumerate(_categories(items), 1))
         app = create_app(settings, retriever, RandomTower(items), catalogue=catalogue)
         uvicorn.run(app, port=port, log_level="error")
 

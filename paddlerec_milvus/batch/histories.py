@@ -16,7 +16,7 @@ import polars as pl
 from paddlerec_milvus.api.frames import clicks_frame
 from paddlerec_milvus.batch.shares import Share
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.data.id_map import IdMap, Kind, read_user_ids
+from paddlerec_milvus.data.id_map import FIRST_ITEM, IdMap, Kind, read_user_ids
 from paddlerec_milvus.data.log import ClickLog, group_clicks, read_click_log
 from paddlerec_milvus.data.log_columns import known_columns
 from paddlerec_milvus.data.prepared import open_prepared
@@ -194,8 +194,8 @@ def _numbers(own: pl.Series, ids: IdMap) -> IntArray:
     typed = own.cast(TYPES[ids.kind], strict=False)
     if not ids.is_identity:
         own_ids = pl.Series("own", ids.in_order, TYPES[ids.kind])
-        known = pl.DataFrame([own_ids, pl.Series("number", list(ids.numbers.values()))])
+        known = pl.DataFrame([own_ids]).with_row_index("number", FIRST_ITEM)
         rows = pl.DataFrame({"own": typed}).join(known, "own", "left", maintain_order="left")
-        typed = rows["number"]
+        typed = rows["number"].cast(pl.Int64)
     numbers: IntArray = typed.fill_null(0).to_numpy()
     return numbers

@@ -6,23 +6,24 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from paddlerec_milvus.data.item_titles import DETAILS
-from paddlerec_milvus.data.prepared import ITEMS, read_categories, read_items, read_titles
+from paddlerec_milvus.data.packed_texts import NO_NAME, PackedTexts, SharedTexts
+from paddlerec_milvus.data.prepared import ITEMS, read_column, read_items
 from paddlerec_milvus.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
 
-NO_CATEGORY = -1
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _END = b"\n"
 
@@ -30,44 +31,39 @@ _END = b"\n"
 class Catalogue:
     """Items 1 … ``total``, 1 the most popular; ``titles`` and ``categories`` of those with one.
 
-    ``details``: authors and year of those that have them.
+    Both are pairs of an item and its text. ``details``: authors and year of those that have them.
     Nothing changes after it is made: any thread may use it.
     """
 
     def __init__(
         self,
         total: int,
-        titles: Mapping[int, str] | None = None,
-        categories: Mapping[int, str] | None = None,
+        titles: Iterable[tuple[int, str]] = (),
+        categories: Iterable[tuple[int, str]] = (),
         details: Mapping[int, ItemDetails] | None = None,
     ) -> None:
         self.total = total
-        self.titles: Mapping[int, str] = titles or {}
-        self.categories: Mapping[int, str] = categories or {}
+        self.titles = PackedTexts(titles, total)
+        self.categories = SharedTexts(categories, total)
         self.details: Mapping[int, ItemDetails] = details or {}
-        self._category_numbers, self._by_item = _numbered(self.categories, total)
-        words = dict(self.titles)
-        for item in words.keys() & self.details.keys():
-            words[item] += f" {self.details[item].authors}"
-        self._titled, self._text, self._starts = _searchable(words, total)
+        self._titled, self._text, self._starts = _searchable(self.titles, self.details)
 
     def category_sizes(self) -> list[tuple[str, int]]:
         """Each category and the number of its items, the largest first."""
-        numbers, known = self._by_item, len(self._category_numbers)
-        sizes: list[int] = np.bincount(numbers[numbers >= 0], minlength=known).tolist()
-        pairs = zip(self._category_numbers, sizes, strict=True)
+        numbers, names = self.categories.by_number, self.categories.names
+        sizes: list[int] = np.bincount(numbers[numbers >= 0], minlength=len(names)).tolist()
+        pairs = zip(names, sizes, strict=True)
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
     def category_numbers(self, items: IntArray) -> IntArray:
         """A number for the category of each of ``items`` (any shape), -1 for those without one."""
         inside = (items >= 1) & (items <= self.total)
-        return np.where(inside, self._by_item[np.where(inside, items, 0)], NO_CATEGORY)
+        return np.where(inside, self.categories.by_number[np.where(inside, items, 0)], NO_NAME)
 
     def items_of(self, categories: Collection[str]) -> IntArray:
         """The items of these categories, the most popular first."""
-        numbers = [self._category_numbers.get(name, NO_CATEGORY) for name in categories]
-        known = np.array([number for number in numbers if number != NO_CATEGORY], np.int64)
-        return np.flatnonzero(np.isin(self._by_item, known))
+        numbers = np.flatnonzero([name in categories for name in self.categories.names])
+        return np.flatnonzero(np.isin(self.categories.by_number, numbers))
 
     def search_titles(self, q: str, limit: int = 20) -> list[int]:
         """At most ``limit`` items with all words of ``q`` in title or authors, popular ones first.
@@ -88,10 +84,9 @@ def read_catalogue(folder: Path | None, total: int) -> Catalogue:
     if folder is None or not (folder / ITEMS).is_file():
         return Catalogue(total)
     try:
-        details = {
-            item: one for item, one in read_item_details(folder).items() if one.authors or one.year
-        }
-        return Catalogue(total, read_titles(folder), read_categories(folder), details)
+        titles, categories = (read_column(folder, name) for name in ("title", "category"))
+        known = _details(folder).filter(pl.any_horizontal(pl.col(DETAILS) != ""))
+        return Catalogue(total, titles, categories, _by_item(known))
     except DataError as error:
         logger.warning("no titles and no categories: %s", error)
         return Catalogue(total)
@@ -112,32 +107,34 @@ def read_item_details(folder: Path) -> dict[int, ItemDetails]:
 
     A folder whose table of items had no such columns knows titles alone. DataError: damaged.
     """
-    if not (folder / ITEMS).is_file():
-        return {}
+    return _by_item(_details(folder)) if (folder / ITEMS).is_file() else {}
+
+
+def _details(folder: Path) -> pl.DataFrame:
+    """Columns item and those of ``ItemDetails``, "" where the table has no such column."""
     table = read_items(folder)
-    names = ["title", *DETAILS]
-    known = [table[name] if name in table.columns else [""] * table.height for name in names]
-    rows = zip(*known, strict=True)
-    return dict(zip(table["item"].to_list(), map(ItemDetails._make, rows), strict=True))
+    names = ItemDetails._fields
+    missing = [pl.lit("").alias(name) for name in names if name not in table.columns]
+    return table.with_columns(missing).select("item", *names)
 
 
-def _numbered(categories: Mapping[int, str], total: int) -> tuple[dict[str, int], IntArray]:
-    """A number for each name, and the number of each item [total + 1], -1 for none."""
-    by_item = np.full(total + 1, NO_CATEGORY, np.int64)
-    known = {item: name for item, name in categories.items() if 1 <= item <= total}
-    numbers = {name: number for number, name in enumerate(sorted(set(known.values())))}
-    by_item[list(known)] = [numbers[name] for name in known.values()]
-    return numbers, by_item
+def _by_item(details: pl.DataFrame) -> dict[int, ItemDetails]:
+    return {item: ItemDetails(*known) for item, *known in details.iter_rows()}
 
 
-def _searchable(titles: Mapping[int, str], total: int) -> tuple[IntArray, bytes, IntArray]:
-    """Titled items by falling popularity, their folded titles a line each, where lines start."""
-    items = sorted(item for item in titles if 1 <= item <= total)
-    text = "".join(" ".join(titles[item].split()) + "\n" for item in items)
-    folded = _folded(text).encode("utf-8", "replace")
-    ends = np.flatnonzero(np.frombuffer(folded, np.uint8) == ord(_END))
-    starts = np.append(0, ends + 1)[: len(items)]
-    return np.array(items, np.int64), folded, starts
+def _searchable(
+    titles: Mapping[int, str], details: Mapping[int, ItemDetails]
+) -> tuple[IntArray, bytes, IntArray]:
+    """Titled items by falling popularity, their folded words a line each, where lines start."""
+    items, text = np.fromiter(titles, np.int64, len(titles)), bytearray()
+    for item, title in titles.items():
+        text += _folded(_line(title, details.get(item))).encode("utf-8", "replace") + _END
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(_END))
+    return items, bytes(text), np.append(0, ends + 1)[: len(items)]
+
+
+def _line(title: str, details: ItemDetails | None) -> str:
+    return " ".join(f"{title} {details.authors if details else ''}".split())
 
 
 def _folded(text: str) -> str:

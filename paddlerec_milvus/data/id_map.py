@@ -8,7 +8,8 @@ of both kinds they are, as the text of an id does not tell ``7`` from ``"7"``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,11 +40,14 @@ class IdMap:
         self._first = first
         self.is_identity = own is None or _are_numbers(own, first)
         """Whether ids are the numbers themselves."""
-        self.in_order: Sequence[OwnId] = () if own is None or self.is_identity else own
+        ids = () if own is None or self.is_identity else own
+        self.in_order: Sequence[OwnId] = np.asarray(ids, np.int64).data if kind == "int" else ids
         """The ids of the numbers ``first`` …; empty where ids are the numbers."""
-        self.numbers: Mapping[OwnId, int] = {
-            one: number for number, one in enumerate(self.in_order, first)
-        }
+        self.numbers: Mapping[OwnId, int] = (
+            _Numbers(self.in_order, first)
+            if kind == "int"
+            else {one: number for number, one in enumerate(ids, first)}
+        )
         """The number of an id; empty where ids are the numbers."""
         if twice := len(self.in_order) - len(self.numbers):
             raise DataError(f"{twice} ids stand twice in an id map")
@@ -67,6 +71,29 @@ class IdMap:
         if None in ids:
             raise DataError(f"{sum(one is None for one in ids)} numbers have no id in the id map")
         return ids  # type: ignore[return-value]
+
+
+class _Numbers(Mapping[OwnId, int]):
+    """The number of each of ``ids``, which are ints, in a sixth of a dict's memory."""
+
+    def __init__(self, ids: Sequence[OwnId], first: int) -> None:
+        own = np.asarray(ids, np.int64)
+        order = np.argsort(own)
+        self._ids, self._numbers = own[order].data, (first + order).data
+        self._count = len(np.unique(own))
+
+    def __getitem__(self, own: OwnId) -> int:
+        if isinstance(own, int):
+            place = bisect_left(self._ids, own)
+            if place < len(self._ids) and self._ids[place] == own:
+                return self._numbers[place]
+        raise KeyError(own)
+
+    def __iter__(self) -> Iterator[OwnId]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def _are_numbers(own: Sequence[OwnId], first: int) -> bool:

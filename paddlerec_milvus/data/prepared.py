@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ ITEMS = "items.csv"
 USERS = "users.csv"
 ITEM_TIMES = "item_times.csv"
 FORMAT = 2
+ROWS_AT_ONCE = 10_000
 _KINDS = ("int", "string")
 UNKNOWN_SPLIT = "a split of its own (no meta.json)"
 _PREPARE = "python datasets/amazonbook/prepare.py --help"
@@ -151,11 +152,18 @@ def read_source_ids(folder: Path) -> dict[int, str]:
 
 
 def _named(folder: Path, column: str) -> dict[int, str]:
+    return {item: text for item, text in read_column(folder, column) if text}
+
+
+def read_column(folder: Path, column: str) -> Iterator[tuple[int, str]]:
+    """Item and text of each row, "" for none, without all of them in memory as objects.
+
+    No row for a folder without items.csv. DataError: see :func:`read_items`.
+    """
     if not (folder / ITEMS).exists():
-        return {}
-    frame = read_items(folder, [column])
-    frame = frame.filter(pl.col(column) != "")
-    return dict(zip(frame["item"].to_list(), frame[column].to_list(), strict=True))
+        return
+    for rows in read_items(folder, [column]).iter_slices(ROWS_AT_ONCE):
+        yield from zip(rows["item"].to_list(), rows[column].to_list(), strict=True)
 
 
 def read_items(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.data.log import ClickLog
-from paddlerec_milvus.data.prepared import ITEMS, folder_above, read_categories
+from paddlerec_milvus.data.packed_texts import SharedTexts
+from paddlerec_milvus.data.prepared import ITEMS, folder_above, read_column
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.evaluation.beyond_accuracy import IntArray, ItemStatistics, popularity_ranks
 
@@ -39,9 +39,8 @@ def categories_beside(test_data: Path, size: int) -> IntArray | None:
     if not (folder / ITEMS).is_file():
         return None
     try:
-        named = read_categories(folder)
+        categories = SharedTexts(read_column(folder, "category"), size)
     except DataError as error:
         logger.warning("no diversity by category: %s", error)
         return None
-    numbers = Catalogue(size, categories=named).category_numbers(np.arange(size + 1))
-    return numbers if numbers.max() >= 0 else None
+    return categories.by_number if categories.names else None

@@ -42,7 +42,7 @@ class ItemCategories:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._items = catalogue
-        self._catalogue = frozenset(catalogue.categories.values())
+        self._catalogue = frozenset(catalogue.categories.names)
         self._others = frozenset[str]()
         self._changed: dict[int, str] = {}  # of the catalogue's items
         self._retriever: CategorisedItems | None = None

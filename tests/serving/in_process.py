@@ -192,7 +192,7 @@ def in_process_app(
         tiny_settings(**settings),
         retriever or SmallIndex(encoder.item_vectors()),
         encoder,
-        catalogue=catalogue or Catalogue(ITEMS, TITLES, CATEGORIES),
+        catalogue=catalogue or Catalogue(ITEMS, TITLES.items(), CATEGORIES.items()),
         user_store=user_store,
         item_ids=item_ids,
         user_kind=user_kind,

@@ -75,7 +75,7 @@ def library(
         tiny_settings(**settings),
         retriever=index or SmallIndex(encoder.item_vectors()),
         encoder=encoder,
-        catalogue=Catalogue(ITEMS, TITLES, named, DETAILS),
+        catalogue=Catalogue(ITEMS, TITLES.items(), named.items(), DETAILS),
         ranking=ranking,
     ) as service:
         yield service

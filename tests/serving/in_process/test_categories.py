@@ -109,7 +109,7 @@ def test_a_request_with_many_names_is_large(shop):
 
 
 def test_one_look_is_for_all_who_wait(index):
-    categories = ItemCategories(Catalogue(40, {}, CATEGORIES))
+    categories = ItemCategories(Catalogue(40, categories=CATEGORIES.items()))
     categories.follow(index)
     with ThreadPoolExecutor(4) as callers:
         list(callers.map(lambda _: categories.resolve(strong=False), range(8)))

@@ -115,7 +115,7 @@ def test_categories_the_largest_first(service: Running):
 
 def test_titles_come_with_authors_and_year_and_are_found_by_authors():
     details = {2: ItemDetails("Two", "Ursula Le Guin", "1969"), 3: ItemDetails("Three", "", "-380")}
-    catalogue = Catalogue(ITEMS, TITLES, CATEGORIES, details)
+    catalogue = Catalogue(ITEMS, TITLES.items(), CATEGORIES.items(), details)
     with in_process_app(catalogue=catalogue) as service:
         found = service.http.get("/titles", params={"q": "guin title"}).json()["items"]
         assert [(one["id"], one["authors"], one["year"]) for one in found] == [

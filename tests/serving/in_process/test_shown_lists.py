@@ -169,7 +169,7 @@ def test_one_answers_and_both_are_logged(tmp_path: Path, by: str) -> None:
 
 def other_version() -> ServedVersion:
     """A version of other vectors, whose ranker is none."""
-    encoder, catalogue = TinyEncoder(), Catalogue(ITEMS, {}, CATEGORIES)
+    encoder, catalogue = TinyEncoder(), Catalogue(ITEMS, categories=CATEGORIES.items())
     encoder.fingerprint = "before"
     encoder._vectors = -encoder._vectors[::-1].copy()
     ids = ItemIds(IdMap(), ITEMS)
