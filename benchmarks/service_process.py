@@ -120,6 +120,11 @@ class ServiceProcess:
         """Resident memory of the service, in MiB."""
         return float(self._seen().memory_info().rss) / MIB
 
+    def private_mib(self) -> float:
+        """The part of it that are no pages of files, in MiB."""
+        seen = self._seen().memory_info()
+        return float(seen.rss - seen.shared) / MIB
+
     def cpu_seconds(self) -> float:
         """Of all its threads, since it started."""
         used = self._seen().cpu_times()

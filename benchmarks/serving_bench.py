@@ -98,9 +98,14 @@ def _shown(value: Any) -> Any:
     return redacted(str(value)) if isinstance(value, str | Path) else value
 
 
+def shown_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a program was given, as a results file may hold it."""
+    return {name: _shown(value) for name, value in vars(arguments).items()}
+
+
 def provenance(arguments: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     """What made the numbers."""
-    parameters = {name: _shown(value) for name, value in vars(arguments).items()}
+    parameters = shown_arguments(arguments)
     installed = versions() | {name: version(name) for name in PACKAGES}
     return {**bench.about, "parameters": parameters, "machine": machine(), "versions": installed}
 
@@ -133,7 +138,7 @@ def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
             "MILVUS_URI": uri,
             "SERVING_OPTIONS": shlex.join(options),
             "SERVING_KEPT": str(folder / "kept"),
-            **_source(arguments),
+            **source_of(arguments, exported=arguments.export is not None),
         }
         say("starting the service")
         service = stack.enter_context(ServiceProcess(environment, folder / "service.log"))
@@ -158,9 +163,9 @@ def served(arguments: argparse.Namespace, batch: int = 128) -> Iterator[Bench]:
         yield Bench(service, ways, index, about)
 
 
-def _source(arguments: argparse.Namespace) -> dict[str, str]:
-    """The variables that say what is served."""
-    if arguments.export is not None:
+def source_of(arguments: argparse.Namespace, *, exported: bool) -> dict[str, str]:
+    """The variables that say what is served: the export, or the checkpoint."""
+    if exported:
         return {"SERVING_EXPORT": str(arguments.export.resolve())}
     data = {} if arguments.data is None else {"SERVING_DATA": str(arguments.data.resolve())}
     return {"SERVING_YAML": arguments.config_yaml, "SERVING_EPOCH": arguments.epoch, **data}
