@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from paddlerec_milvus.errors import RefusedError, RetrievalError
 from paddlerec_milvus.retrieval.lite import check_lite_path, lite_problem
+from paddlerec_milvus.retrieval.plain_hits import answer_in_arrays
 from paddlerec_milvus.settings import split_credentials
 
 CATEGORY_BYTES = 256
@@ -101,6 +102,8 @@ class Connection:
                     dedicated=True,  # so that close() closes
                 )
                 self._lite_users[self._lite] += 1
+            if not self._lite:
+                answer_in_arrays(self._client)
         except Exception as problem:
             raise self._explained("connect", problem, timeout) from self._shown(problem)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from request_walk import ROUTER, walk_of
 
-# fair_queue.py, the deadline of settings.py, items that were deleted, the probe's sample
-MOST_FILES = 16
+# fair_queue.py, the deadline of settings.py, items that were deleted, the probe's sample, titles
+MOST_FILES = 17
 
 
 def test_a_request_for_candidates_enters_few_files(make_settings):
