@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,13 @@ def _main(arguments: argparse.Namespace) -> list[bool]:
         opened = [open_loop(bench, many, arguments, rate) for rate in rates]
         about = provenance(arguments, bench) | {"service_rss_mib": bench.service.rss_mib()}
     rows = compared(rounds, arguments)
-    stages = by_stage(heads, joined(rounds["service", "one"]).latency().mean)
-    print(_table(rows), _table([stages]), _table(opened), sep="\n\n")
+    times = stage_times(heads)
+    stages = by_stage(times, joined(rounds["service", "one"]).latency().mean)
+    medians = {stage: float(np.median(taken)) for stage, taken in times.items()}
+    shown: list[dict[str, Any]] = [stages, {"mean of an answer, ms": "medians", **medians}]
+    print(_table(rows), _table(shown), _table(opened), sep="\n\n")
     if arguments.json:
-        about |= {"rows": rows, "mean_ms": stages, "open_loop": opened}
+        about |= {"rows": rows, "mean_ms": stages, "median_ms": medians, "open_loop": opened}
         about["rounds"] = {
             f"{way}, {what}": [
                 {"rate": o.rate, **o.latency().model_dump(exclude_unset=True)} for o in outcomes
@@ -200,17 +203,22 @@ def _p99(outcome: LoadResult) -> float:
     return outcome.latency().p99
 
 
-def by_stage(heads: Sequence[bytes], mean: float) -> dict[str, float]:
-    """Mean milliseconds of single answers by stage, of those that their caller waited."""
-    spent: dict[str, float] = {}
+def stage_times(heads: Sequence[bytes]) -> dict[str, list[float]]:
+    """Milliseconds of each of the single answers, by stage."""
+    spent: dict[str, list[float]] = {}
     for head in heads:
         for line in head.decode("latin-1").split("\r\n"):
             field, _, value = line.partition(":")
             if field.lower() == "server-timing":
                 for part in value.split(","):
                     stage, _, took = part.strip().partition(";dur=")
-                    spent[stage] = spent.get(stage, 0.0) + float(took)
-    stages = {stage: took / len(heads) for stage, took in spent.items()}
+                    spent.setdefault(stage, []).append(float(took))
+    return spent
+
+
+def by_stage(spent: Mapping[str, Sequence[float]], mean: float) -> dict[str, float]:
+    """Mean milliseconds of single answers by stage, of those that their caller waited."""
+    stages = {stage: float(np.mean(times)) for stage, times in spent.items()}
     rest = mean - sum(stages.values())
     return {"mean of an answer, ms": mean, **stages, "rest (HTTP, JSON, waiting)": rest}
 

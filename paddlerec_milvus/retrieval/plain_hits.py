@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ def answer_in_arrays(client: Any) -> None:
         check_status(answer.status)
         ids = np.array(answer.results.ids.int_id.data, np.int64)
         distances = np.array(answer.results.scores, np.float32)
-        ends = np.cumsum(answer.results.topks)[:-1]
-        return list(map(PlainHits, np.split(ids, ends), np.split(distances, ends)))
+        ends = list(accumulate(answer.results.topks, initial=0))
+        return [PlainHits(ids[start:end], distances[start:end]) for start, end in pairwise(ends)]
 
     connection._execute_search = search

@@ -148,7 +148,9 @@ class RequestBatcher:
         return pending
 
     def _start(self) -> None:
-        while len(self._under_way) < self._parallel and (requests := self._next()):
+        while self._waiting and len(self._under_way) < self._parallel:
+            if not (requests := self._next()):
+                return
             self._large = self._large or requests[0].load.is_large
             task = asyncio.ensure_future(self._serve(requests))
             self._under_way.add(task)
@@ -260,6 +262,8 @@ def _replies(requests: Sequence[PendingRequest]) -> list[CandidatesReply]:
 
 
 def _parts(results: ModelCandidates, ends: IntArray) -> list[ModelCandidates]:
+    if not len(ends):
+        return [results]
     candidates = zip(*(np.split(array, ends) for array in results.candidates), strict=True)
     nearest = np.split(results.nearest, ends)
     return [

@@ -109,12 +109,13 @@ class ItemIds:
         """The id behind each number; None: nobody knows it."""
         if self._ids.is_identity:
             return list(numbers)
-        return [self._own(number) for number in numbers]
+        own, last = self._ids.in_order, len(self._ids.in_order)
+        return [own[number - 1] if 1 <= number <= last else self._new(number) for number in numbers]
 
-    def _own(self, number: int) -> OwnId | None:
+    def _new(self, number: int) -> OwnId | None:
+        """The id of an item that the model does not have."""
         if number < FIRST_NEW:
-            own = self._ids.in_order
-            return own[number - 1] if 1 <= number <= len(own) else None
+            return None
         return number - FIRST_NEW if self.kind == "int" else self._names.get(number)
 
     def written(self, *, as_text: bool) -> ItemIds | TextIds:

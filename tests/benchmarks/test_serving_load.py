@@ -86,7 +86,9 @@ def test_stages_and_the_rest_add_up_to_what_the_caller_waited():
         b"HTTP/1.1 200 OK\r\nserver-timing: tower;dur=1.0, search;dur=2.0\r\nx: y",
         b"HTTP/1.1 200 OK\r\nServer-Timing: tower;dur=2.0, search;dur=3.0",
     ]
-    stages = serving_load.by_stage(heads, 5.0)
+    times = serving_load.stage_times(heads)
+    assert times == {"tower": [1.0, 2.0], "search": [2.0, 3.0]}
+    stages = serving_load.by_stage(times, 5.0)
     assert stages["tower"] == 1.5
     assert stages["search"] == 2.5
     assert stages["rest (HTTP, JSON, waiting)"] == 1.0
