@@ -36,6 +36,33 @@ def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> Flo
     return np.concatenate([np.clip(values, -LARGEST, LARGEST), unknown], axis=1, dtype=np.float32)
 
 
+class _Inputs:
+    """What networks see of a user and candidates; made once for all that share the tables."""
+
+    def __init__(self, rows: FloatArray, items: IntArray, history: IntArray) -> None:
+        self._rows, self._items, self._history = rows, items, history
+        self._known: dict[tuple[int, ...], tuple[FloatArray, ...]] = {}
+
+    def directions(self, network: Network, categories: IntArray) -> tuple[FloatArray, ...]:
+        """Those of the clicks [L, E] and of the candidates [n, E]."""
+        table = network.get(CATEGORIES)
+        key = (id(network[ITEMS]), id(table))
+        if key not in self._known:
+            own = np.where(self._items < len(network[ITEMS]), self._items, 0)
+            self._known[key] = tuple(
+                _directions(network[ITEMS], table, categories, items)
+                for items in (self._history, own)
+            )
+        return self._known[key]
+
+    def dense(self, network: Network) -> FloatArray:
+        """The features as inputs [n, 2 F]."""
+        key = (id(network[MEANS]), id(network[SCALES]))
+        if key not in self._known:
+            self._known[key] = (dense_inputs(self._rows, network[MEANS], network[SCALES]),)
+        return self._known[key][0]
+
+
 class DinRanker:
     """Scores candidates by ``start`` times the interests' score and the networks' mean logit.
 
@@ -69,30 +96,20 @@ class DinRanker:
         came after the ranker, has no direction.
         """
         used = rows[:, self._columns]
-        logits = [self._logits(one, used, items, history) for one in self.networks]
+        inputs = _Inputs(used, items, history)
+        logits = [self._logits(one, inputs) for one in self.networks]
         scores: FloatArray = np.float32(self.start) * rows[:, self._score] + np.mean(logits, axis=0)
         return scores
 
-    def _logits(
-        self, network: Network, rows: FloatArray, items: IntArray, history: IntArray
-    ) -> FloatArray:
-        """[n] for candidates ``items`` [n] with the network's own features ``rows`` [n, F]."""
-        clicks = self._directions(network, history)
-        targets = self._directions(network, np.where(items < len(network[ITEMS]), items, 0))
+    def _logits(self, network: Network, inputs: _Inputs) -> FloatArray:
+        """[n] for the candidates of ``inputs``, whose features are the network's own."""
+        clicks, targets = inputs.directions(network, self._categories)
         user = _weights(network, clicks, targets) @ clicks
         parts = [user, targets, user * targets]
         if len(network[MEANS]):
-            parts.append(dense_inputs(rows, network[MEANS], network[SCALES]))
+            parts.append(inputs.dense(network))
         first = np.concatenate(parts, axis=1) @ network["mlp.hidden.0.weight"]
         return _after_first(network, "mlp", first + network["mlp.hidden.0.bias"])
-
-    def _directions(self, network: Network, items: IntArray) -> FloatArray:
-        """[n, E] of ``items`` [n] with their categories; zeros for item 0."""
-        own = network[ITEMS][items]
-        if (table := network.get(CATEGORIES)) is None:
-            return own
-        numbers = np.where(items > 0, self._categories[items] + 1, 0)
-        return np.concatenate([own, table[numbers]], axis=1)
 
     @property
     def parameters(self) -> int:
@@ -140,6 +157,16 @@ class DinRanker:
         return ranker
 
 
+def _directions(
+    own: FloatArray, table: FloatArray | None, categories: IntArray, items: IntArray
+) -> FloatArray:
+    """[n, E] of ``items`` [n] with those of their categories in ``table``; zeros for item 0."""
+    if table is None:
+        return own[items]
+    numbers = np.where(items > 0, categories[items] + 1, 0)
+    return np.concatenate([own[items], table[numbers]], axis=1)
+
+
 def _shared(network: Network, first: Network) -> Network:
     """``network``, whose arrays that equal those of ``first`` are these."""
     return {
@@ -159,18 +186,23 @@ def _weights(network: Network, clicks: FloatArray, targets: FloatArray) -> Float
     of_clicks = clicks @ (click + difference) + network["attention.layers.hidden.0.bias"]
     on_targets = clicks[:, :, None] * product + (target - difference)  # [L, E, H]
     wide = on_targets.transpose(1, 0, 2).reshape(targets.shape[1], -1)  # [E, L H]
-    hidden = (targets @ wide).reshape(len(targets), *of_clicks.shape) + of_clicks
+    hidden = (targets @ wide).reshape(len(targets), *of_clicks.shape)
+    hidden += of_clicks
     return _after_first(network, "attention.layers", hidden)
 
 
 def _after_first(network: Network, name: str, hidden: FloatArray) -> FloatArray:
-    """[...] of what the first layer of a stack gave, ``hidden`` [..., H]."""
-    number = 0
+    """[...] of what the first layer of a stack gave, ``hidden`` [..., H], which it overwrites."""
+    shape, number = hidden.shape[:-1], 0
+    hidden = hidden.reshape(-1, hidden.shape[-1])  # one product for all
     while (slope := network.get(f"{name}.slopes.{number}._weight")) is not None:
         if number:
             layer = f"{name}.hidden.{number}"
-            hidden = hidden @ network[f"{layer}.weight"] + network[f"{layer}.bias"]
-        hidden = np.maximum(hidden, 0) + slope * np.minimum(hidden, 0)
+            hidden = hidden @ network[f"{layer}.weight"]
+            hidden += network[f"{layer}.bias"]
+        below = np.minimum(hidden, 0)
+        below *= slope - 1
+        hidden += below  # PReLU, without a mask
         number += 1
     out: FloatArray = hidden @ network[f"{name}.out.weight"] + network[f"{name}.out.bias"]
-    return out[..., 0]
+    return out.reshape(shape)
