@@ -67,14 +67,14 @@ class SharedTexts(_ByNumber):
     """
 
     def __init__(self, texts: Iterable[tuple[int, str]], total: int) -> None:
-        found: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         by_number = np.full(total + 1, NO_NAME, np.int64)
         for number, text in texts:
             if 1 <= number <= total and text:
-                by_number[number] = found.setdefault(text, len(found))
-        self.names = sorted(found)
+                by_number[number] = numbers.setdefault(text, len(numbers))
+        self.names = sorted(numbers)
         places = {name: place for place, name in enumerate(self.names)}
-        sorted_places = np.array([*map(places.__getitem__, found), NO_NAME], np.int64)
+        sorted_places = np.array([*map(places.__getitem__, numbers), NO_NAME], np.int64)
         self.by_number: IntArray = sorted_places[by_number]  # the last is that of NO_NAME
         self._places = self.by_number.data
         super().__init__(total, int(np.count_nonzero(self.by_number != NO_NAME)))

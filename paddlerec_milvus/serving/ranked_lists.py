@@ -43,28 +43,24 @@ class ListedItem(NamedTuple):
 
 
 Lists = dict[int, list[ListedItem]]  # by the row of the request
+RankedByRow = dict[int, RankedCandidates]
 
 
-def ranked_lists(
+def ranked_candidates(
     ranking: RankingModel,
-    retriever: Retriever | None,
     batch: UserBatch,
     searched: SearchedUsers,
     categories: ItemCategories,
-    top_k: int,
     *,
     explain: bool = False,
-) -> Lists:
-    """The ``top_k`` best items of the users ``batch.rows``, all of them stored in ``retriever``.
+) -> RankedByRow:
+    """All candidates of the users ``batch.rows``, the best first; errors are those of the ranker.
 
-    With ``explain`` the first ones say what moved them. Errors are those of the ranker and of the
-    retriever.
+    With ``explain`` the first ones say what moved them.
     """
-    names = None if batch.request.filter is None else set(batch.request.filter.category)
-    allowed = _allowed(names, categories, len(ranking.traits.vectors))
-    ranked: dict[int, RankedCandidates] = {}
-    for place, row in enumerate(batch.rows.tolist()):
-        ranked[row] = ranking.candidates(
+    allowed = _allowed(_names(batch), categories, len(ranking.traits.vectors))
+    return {
+        row: ranking.candidates(
             batch.histories[row, : batch.lengths[row]],
             searched.interests[place],
             _hits(searched, place),
@@ -72,13 +68,62 @@ def ranked_lists(
             allowed,
             explain=explain,
         )
-    if not isinstance(retriever, ChangeableItems):
-        return {row: _listed(best, batch.hidden, top_k) for row, best in ranked.items()}
-    lists, level = ranked.values(), batch.request.consistency
-    gone = _gone(retriever, _unseen(lists, top_k + SPARE), names, level)
-    if len(gone) > SPARE:
-        gone = _gone(retriever, _unseen(lists, ranking.channels.most), names, level)
+        for place, row in enumerate(batch.rows.tolist())
+    }
+
+
+def unseen_items(ranked: RankedByRow, length: int) -> set[int]:
+    """Of the first ``length`` items of all lists, those that no search has just seen."""
+    return {
+        item
+        for best in ranked.values()
+        for item in best.items[:length][best.ranks[:length, INTERESTS_COLUMN] == 0].tolist()
+    }
+
+
+def gone_items(items: Set[int], stored: Mapping[int, str], batch: UserBatch) -> set[int]:
+    """Those of ``items`` that are not ``stored``, or have by now no category that is asked for."""
+    names = _names(batch)
+    return {
+        item
+        for item in items
+        if item not in stored or (names is not None and stored[item] not in names)
+    }
+
+
+def best_lists(ranked: RankedByRow, gone: Set[int], top_k: int) -> Lists:
+    """The ``top_k`` best items of each that are not ``gone``."""
     return {row: _listed(best, gone, top_k) for row, best in ranked.items()}
+
+
+def ranked_lists(
+    ranking: RankingModel,
+    retriever: Retriever,
+    batch: UserBatch,
+    searched: SearchedUsers,
+    categories: ItemCategories,
+    top_k: int,
+) -> Lists:
+    """The ``top_k`` best items of the users ``batch.rows``, all of them stored in ``retriever``.
+
+    Errors are those of the ranker and of the retriever.
+    """
+    ranked = ranked_candidates(ranking, batch, searched, categories)
+    if not isinstance(retriever, ChangeableItems):
+        return best_lists(ranked, batch.hidden, top_k)
+    gone: set[int] = set()
+    for length in checked_lengths(ranking, top_k):
+        items = unseen_items(ranked, length)
+        stored = retriever.categories_of(sorted(items), batch.request.consistency) if items else {}
+        gone = gone_items(items, stored, batch)
+        if len(gone) <= SPARE:
+            break
+    return best_lists(ranked, gone, top_k)
+
+
+def checked_lengths(ranking: RankingModel, top_k: int) -> tuple[int, int]:
+    """Of how many items of a list it is asked whether they are stored; the second if need be."""
+    return top_k + SPARE, ranking.channels.most
 
 
 def lists_without_search(
@@ -95,7 +140,8 @@ def lists_without_search(
     nothing = no_candidates(len(batch.rows), 0)
     near = np.full((*interests.shape[:2], 0), MISSING_ID, np.int64)
     searched = SearchedUsers(interests, ModelCandidates(nothing, near, 0.0))
-    return ranked_lists(ranking, None, batch, searched, categories, top_k, explain=explain)
+    ranked = ranked_candidates(ranking, batch, searched, categories, explain=explain)
+    return best_lists(ranked, batch.hidden, top_k)
 
 
 def unranked_lists(batch: UserBatch, searched: SearchedUsers, top_k: int) -> Lists:
@@ -186,6 +232,11 @@ def _listed(ranked: RankedCandidates, gone: Set[int], top_k: int) -> list[Listed
     ]
 
 
+def _names(batch: UserBatch) -> Set[str] | None:
+    """The categories that items must have one of; None: any will do."""
+    return None if batch.request.filter is None else set(batch.request.filter.category)
+
+
 def _allowed(names: Set[str] | None, categories: ItemCategories, item_count: int) -> Allowed | None:
     """[item_count], the items of the categories ``names``; None: there is no filter."""
     if names is None:
@@ -193,27 +244,3 @@ def _allowed(names: Set[str] | None, categories: ItemCategories, item_count: int
     allowed = np.zeros(item_count, np.bool_)
     allowed[categories.items_of(names)] = True
     return allowed
-
-
-def _unseen(lists: Iterable[RankedCandidates], length: int) -> set[int]:
-    """Of the first ``length`` items of all lists, those that no search has just seen."""
-    return {
-        item
-        for best in lists
-        for item in best.items[:length][best.ranks[:length, INTERESTS_COLUMN] == 0].tolist()
-    }
-
-
-def _gone(
-    retriever: ChangeableItems, items: Set[int], names: Set[str] | None, consistency: str | None
-) -> set[int]:
-    """Those of ``items`` that were deleted, or have by now none of the categories ``names``.
-
-    None: any will do.
-    """
-    categories = retriever.categories_of(sorted(items), consistency) if items else {}
-    return {item for item in items if not _is_there(categories.get(item), names)}
-
-
-def _is_there(category: str | None, names: Set[str] | None) -> bool:
-    return category is not None and (names is None or category in names)

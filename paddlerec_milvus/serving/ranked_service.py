@@ -7,26 +7,35 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.ranking.channels import SEARCHED
+from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, SearchedUsers
 from paddlerec_milvus.serving.candidates import json_of
 from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
+from paddlerec_milvus.serving.hidden_items import ChangeableItems
+from paddlerec_milvus.serving.joint_lookup import JointLookup
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.ranked_lists import (
+    SPARE,
     Lists,
+    RankedByRow,
+    best_lists,
+    checked_lengths,
+    gone_items,
     lists_without_search,
     popular_lists,
     ranked_answer,
-    ranked_lists,
+    ranked_candidates,
     unranked_lists,
+    unseen_items,
 )
 from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendAnswer, RecommendRequest
 from paddlerec_milvus.serving.recommender import SMALL_BODY, SMALL_LISTS, CandidateService, is_small
@@ -36,6 +45,8 @@ from paddlerec_milvus.serving.shadow import ListOrigin, ShownAnswer, ShownRecord
 from paddlerec_milvus.serving.validation import UserBatch, parse_as
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NOWHERE = ListOrigin()
 USERS = 16  # that the time for a ranking is for; others have as much again
@@ -56,12 +67,15 @@ class RankedService:
         self._service = service
         # a pool of its own: a ranker that hangs keeps no search and no fallback waiting
         self._pool = ThreadPoolExecutor(service.settings.threads, "ranking")
+        self._lookups = ThreadPoolExecutor(service.settings.threads, "stored")
+        self._lookup = JointLookup(self._lookups)
         folder = service.settings.shown_log
         self._recorder = None if folder is None else ShownRecorder(service, folder)
 
     async def close(self) -> None:
         """End the threads, of which one that hangs is left, and the log of what was shown."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._lookups):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._recorder is not None:
             await self._recorder.close()
 
@@ -161,25 +175,45 @@ class RankedService:
                 *(ranking, model.tower, batch, model.categories, top_k),
                 explain=explain,
             )
-            return await self._within(work, batch) or {}, "other_channels"
+            return await self._within(self._aside(work), batch) or {}, "other_channels"
         elif self._service.settings.shadow != "ranked":  # else the ranker's list is the shadow
-            work = partial(
-                ranked_lists,
-                *(ranking, served.retriever, batch, searched, model.categories, top_k),
-                explain=explain,
+            rank = partial(
+                ranked_candidates, ranking, batch, searched, model.categories, explain=explain
             )
-            ranked = await self._within(work, batch)
+            ranked = await self._within(self._stored(rank, served, ranking, batch, top_k), batch)
         if ranked is not None:
             return ranked, "ranked"
         return {}, "unranked"
 
-    async def _within(self, work: Callable[[], Lists], batch: UserBatch) -> Lists | None:
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _stored(
+        self,
+        rank: Callable[[], RankedByRow],
+        served: ServedVersion,
+        ranking: RankingModel,
+        batch: UserBatch,
+        top_k: int,
+    ) -> Lists:
+        """Lists of what ``rank`` finds and ``served`` has stored; see ``ranked_lists``."""
+        ranked, gone = await self._aside(rank), batch.hidden
+        if isinstance(served.retriever, ChangeableItems):
+            for length in checked_lengths(ranking, top_k):
+                items, level = unseen_items(ranked, length), batch.request.consistency
+                stored = await self._lookup.categories_of(served.retriever, items, level)
+                gone = frozenset(gone_items(items, stored, batch))
+                if len(gone) <= SPARE:
+                    break
+        listed = partial(best_lists, ranked, gone, top_k)
+        return listed() if len(ranked) <= USERS else await self._aside(listed)
+
+    async def _within(self, work: Awaitable[Lists], batch: UserBatch) -> Lists | None:
         """The result of ``work``; None, counted and logged, where there is none in time."""
         settings, ranked = self._service.settings, None
         seconds = settings.ranking_timeout * math.ceil(len(batch.rows) / USERS)
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-            ranked = await asyncio.wait_for(future, seconds)
+            ranked = await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:
             self._unranked("deadline", f"no ranking within {seconds:.3f} s")
         except UserError as error:

@@ -22,7 +22,6 @@ from paddlerec_milvus.retrieval.connection import Connection
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.retrieval.ownership import mark
-from paddlerec_milvus.retrieval.plain_hits import PlainHits
 
 from .conftest import clustered
 
@@ -308,21 +307,6 @@ def test_path_in_the_environment_does_not_stop_the_import(tmp_path):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("./items.db\n", "")
-
-
-@pytest.mark.server
-@pytest.mark.parametrize("filter_", ["", "item < 4", "item > 900"])
-def test_hits_of_a_server_are_those_of_pymilvus(server, make_retriever, filter_):
-    retriever = make_retriever(server.uri)
-    retriever.versions.build(VECTORS, IDS)
-    asked = {"limit": 5, "filter": filter_, "consistency_level": "Strong"}
-    called = retriever._connection.call("search", retriever.collection, list(VECTORS[:3]), **asked)
-    client = MilvusClient(server.uri)
-    plain = client.search(retriever.collection, list(VECTORS[:3]), **asked)
-    client.close()
-    assert all(isinstance(hits, PlainHits) for hits in called)
-    assert [hits.ids.tolist() for hits in called] == [list(hits.ids) for hits in plain]
-    assert [hits.distances.tolist() for hits in called] == [list(hits.distances) for hits in plain]
 
 
 @pytest.mark.server
