@@ -57,7 +57,8 @@ EXTRAS = {
     ),
     "serve": (
         *("cachetools", "fastapi", "fastapi_offline", "httptools", "httpx", "limits"),
-        *("prometheus_client", "pythonjsonlogger", "starlette", "uvicorn", "uvloop"),
+        *("prometheus_client", "pythonjsonlogger", "starlette", "threadpoolctl"),
+        *("uvicorn", "uvloop"),
     ),
     "export": ("paddle2onnx",),
     "bench": ("hdrh", "jinja2", "plotly"),

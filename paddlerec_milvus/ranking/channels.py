@@ -151,7 +151,9 @@ class Channels(NamedTuple):
         listed = {INTERESTS: hits.items}
         for name in (TRANSITIONS, NEIGHBOURS):
             listed[name] = pairs[name].items[np.argsort(-pairs[name].total, kind="stable")]
-        listed[POPULAR] = np.arange(1, len(self.clicks), dtype=np.int64)
+        few = self.quotas.get(POPULAR, 0) + len(excluded)  # all, where many may not be listed
+        last = len(self.clicks) - 1 if allowed is not None else min(few, len(self.clicks) - 1)
+        listed[POPULAR] = np.arange(1, last + 1, dtype=np.int64)
         if self.trends is not None:
             listed |= {RISING: self.trends.rising, NEW: self.trends.new}
         lists = {

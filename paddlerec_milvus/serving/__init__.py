@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-_NEEDED = ("cachetools", "fastapi", "httpx", "limits", "prometheus_client", "pythonjsonlogger")
+_NEEDED = (
+    *("cachetools", "fastapi", "httpx", "limits", "prometheus_client", "pythonjsonlogger"),
+    "threadpoolctl",
+)
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
     raise ModuleNotFoundError(
