@@ -224,3 +224,28 @@ def test_what_ranking_gives(page):
         assert shown == expected
         gain = result["gain"]["ndcg@10"]["mean"] / result["unranked"]["ndcg@10"]
         assert f"{100 * gain:+.1f} %" in text
+
+
+@pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
+def test_the_service_from_an_export(page):
+    text = text_of(f"docs/results/{page}")
+    p50, _, requests, users = kept("serving_load_export")["rows"][:4]
+    expected = [f"{p50['service']:.1f}", f"{p50['raw']:.1f}", f"{requests['service']:.0f}"]
+    expected += [f"{row['service / raw']:.2f}" for row in (p50, requests, users)]
+    for row in kept("serving_start")["rows"]:
+        digits = 1 if row["what"] == "seconds" else 0
+        expected += [f"{row[source]:.{digits}f}" for source in ("export", "checkpoint")]
+    added, slow, crowded = kept("serving_ranked")["rows"]
+    expected += [f"{row[way]:.1f}" for row in (added, slow) for way in ("candidates", "recommend")]
+    expected.append(f"{crowded['recommend / candidates']:.2f}")
+    assert [number for number in expected if number not in text] == []
+
+
+@pytest.mark.parametrize("page", ["updating.md", "updating.zh.md"])
+def test_a_hundred_replacements(page):
+    text, measured = text_of(f"docs/tutorials/{page}"), kept("replacements")
+    assert f"{measured['requests']:,}" in text
+    for mark in measured["marks"][1:]:
+        figures = ("replacements", "service_rss_mib", "milvus_rss_mib", "milvus_disk_mib")
+        row = "| " + " | ".join(f"{mark[name]:.0f}" for name in figures) + " |"
+        assert row in text
