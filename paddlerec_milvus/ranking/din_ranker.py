@@ -37,11 +37,14 @@ def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> Flo
 
 
 class _Inputs:
-    """What networks see of a user and candidates; made once for all that share the tables."""
+    """What networks see of a user and candidates, whose features are ``rows``.
+
+    Directions are made once for all networks that share the tables.
+    """
 
     def __init__(self, rows: FloatArray, items: IntArray, history: IntArray) -> None:
-        self._rows, self._items, self._history = rows, items, history
-        self._known: dict[tuple[int, ...], tuple[FloatArray, ...]] = {}
+        self.rows, self._items, self._history = rows, items, history
+        self._known: dict[tuple[int, int], tuple[FloatArray, ...]] = {}
 
     def directions(self, network: Network, categories: IntArray) -> tuple[FloatArray, ...]:
         """Those of the clicks [L, E] and of the candidates [n, E]."""
@@ -54,13 +57,6 @@ class _Inputs:
                 for items in (self._history, own)
             )
         return self._known[key]
-
-    def dense(self, network: Network) -> FloatArray:
-        """The features as inputs [n, 2 F]."""
-        key = (id(network[MEANS]), id(network[SCALES]))
-        if key not in self._known:
-            self._known[key] = (dense_inputs(self._rows, network[MEANS], network[SCALES]),)
-        return self._known[key][0]
 
 
 class DinRanker:
@@ -107,7 +103,7 @@ class DinRanker:
         user = _weights(network, clicks, targets) @ clicks
         parts = [user, targets, user * targets]
         if len(network[MEANS]):
-            parts.append(inputs.dense(network))
+            parts.append(dense_inputs(inputs.rows, network[MEANS], network[SCALES]))
         first = np.concatenate(parts, axis=1) @ network["mlp.hidden.0.weight"]
         return _after_first(network, "mlp", first + network["mlp.hidden.0.bias"])
 
