@@ -67,7 +67,7 @@ class RankedService:
         self._service = service
         # a pool of its own: a ranker that hangs keeps no search and no fallback waiting
         self._pool = ThreadPoolExecutor(service.settings.threads, "ranking")
-        self._lookups = ThreadPoolExecutor(service.settings.threads, "stored")
+        self._lookups = ThreadPoolExecutor(1, "stored")  # it makes one call at a time
         self._lookup = JointLookup(self._lookups)
         folder = service.settings.shown_log
         self._recorder = None if folder is None else ShownRecorder(service, folder)
