@@ -5,6 +5,7 @@ and a small planted log with a MIND trained on it for a moment."""
 from __future__ import annotations
 
 import importlib.util
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def _no_milvus_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MILVUS_URI", raising=False)
     monkeypatch.delenv("MILVUS_TOKEN", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is run in a test sends the log to a stderr that is closed after it."""
+    logger = logging.getLogger("paddlerec_milvus")
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
 
 
 @pytest.fixture(scope="session")
