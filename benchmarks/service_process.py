@@ -29,8 +29,8 @@ class ServiceProcess:
     """``uvicorn main:app`` with ``workers``, as a context manager; its log goes to ``log``.
 
     ``environment`` holds its variables SERVING_… and MILVUS_…. Raises RetrievalError with the end
-    of the log when it does not start. ``program`` is run by this Python in uvicorn's place, and all
-    of it by ``prefix``, where there is one.
+    of the log when it does not start. ``program`` is run in uvicorn's place, and all of it by
+    ``prefix``, where there is one; ``python`` is that of an environment with this package.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class ServiceProcess:
         *,
         program: Sequence[str] = ("-m", "uvicorn"),
         prefix: Sequence[str] = (),
+        python: str = sys.executable,
     ) -> None:
         self.program = program
-        self._prefix = prefix
+        self._command = [*prefix, python]
         self.port = free_ports(1)[0]
         self._environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
         self._log, self._workers = log, workers
@@ -60,7 +61,7 @@ class ServiceProcess:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [*self._prefix, sys.executable, *self.program]
+        command = [*self._command, *self.program]
         command += ["--app-dir", str(SERVING), "--host", HOST]
         command += ["--port", str(self.port), "--loop", "uvloop", "--http", "httptools"]
         command += [*(("--workers", str(self._workers)) if self._workers > 1 else ()), "main:app"]

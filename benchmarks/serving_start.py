@@ -2,14 +2,17 @@
 """How soon a service is ready and what memory it holds: from an export, and from its checkpoint.
 
     python benchmarks/serving_start.py -m mind/config.yaml --data datasets/sample \
-        --export exports/mind --out FILE
+        --export exports/mind --service-python SERVING/bin/python --out FILE
 
 A real Milvus server runs on this machine and holds the vectors already; both services start by
 turns. Seconds count from the start of the process until /readyz answers 200; memory is resident, at
-that moment and after --requests requests. What of it is not private are pages of files, such as the
-item rows of an exported tower: processes share them, and the system takes them back. Exit code 1
-when a bar is missed: at most 5 seconds, and 360 MiB, half of what a checkpoint's took before there
-were exports. The bars are meant for Amazon Books' size: 367,982 items.
+that moment and after --requests requests. The export is served by --service-python, best that of an
+environment which has [service] alone, as an image has: what else is installed costs memory, too
+(pandas, which pymilvus imports, takes 33 MiB more where there is a pyarrow). What of it is not
+private are pages of files, such as the item rows of an exported tower: processes share them, and
+the system takes them back. Exit code 1 when a bar is missed: at most 5 seconds, and 360 MiB, half
+of what a checkpoint's took before there were exports. The bars are meant for Amazon Books' size:
+367,982 items.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -33,11 +37,17 @@ from tabulate import tabulate
 
 from paddlerec_milvus.command import run, settings_for
 from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.report import OwnIds, machine, versions, write_json
 from paddlerec_milvus.retrieval.server import LocalMilvus
 from paddlerec_milvus.serving.client import Client
 
 MOST_SECONDS, MOST_MIB = 5.0, 360.0
+PACKAGES = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({one.name: one.version for one in distributions()}))
+"""
 
 
 def main() -> int:
@@ -45,6 +55,12 @@ def main() -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--requests", type=int, default=300, metavar="N", help="(300)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="starts of each (3)")
+    parser.add_argument(
+        "--service-python",
+        default=sys.executable,
+        metavar="FILE",
+        help="the Python that serves the export (this one)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="all figures")
     arguments = parser.parse_args()
     if arguments.export is None:
@@ -54,6 +70,7 @@ def main() -> int:
 
 
 def _main(arguments: argparse.Namespace) -> bool:
+    packages = _packages(arguments.service_python)
     requests = _requests(arguments)
     with TemporaryDirectory(prefix="paddlerec-milvus-start-") as name:
         folder = Path(name)
@@ -61,12 +78,15 @@ def _main(arguments: argparse.Namespace) -> bool:
             environments = _environments(arguments, server.uri, folder)
             say("inserting")
             with (
-                ServiceProcess(environments["export"], folder / "log") as service,
+                ServiceProcess(
+                    environments["export"], folder / "log", python=arguments.service_python
+                ) as service,
                 Client(service.url) as client,
             ):
                 inserted = client.insert().model_dump()
+            pythons = {"export": arguments.service_python, "checkpoint": sys.executable}
             starts = [
-                {"from": source, **_start(environment, folder / "log", requests)}
+                {"from": source, **_start(source, environment, pythons[source], folder, requests)}
                 for _ in range(arguments.rounds)
                 for source, environment in environments.items()
             ]
@@ -74,9 +94,24 @@ def _main(arguments: argparse.Namespace) -> bool:
     print(tabulate(rows, headers="keys", floatfmt=",.1f", tablefmt="github"))
     if arguments.out:
         about = {"parameters": shown_arguments(arguments), "inserted": inserted}
-        about |= {"machine": machine(), "versions": versions()}
+        about |= {"machine": machine(), "versions": versions(), "service_packages": packages}
         write_json({**about, "starts": starts, "rows": rows}, arguments.out, "--out")
     return all(row["met"] for row in rows if row["bar"])
+
+
+def _packages(python: str) -> dict[str, str]:
+    """Names and versions of all packages that ``python`` has; SettingsError: it is none."""
+    try:
+        ran = subprocess.run([python, "-c", PACKAGES], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SettingsError(f"--service-python {python}: is no Python that runs: {error}") from None
+    packages: dict[str, str] = dict(sorted(json.loads(ran.stdout).items()))
+    if "paddlerec-milvus" not in packages:
+        raise SettingsError(
+            f"--service-python {python}: has no paddlerec-milvus; in that environment: "
+            "pip install -e '.[service]'"
+        )
+    return packages
 
 
 def _requests(arguments: argparse.Namespace) -> list[bytes]:
@@ -106,9 +141,11 @@ def _environments(
     }
 
 
-def _start(environment: Mapping[str, str], log: Path, requests: list[bytes]) -> dict[str, float]:
+def _start(
+    source: str, environment: Mapping[str, str], python: str, folder: Path, requests: list[bytes]
+) -> dict[str, float]:
     began = time.perf_counter()
-    with ServiceProcess(environment, log) as service:
+    with ServiceProcess(environment, folder / "log", python=python) as service:
         service.wait_for("/readyz", READY_LIMIT)
         seen = {"seconds": time.perf_counter() - began, "mib_at_ready": service.rss_mib()}
         with closing(Wire(service.port)) as ask:
@@ -116,7 +153,6 @@ def _start(environment: Mapping[str, str], log: Path, requests: list[bytes]) -> 
                 ask(request)
         seen["mib_after_requests"] = service.rss_mib()
         seen["of_it_private"] = service.private_mib()
-    source = "export" if "SERVING_EXPORT" in environment else "checkpoint"
     say(f"{source}: " + ", ".join(f"{what} {value:,.1f}" for what, value in seen.items()))
     return seen
 

@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from paddlerec_milvus.data.item_titles import DETAILS
-from paddlerec_milvus.data.packed_texts import NO_NAME, PackedTexts, SharedTexts
-from paddlerec_milvus.data.prepared import ITEMS, read_column, read_items
+from paddlerec_milvus.data.packed_texts import (
+    NO_NAME,
+    PackedTexts,
+    SharedTexts,
+    SmallInts,
+    smallest_ints,
+)
+from paddlerec_milvus.data.prepared import ITEMS, item_columns, read_column, read_items
 from paddlerec_milvus.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -46,7 +53,6 @@ class Catalogue:
         self.titles = PackedTexts(titles, total)
         self.categories = SharedTexts(categories, total)
         self.details: Mapping[int, ItemDetails] = details or {}
-        self._titled, self._text, self._starts = _searchable(self.titles, self.details)
 
     def category_sizes(self) -> list[tuple[str, int]]:
         """Each category and the number of its items, the largest first."""
@@ -58,7 +64,8 @@ class Catalogue:
     def category_numbers(self, items: IntArray) -> IntArray:
         """A number for the category of each of ``items`` (any shape), -1 for those without one."""
         inside = (items >= 1) & (items <= self.total)
-        return np.where(inside, self.categories.by_number[np.where(inside, items, 0)], NO_NAME)
+        numbers = self.categories.by_number[np.where(inside, items, 0)].astype(np.int64)
+        return np.where(inside, numbers, NO_NAME)
 
     def items_of(self, categories: Collection[str]) -> IntArray:
         """The items of these categories, the most popular first."""
@@ -74,9 +81,24 @@ class Catalogue:
         words = [word.encode("utf-8", "replace") for word in _folded(q).split()]
         if not words:
             return list(range(1, min(limit, self.total) + 1))
-        lines = list(islice(_lines_with(words, self._text), limit))
-        items: list[int] = self._titled[np.searchsorted(self._starts, lines)].tolist()
+        titled, text, starts = self._searchable
+        lines = list(islice(_lines_with(words, text), limit))
+        items: list[int] = titled[np.searchsorted(starts, lines)].tolist()
         return items
+
+    @cached_property
+    def _searchable(self) -> tuple[SmallInts, bytes, SmallInts]:
+        """Titled items by falling popularity, their folded words a line each, where lines start.
+
+        Made by the first search: as large as all titles, and a service may never see one.
+        """
+        items, text = np.fromiter(self.titles, np.int64, len(self.titles)), bytearray()
+        for item, title in self.titles.items():
+            line = _folded(_line(title, self.details.get(item)))
+            text += line.encode("utf-8", "replace") + _END
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(_END))
+        starts = np.append(0, ends + 1)[: len(items)]
+        return smallest_ints(items), bytes(text), smallest_ints(starts)
 
 
 def read_catalogue(folder: Path | None, total: int) -> Catalogue:
@@ -85,8 +107,11 @@ def read_catalogue(folder: Path | None, total: int) -> Catalogue:
         return Catalogue(total)
     try:
         titles, categories = (read_column(folder, name) for name in ("title", "category"))
-        known = _details(folder).filter(pl.any_horizontal(pl.col(DETAILS) != ""))
-        return Catalogue(total, titles, categories, _by_item(known))
+        details = {}
+        if not {*DETAILS}.isdisjoint(item_columns(folder)):
+            known = _details(folder).filter(pl.any_horizontal(pl.col(DETAILS) != ""))
+            details = _by_item(known)
+        return Catalogue(total, titles, categories, details)
     except DataError as error:
         logger.warning("no titles and no categories: %s", error)
         return Catalogue(total)
@@ -112,25 +137,14 @@ def read_item_details(folder: Path) -> dict[int, ItemDetails]:
 
 def _details(folder: Path) -> pl.DataFrame:
     """Columns item and those of ``ItemDetails``, "" where the table has no such column."""
-    table = read_items(folder)
-    names = ItemDetails._fields
-    missing = [pl.lit("").alias(name) for name in names if name not in table.columns]
+    names, there = ItemDetails._fields, item_columns(folder)
+    missing = [pl.lit("").alias(name) for name in names if name not in there]
+    table = read_items(folder, [name for name in names if name in there])
     return table.with_columns(missing).select("item", *names)
 
 
 def _by_item(details: pl.DataFrame) -> dict[int, ItemDetails]:
     return {item: ItemDetails(*known) for item, *known in details.iter_rows()}
-
-
-def _searchable(
-    titles: Mapping[int, str], details: Mapping[int, ItemDetails]
-) -> tuple[IntArray, bytes, IntArray]:
-    """Titled items by falling popularity, their folded words a line each, where lines start."""
-    items, text = np.fromiter(titles, np.int64, len(titles)), bytearray()
-    for item, title in titles.items():
-        text += _folded(_line(title, details.get(item))).encode("utf-8", "replace") + _END
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(_END))
-    return items, bytes(text), np.append(0, ends + 1)[: len(items)]
 
 
 def _line(title: str, details: ItemDetails | None) -> str:

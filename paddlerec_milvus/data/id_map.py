@@ -15,8 +15,10 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from paddlerec_milvus.data.files import read_bytes
+from paddlerec_milvus.data.packed_texts import smallest_ints
 from paddlerec_milvus.data.prepared import ITEMS, META, USERS, read_meta
 from paddlerec_milvus.errors import DataError
 
@@ -38,10 +40,12 @@ class IdMap:
     ) -> None:
         self.kind: Kind = kind
         self._first = first
-        self.is_identity = own is None or _are_numbers(own, first)
+        self.is_identity = own is None or (
+            kind == "int" and np.array_equal(own, first + np.arange(len(own)))
+        )
         """Whether ids are the numbers themselves."""
         ids = () if own is None or self.is_identity else own
-        self.in_order: Sequence[OwnId] = np.asarray(ids, np.int64).data if kind == "int" else ids
+        self.in_order: Sequence[OwnId] = _packed(ids) if kind == "int" else ids
         """The ids of the numbers ``first`` …; empty where ids are the numbers."""
         self.numbers: Mapping[OwnId, int] = (
             _Numbers(self.in_order, first)
@@ -79,7 +83,7 @@ class _Numbers(Mapping[OwnId, int]):
     def __init__(self, ids: Sequence[OwnId], first: int) -> None:
         own = np.asarray(ids, np.int64)
         order = np.argsort(own)
-        self._ids, self._numbers = own[order].data, (first + order).data
+        self._ids, self._numbers = _packed(own[order]), _packed(first + order)
         self._count = len(np.unique(own))
 
     def __getitem__(self, own: OwnId) -> int:
@@ -96,8 +100,8 @@ class _Numbers(Mapping[OwnId, int]):
         return self._count
 
 
-def _are_numbers(own: Sequence[OwnId], first: int) -> bool:
-    return all(one == number for number, one in enumerate(own, first))
+def _packed(ids: Sequence[OwnId] | NDArray[np.int64]) -> memoryview:
+    return smallest_ints(np.asarray(ids, np.int64)).data
 
 
 def read_item_ids(folder: Path | None) -> IdMap:
@@ -134,7 +138,7 @@ def _read(path: Path, column: str, kind: Kind, first: int) -> IdMap:
         ids = table["source_id"].cast(pl.Int64) if kind == "int" else table["source_id"]
         if ids.has_nulls() or not np.array_equal(numbers, first + np.arange(len(numbers))):
             raise DataError(f"{path}: an empty id, or numbers that are not 1, 2 …; {remedy}")
-        return IdMap(kind, ids.to_list(), first)
+        return IdMap(kind, ids.to_numpy().data if kind == "int" else ids.to_list(), first)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from None

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
+SmallInts = NDArray[np.integer]
 
 NO_NAME = -1
 _ERRORS = "surrogatepass"  # what a log holds comes back as it was
+
+
+def smallest_ints(values: IntArray) -> SmallInts:
+    """``values`` in as few bytes each as hold all of them."""
+    least, most = values.min(initial=0), values.max(initial=0)
+    return values.astype(np.min_scalar_type(most if least == 0 else min(least, -most - 1)))
 
 
 class _ByNumber(Mapping[int, str]):
@@ -51,7 +58,8 @@ class PackedTexts(_ByNumber):
                 starts[number] = len(joined)
                 joined += text.encode(errors=_ERRORS)
                 ends[number] = len(joined)
-        self._bytes, self._starts, self._ends = bytes(joined), starts.data, ends.data
+        self._bytes = bytes(joined)
+        self._starts, self._ends = smallest_ints(starts).data, smallest_ints(ends).data
         super().__init__(total, int(np.count_nonzero(ends)))
 
     def _text(self, number: int) -> str:
@@ -75,7 +83,7 @@ class SharedTexts(_ByNumber):
         self.names = sorted(numbers)
         places = {name: place for place, name in enumerate(self.names)}
         sorted_places = np.array([*map(places.__getitem__, numbers), NO_NAME], np.int64)
-        self.by_number: IntArray = sorted_places[by_number]  # the last is that of NO_NAME
+        self.by_number = smallest_ints(sorted_places)[by_number]  # the last is that of NO_NAME
         self._places = self.by_number.data
         super().__init__(total, int(np.count_nonzero(self.by_number != NO_NAME)))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,18 +167,29 @@ def read_column(folder: Path, column: str) -> Iterator[tuple[int, str]]:
         yield from zip(rows["item"].to_list(), rows[column].to_list(), strict=True)
 
 
-def read_items(folder: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """``items.csv``: item as int64, and these columns or all that there are as strings.
+def item_columns(folder: Path) -> list[str]:
+    """The names of the columns of ``items.csv``; DataError: see :func:`read_items`."""
+    with _readable(folder / ITEMS) as path:
+        return pl.read_csv(read_bytes(path), n_rows=0, infer_schema=False).columns
+
+
+def read_items(folder: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """``items.csv``: item as int64, and these columns as strings.
 
     DataError: there is no such file, or a column is not there or damaged.
     """
-    path, names = folder / ITEMS, None if columns is None else ["item", *columns]
+    with _readable(folder / ITEMS) as path:
+        frame = pl.read_csv(read_bytes(path), columns=["item", *columns], infer_schema=False)
+        return frame.fill_null("").with_columns(pl.col("item").cast(pl.Int64))
+
+
+@contextmanager
+def _readable(items: Path) -> Iterator[Path]:
     try:
-        frame = pl.read_csv(read_bytes(path), columns=names, infer_schema=False).fill_null("")
-        return frame.with_columns(pl.col("item").cast(pl.Int64))
+        yield items
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); expected the columns item, "
+            f"{items}: cannot be read ({str(error).splitlines()[0]}); expected the columns item, "
             "source_id, title, category"
         ) from None
 

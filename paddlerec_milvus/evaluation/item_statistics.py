@@ -43,4 +43,4 @@ def categories_beside(test_data: Path, size: int) -> IntArray | None:
     except DataError as error:
         logger.warning("no diversity by category: %s", error)
         return None
-    return categories.by_number if categories.names else None
+    return categories.by_number.astype(np.int64) if categories.names else None

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paddlerec_milvus.serving.client import Client
 
 _NEEDED = (
     *("cachetools", "fastapi", "httpx", "limits", "prometheus_client", "pythonjsonlogger"),
@@ -16,6 +21,11 @@ if _missing:
         name=_missing[0],
     )
 
-from paddlerec_milvus.serving.client import Client  # noqa: E402
-
 __all__ = ["Client"]
+
+
+def __getattr__(name: str) -> Any:
+    """``Client`` when it is first asked for: a service is none, and needs no httpx in memory."""
+    if name == "Client":
+        return importlib.import_module("paddlerec_milvus.serving.client").Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

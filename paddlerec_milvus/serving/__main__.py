@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
 from paddlerec_milvus.serving.gate import require_keys  # noqa: E402
 from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
-from paddlerec_milvus.serving.request_threads import limit_threads  # noqa: E402
+from paddlerec_milvus.serving.process_resources import limit_resources  # noqa: E402
 from paddlerec_milvus.serving.server import (  # noqa: E402
     AnsweringServer,
     address_of,
@@ -79,7 +79,7 @@ def _port(text: str) -> int:
 
 def _serve(host: str, port: int, environment: Mapping[str, str]) -> None:
     log_json_lines()
-    limit_threads()
+    limit_resources()
     with listening_socket(host, port) as listening:
         settings = settings_from_environment(environment)
         require_keys(settings, host)

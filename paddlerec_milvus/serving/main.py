@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore", "No ccache found")  # paddle's, of no concern 
 from paddlerec_milvus.serving.app import create_app  # noqa: E402
 from paddlerec_milvus.serving.gate import require_keys  # noqa: E402
 from paddlerec_milvus.serving.observability import log_json_lines  # noqa: E402
-from paddlerec_milvus.serving.request_threads import limit_threads  # noqa: E402
+from paddlerec_milvus.serving.process_resources import limit_resources  # noqa: E402
 from paddlerec_milvus.serving.settings import settings_from_environment  # noqa: E402
 from paddlerec_milvus.subcommands import as_typed  # noqa: E402
 
@@ -29,7 +29,7 @@ options.add_argument("--workers", default=os.environ.get("WEB_CONCURRENCY", "1")
 started = options.parse_known_args()[0]
 
 log_json_lines()
-limit_threads()
+limit_resources()
 if started.workers != "1":
     logger.warning(
         "one of %s worker processes: each counts for itself, and a scrape of /metrics reaches one "

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from paddlerec_milvus.data.id_map import IdMap
-from paddlerec_milvus.data.packed_texts import PackedTexts, SharedTexts
+from paddlerec_milvus.data.packed_texts import PackedTexts, SharedTexts, smallest_ints
 from paddlerec_milvus.errors import DataError
 
 PAIRS = [(3, "b"), (1, "Straße"), (9, "beyond"), (4, ""), (0, "padding"), (7, "挪威\nII"), (2, "b")]
@@ -34,6 +35,24 @@ def test_names_of_shared_texts():
     texts = SharedTexts(PAIRS, 7)
     assert texts.names == ["Straße", "b", "挪威\nII"]
     assert texts.by_number.tolist() == [-1, 0, 1, 1, -1, -1, -1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([], "uint8"),
+        ([0, 255], "uint8"),
+        ([-1, 127], "int8"),
+        ([-1, 128], "int16"),
+        ([-129, 0], "int16"),
+        ([2**32], "uint64"),
+        ([-(2**63), 2**63 - 1], "int64"),
+    ],
+)
+def test_smallest_ints(values, kind):
+    packed = smallest_ints(np.array(values, np.int64))
+    assert packed.dtype == kind
+    assert packed.tolist() == values
 
 
 def test_int_ids():
