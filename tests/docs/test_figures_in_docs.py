@@ -249,3 +249,20 @@ def test_a_hundred_replacements(page):
         figures = ("replacements", "service_rss_mib", "milvus_rss_mib", "milvus_disk_mib")
         row = "| " + " | ".join(f"{mark[name]:.0f}" for name in figures) + " |"
         assert row in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_CN.md"])
+@pytest.mark.parametrize("name", ["IVF_SQ8", "HNSW"])
+def test_the_largest_catalogue_in_readme(page, name):
+    (text,) = [line for line in text_of(page).splitlines() if "IVF_SQ8" in line]
+    rows = [row for row in kept("scale")["rows"] if row["case"]["index"]["type"] == name]
+    row = max(rows, key=lambda one: one["case"]["items"])
+    (search,) = row["tuned"]["params"].items()
+    figures = [
+        f"{row['case']['items']:,}",
+        "{} {}".format(*search),
+        f"{100 * row['measured']['quality']['index_recall']['list']['mean']:.1f} %",
+        f"{row['measured']['latency']['p50']:.1f}",
+        f"{row['build']['rss_mib'] / 1024:.1f}",
+    ]
+    assert [one for one in figures if one not in text] == []
