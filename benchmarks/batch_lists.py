@@ -63,11 +63,14 @@ def run(command: list[str], **environment: str) -> ProgramRun:
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
-    log = process.stderr.read()
+    log = ""
+    for line in process.stderr:
+        print(line, end="", file=sys.stderr, flush=True)
+        log += line
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"exit code {process.returncode}\n{log[-4000:]}")
+        sys.exit(f"exit code {process.returncode}")
     return ProgramRun(log, time.perf_counter() - began, usage.ru_maxrss / 1024)
 
 
