@@ -63,15 +63,25 @@ def run(command: list[str], **environment: str) -> ProgramRun:
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
-    log = ""
+    log, peak = "", 0.0
     for line in process.stderr:
         print(line, end="", file=sys.stderr, flush=True)
-        log += line
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        log, peak = log + line, peak_mib(process.pid) or peak
+    if process.wait():
         sys.exit(f"exit code {process.returncode}")
-    return ProgramRun(log, time.perf_counter() - began, usage.ru_maxrss / 1024)
+    return ProgramRun(log, time.perf_counter() - began, peak)
+
+
+def peak_mib(process: int) -> float:
+    """The most memory of a process so far; 0 when it has ended.
+
+    What ``wait`` tells of it counts what this program held when it started the other.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1024 if "VmHWM:" in status else 0.0
 
 
 def sample_of(work: Path, items: int) -> Path:

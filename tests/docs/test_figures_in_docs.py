@@ -266,3 +266,13 @@ def test_the_largest_catalogue_in_readme(page, name):
         f"{row['build']['rss_mib'] / 1024:.1f}",
     ]
     assert [one for one in figures if one not in text] == []
+
+
+@pytest.mark.parametrize("page", ["batch.md", "batch.zh.md"])
+def test_lists_of_a_million_users(page):
+    text, measured = text_of(f"docs/tutorials/{page}"), kept("batch_lists")
+    rates = measured["users_per_second"]
+    figures = [f"{rate:,.0f}" for rate in rates.values()] + [f"{measured['items']:,}"]
+    figures += [f"{measured['ratio']:.2f}", f"{measured['seconds']['batch'] / 60:.0f}"]
+    assert measured["users"] == 1_000_000
+    assert [one for one in figures if one not in text] == []
