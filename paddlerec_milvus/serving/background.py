@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.serving.app import create_app
@@ -32,8 +31,8 @@ class BackgroundServer:
     def start(self) -> None:
         """Return when it answers. What made the start fail is raised."""
         self._thread.start()
-        while self._thread.is_alive() and not self._server.started:
-            time.sleep(POLL_SECONDS)
+        while self._thread.is_alive() and not self._server.answering.wait(POLL_SECONDS):
+            pass
         if self._failure is not None:
             raise self._failure
 

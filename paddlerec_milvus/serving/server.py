@@ -71,6 +71,7 @@ class AnsweringServer(uvicorn.Server):
         limit_server(app, config)
         logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         self.app, self._url = app, url
+        self.answering = threading.Event()
         self._opened = contextlib.AsyncExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,6 +85,7 @@ class AnsweringServer(uvicorn.Server):
                 raise _unusable(self._url, error) from error
             await super().startup(sockets)
             self._opened = opened.pop_all()
+        self.answering.set()  # before anybody is told: what waits for it takes Ctrl-C from then on
         print(f"ready: {self._url}", file=sys.stderr, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

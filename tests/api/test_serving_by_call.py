@@ -93,9 +93,12 @@ def test_a_script_serves_until_ctrl_c(trained, tmp_path):
 class SlowServer:
     """Takes its time to end."""
 
-    started = True
     should_exit = False
     ended = False
+
+    def __init__(self) -> None:
+        self.answering = threading.Event()
+        self.answering.set()
 
     def run(self, sockets: list[socket.socket]) -> None:
         while not self.should_exit:

@@ -174,8 +174,12 @@ def test_studies(server, tmp_path):
         "scale_items": [2_000, 4_000],
     }
     out = tmp_path / "out"
+    measure = SWEEP["measure"] | {"requests": 500}  # so many that rows are written beside them
     file = written(
-        tmp_path, server=server.uri, studies=studies, indexes=[{"type": "FLAT"}], floor=[]
+        tmp_path,
+        **{"server": server.uri, "studies": studies, "measure": measure},
+        indexes=[{"type": "FLAT"}],
+        floor=[],
     )
     assert main(["-s", str(file), "--out", str(out)]) == 0
     found = [row.measured for row in by_kind(read_rows(out), "study")]
