@@ -29,6 +29,7 @@ import polars as pl
 from full_size import CLICKS, ITEMS, USERS
 from tabulate import tabulate
 
+from paddlerec_milvus import command
 from paddlerec_milvus.batch.histories import UserClicks, prepared_clicks
 from paddlerec_milvus.batch.shares import Share
 from paddlerec_milvus.data.cli import main as prepare
@@ -51,12 +52,12 @@ class ProgramRun(NamedTuple):
     """The most memory that it held."""
 
 
-def run(command: list[str], **environment: str) -> ProgramRun:
+def run(words: list[str], **environment: str) -> ProgramRun:
     """Run this Python in the repository; a failure ends the benchmark."""
-    print("$ python", *command, flush=True)
+    print("$ python", *words, flush=True)
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-u", *command],
+        [sys.executable, "-u", *words],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         text=True,
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -104,7 +104,10 @@ def _packages(python: str) -> dict[str, str]:
     try:
         ran = subprocess.run([python, "-c", PACKAGES], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SettingsError(f"--service-python {python}: is no Python that runs: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else f"exit code {error.returncode}"
+        raise SettingsError(
+            f"--service-python {python}: is no Python that runs: {reason}"
+        ) from None
     packages: dict[str, str] = dict(sorted(json.loads(ran.stdout).items()))
     if "paddlerec-milvus" not in packages:
         raise SettingsError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from paddlerec_milvus.data.files import read_bytes
+from paddlerec_milvus.data.files import open_bytes, read_bytes
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.data.split_choice import BY_USERS, words_of
@@ -169,8 +169,8 @@ def read_column(folder: Path, column: str) -> Iterator[tuple[int, str]]:
 
 def item_columns(folder: Path) -> list[str]:
     """The names of the columns of ``items.csv``; DataError: see :func:`read_items`."""
-    with _readable(folder / ITEMS) as path:
-        return pl.read_csv(read_bytes(path), n_rows=0, infer_schema=False).columns
+    with _readable(folder / ITEMS) as path, open_bytes(path) as lines:
+        return pl.read_csv(lines.readline(), infer_schema=False).columns
 
 
 def read_items(folder: Path, columns: Sequence[str]) -> pl.DataFrame:
