@@ -101,18 +101,19 @@ def _main(arguments: argparse.Namespace) -> bool:
 
 def _packages(python: str) -> dict[str, str]:
     """Names and versions of all packages that ``python`` has; SettingsError: it is none."""
+    option = f"--service-python {python}"
     try:
-        ran = subprocess.run([python, "-c", PACKAGES], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"exit code {error.returncode}"
-        raise SettingsError(
-            f"--service-python {python}: is no Python that runs: {reason}"
-        ) from None
+        ran = subprocess.run(
+            [python, "-I", "-c", PACKAGES], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise SettingsError(f"{option}: cannot be run: {error.strerror}") from None
+    if ran.returncode:
+        raise SettingsError(f"{option}: is no Python (exit code {ran.returncode})")
     packages: dict[str, str] = dict(sorted(json.loads(ran.stdout).items()))
     if "paddlerec-milvus" not in packages:
         raise SettingsError(
-            f"--service-python {python}: has no paddlerec-milvus; in that environment: "
-            "pip install -e '.[service]'"
+            f"{option}: has no paddlerec-milvus; in that environment: pip install -e '.[service]'"
         )
     return packages
 
