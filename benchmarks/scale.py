@@ -5,6 +5,8 @@ One size a command, on a Milvus of its own; clustered synthetic vectors, users o
 whose lists are merged. ef or nprobe grows with the size: the least that finds --target of the
 exact list. A row that benchmarks/results/scale.json has is not measured again, so the same command
 goes on after Ctrl-C. Relevance is measured on planted clicks up to 400,000 items.
+--fit, --plan and --publish take the rows of the usual case alone: only size, dimension and index
+type differ, the rest is as it is by default. They say how many rows they left out, and why.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scale_study.rows import MEASURE, ScaleCase, ScaleResults, usual_build
+from scale_study.rows import MEASURE, ScaleCase, ScaleResults, exclusion_note, usual_build
 from scale_study.settings import PLAN_SETTINGS, PlanSettings
 
 from paddlerec_milvus.command import run
@@ -90,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> bool:
     results = ScaleResults.read(options.out)
+    note = exclusion_note(results.rows)
+    if note and (options.fit or options.plan or options.publish):
+        print(note)
     if options.fit:
         from scale_study.checks import checks_of, checks_table
 
@@ -97,13 +102,14 @@ def _main(options: argparse.Namespace) -> bool:
         print(checks_table(checks))
         return all(check.holds for check in checks if check.bar is not None)
     if options.plan:
-        from scale_study.plan import plan_of, plan_table
+        from scale_study.plan import ROW_NOTES, plan_of, plan_table
 
         settings = PlanSettings.read(options.settings)
         print(plan_table(plan_of(results.rows, settings)))
         print("\nm: measured, f: fitted, q: quoted:")
         for quote in settings.quotes:
             print(f"- {quote.figure}: {quote.words!r} ({quote.source})")
+        print(f"- {ROW_NOTES['en']}")
     elif options.publish:
         from scale_study.page import publish
 

@@ -1,5 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""How far a fit is off at a size that it has not seen: the largest one, then an inner one."""
+"""How far a fit is off at a size that it has not seen: the largest one, then an inner one.
+
+The fit is told the case alone, as for a plan: segments and ef or nprobe are its own, not those that
+were measured at that size.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from paddlerec_milvus.errors import SettingsError
-from scale_study.fit import QUANTITIES, ScaleFit, point_of, values_of
-from scale_study.rows import ScaleRow
+from scale_study.fit import QUANTITIES, ScaleFit, values_of
+from scale_study.rows import ScaleRow, usual_rows
 
 BARS = {"memory, MiB": 0.10, "p50, ms": 0.25}
 """Largest relative error at the size that was left out."""
@@ -47,14 +51,18 @@ class FitCheck:
 
 
 def checks_of(rows: Sequence[ScaleRow]) -> list[FitCheck]:
-    """Every quantity of every type, at both sizes. SettingsError: fewer than three sizes of all."""
+    """Every quantity of every type, at both sizes; of usual rows alone.
+
+    SettingsError: fewer than three sizes of all.
+    """
+    usual = usual_rows(rows)
     checks = [
-        check for name in sorted({row.case.type for row in rows}) for check in _of(name, rows)
+        check for name in sorted({row.case.type for row in usual}) for check in _of(name, usual)
     ]
     if not checks:
         raise SettingsError(
             f"--fit needs {LEAST_SIZES} sizes of an index type, so that one can be left out; "
-            f"measure them first, see --help ({len(rows)} rows so far)"
+            f"measure them first, see --help ({len(usual)} rows of the usual case so far)"
         )
     return checks
 
@@ -67,10 +75,11 @@ def _of(name: str, rows: Sequence[ScaleRow]) -> Iterator[FitCheck]:
     for left_out, size in (("largest", sizes[-1]), ("inner", sizes[len(sizes) // 2])):
         fit = ScaleFit.of([row for row in of_type if row.case.items != size])
         for row in (row for row in of_type if row.case.items == size):
+            point = fit.point(row.case)
             for quantity in QUANTITIES:
                 measured = values_of(row)[quantity]
                 if measured is not None and measured > 0:
-                    says = fit.value(quantity, point_of(row))
+                    says = fit.value(quantity, point)
                     place = (size, row.case.dimension)
                     yield FitCheck(name, quantity, left_out, *place, measured, says)
 

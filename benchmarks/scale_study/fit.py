@@ -4,7 +4,8 @@
 Memory and disk: a constant, so much a row and so much a byte of the index by its formula. Latency:
 a constant of client and server, and the work of a search. Build seconds of cells: a constant, so
 much a row, and the comparisons with the cells' centres. All by least squares of relative errors, no
-part below 0. Build seconds of graphs, and the search parameter: a power of rows and dimension.
+part below 0. Build seconds of graphs, and ef: a power of rows and dimension; nprobe: of cells and
+dimension.
 
 Letters: N rows, D dimensions, S segments that a search goes through, n points.
 """
@@ -21,7 +22,7 @@ from scipy.optimize import nnls
 
 from paddlerec_milvus.retrieval.indexes import Hnsw, Ivf
 from paddlerec_milvus.retrieval.memory_estimate import MIB, ROW_BYTES
-from scale_study.rows import ScaleCase, ScaleRow
+from scale_study.rows import ScaleCase, ScaleRow, usual_rows
 
 Floats = NDArray[np.float64]
 QUANTITIES = ("memory, MiB", "disk, MiB", "build, s", "p50, ms")
@@ -39,7 +40,7 @@ class ScalePoint(NamedTuple):
 
 
 def point_of(row: ScaleRow) -> ScalePoint:
-    """Where a row was measured."""
+    """Where a row was measured: for fitting alone, what is predicted has :meth:`ScaleFit.point`."""
     search = next(iter(row.tuned.params.values()), 0)
     return ScalePoint(row.case, row.segments, float(search))
 
@@ -88,6 +89,16 @@ def power_terms(point: ScalePoint) -> list[float]:
     return [1.0, float(np.log(point.case.items)), float(np.log(point.case.dimension))]
 
 
+def search_power_terms(point: ScalePoint) -> list[float]:
+    """Of a graph's ef those of a power; of nprobe 1, log nlist and log D."""
+    constant, size, dimension = power_terms(point)
+    # nprobe / nlist is the share of rows that a search visits, and recall follows it: more rows ask
+    # for more only as nlist grows with them (at most MOST_CELLS). A power: finer cells waste less.
+    if isinstance(index := point.case.built, Ivf):
+        size = float(np.log(index.nlist))
+    return [constant, size, dimension]
+
+
 def build_terms(point: ScalePoint) -> list[float]:
     """Of a graph those of a power; of cells 1, N in millions, and that times cells and D."""
     case, index = point.case, point.case.built
@@ -127,7 +138,7 @@ class ScaleFit:
     rows: tuple[ScaleRow, ...]
     weights: Mapping[str, Floats]
     search: Floats
-    """log of ef or nprobe: constant, by log N, by log D."""
+    """log of ef or nprobe, by ``search_power_terms``."""
 
     @classmethod
     def of(cls, rows: Sequence[ScaleRow]) -> ScaleFit:
@@ -143,7 +154,7 @@ class ScaleFit:
             if pairs:
                 weights[name] = _fitted(name, pairs)
         searched = np.array([max(1.0, point.search) for point in points])
-        powers = _power([power_terms(point) for point in points], searched)
+        powers = _power([search_power_terms(point) for point in points], searched)
         return cls(rows[0].case.type, tuple(rows), weights, powers)
 
     def value(self, name: str, point: ScalePoint) -> float:
@@ -156,17 +167,20 @@ class ScaleFit:
         return total
 
     def point(self, case: ScaleCase) -> ScalePoint:
-        """Where a case that was not measured would be searched: segments and ef or nprobe."""
+        """Where a case would be searched, as the rows of the fit say: segments and ef or nprobe."""
         largest = max(
             self.rows, key=lambda row: (row.case.dimension == case.dimension, row.case.items)
         )
         values = largest.case.items * largest.case.dimension / largest.segments
         rows = values / case.dimension
         segments = max(1.0, np.ceil(case.items / rows)) if largest.segments > 1 else 1.0
-        terms = np.array(power_terms(ScalePoint(case, 1, 0)))
+        terms = np.array(search_power_terms(ScalePoint(case, 1, 0)))
         search = float(np.exp(terms @ self.search))
-        if isinstance(case.built, Ivf):
-            search = min(search, float(case.index["nlist"]))
+        index = case.built
+        if isinstance(index, Ivf):
+            search = min(search, float(index.nlist))
+        else:
+            search = max(search, float(case.k))  # Milvus refuses an ef below the hits asked for
         return ScalePoint(case, float(segments), max(1.0, search))
 
 
@@ -194,9 +208,9 @@ def _power(terms: Sequence[Sequence[float]], values: Floats) -> Floats:
 
 
 def fits_of(rows: Sequence[ScaleRow]) -> dict[str, ScaleFit]:
-    """A fit of each type that was measured at two sizes or more, by type."""
+    """A fit of each type that was measured at two sizes or more, by type; of usual rows alone."""
     by_type: dict[str, list[ScaleRow]] = {}
-    for row in rows:
+    for row in usual_rows(rows):
         by_type.setdefault(row.case.type, []).append(row)
     return {
         name: ScaleFit.of(of_type)

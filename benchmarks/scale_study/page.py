@@ -13,9 +13,9 @@ from paddlerec_milvus.bench.results import RelevanceComparison
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.indexes import setting_name
-from scale_study.checks import checks_of, checks_table
-from scale_study.plan import plan_of, plan_table
-from scale_study.rows import ScaleRow
+from scale_study.checks import FitCheck, checks_of, checks_table
+from scale_study.plan import ROW_NOTES, plan_of, plan_table
+from scale_study.rows import ScaleRow, usual_rows
 from scale_study.settings import PlanSettings
 
 PAGES = {"scale.md": "en", "scale.zh.md": "zh"}
@@ -32,6 +32,24 @@ HEADS = {
         *("用户/秒，4 个客户端", "16 个客户端"),
     ),
 }
+CHECK_NOTES = {
+    "en": (
+        "A fit of this table has no row of the size that is left out, and is told the case alone: "
+        "segments and `ef` or `nprobe` are its own, not those measured there, as for the plan "
+        "below. Bars missed: {missed}."
+    ),
+    "zh": (
+        "表中的拟合没有留出规模的任何行，只知道要预测的情形："
+        "段数和 `ef` 或 `nprobe` 由它自己给出，不取那里测得的值，与下面的规划一样。"
+        "未达到要求的次数：{missed}。"
+    ),
+}
+MISSED = {
+    "en": "{what} {missed} of {all} (largest error {worst:+.1f} %)",
+    "zh": "{what} {all} 次中 {missed} 次（最大误差 {worst:+.1f} %）",
+}
+COMMA = {"en": ", ", "zh": "，"}
+MEMORY = {"en": "memory", "zh": "内存"}
 
 
 def rows_table(rows: Sequence[ScaleRow], language: str) -> str:
@@ -65,14 +83,32 @@ def _lost(relevance: RelevanceComparison | None) -> str:
 
 
 def tables(rows: Sequence[ScaleRow], settings: PlanSettings, language: str) -> Mapping[str, str]:
-    """What stands between the marks of the page, by mark."""
+    """What stands between the marks of the page, by mark; of usual rows alone."""
+    rows = usual_rows(rows)
     made = dict.fromkeys(("scale", "scale_fit", "scale_plan"), NONE_YET[language])
     if rows:
         made["scale"] = rows_table(rows, language)
     with suppress(SettingsError):  # too few sizes so far
-        made["scale_fit"] = checks_table(checks_of(rows), "github")
-        made["scale_plan"] = plan_table(plan_of(rows, settings), "github")
+        checks = checks_of(rows)
+        made["scale_fit"] = f"{checks_table(checks, 'github')}\n\n{check_note(checks, language)}"
+        plan = plan_table(plan_of(rows, settings), "github")
+        made["scale_plan"] = f"{plan}\n\n{ROW_NOTES[language]}"
     return made
+
+
+def check_note(checks: Sequence[FitCheck], language: str) -> str:
+    """How the errors came about, and how often each bar was missed."""
+    barred: dict[str, list[FitCheck]] = {}
+    for check in checks:
+        if check.bar is not None:
+            barred.setdefault(check.quantity.partition(",")[0], []).append(check)
+    parts, words = [], MISSED[language]
+    for what, of_what in sorted(barred.items()):
+        name = MEMORY[language] if what == "memory" else what
+        missed = sum(not check.holds for check in of_what)
+        worst = 100 * max((check.error for check in of_what), key=abs)
+        parts.append(words.format(what=name, missed=missed, all=len(of_what), worst=worst))
+    return CHECK_NOTES[language].format(missed=COMMA[language].join(parts))
 
 
 def renewed(text: str, made: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.retrieval.indexes import setting_name
+from paddlerec_milvus.retrieval.memory_estimate import ROW_BYTES
 from scale_study.fit import ScaleFit, ScalePoint, fits_of, values_of
 from scale_study.rows import ScaleCase, ScaleRow, usual_build
 from scale_study.settings import PlanSettings
@@ -20,6 +21,17 @@ SIZES = (10_000_000, 100_000_000, 1_000_000_000)
 DIMENSIONS = (64, 128)
 LEAST_ITEMS = 1_000_000  # of the largest catalogue that a plan may rest on
 GIB = 2**30
+ROW_NOTES = {
+    "en": (
+        f"Of DISKANN's memory {ROW_BYTES} bytes a row (id, timestamp, what a load leaves behind) "
+        "are ours, measured for other indexes; the rest is quoted."
+    ),
+    "zh": (
+        f"DISKANN 的内存中，每行 {ROW_BYTES} 字节（id、时间戳、加载留下的）是我们的数字，"
+        "在其他索引上测得；其余为引用。"
+    ),
+}
+"""By language: what of a line marked q is not quoted."""
 Origin = Literal["measured", "fitted", "quoted"]
 
 
@@ -92,7 +104,8 @@ def _of_size(
         yield _by_fit(items, dimension, fit, settings)
     raw = 4.0 * items * dimension / GIB
     links = 4.0 * items * settings.max_degree / GIB
-    memory = raw * (settings.pq_code_share + settings.search_cache_share)
+    own = ROW_BYTES * items / GIB  # ours, measured for other indexes; the shares are quoted
+    memory = raw * (settings.pq_code_share + settings.search_cache_share) + own
     yield PlanLine(
         *(items, dimension, "DISKANN"),
         PlanFigure(memory, "quoted"),

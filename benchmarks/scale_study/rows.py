@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +53,17 @@ class ScaleCase(ResultModel):
     def key(self) -> str:
         """Stands for all of it: a case of the same key is not measured twice."""
         return key_of(self.model_dump())
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """What differs from the usual case of this type, size and dimension: build, target …"""
+        build = usual_build(self.type, self.items, self.dimension)
+        usual = ScaleCase(
+            items=self.items, dimension=self.dimension, index={"type": self.type, **build}
+        )
+        fields = ScaleCase.model_fields
+        differ = [field for field in fields if getattr(self, field) != getattr(usual, field)]
+        return tuple("build" if field == "index" else field for field in differ)
 
     @property
     def type(self) -> str:
@@ -151,3 +164,20 @@ class ScaleResults(ResultModel):
     def write(self, file: Path) -> None:
         """Write all rows, or leave the file as it is."""
         write_json(self.model_dump(mode="json", exclude_none=True), file, "--out")
+
+
+def usual_rows(rows: Sequence[ScaleRow]) -> list[ScaleRow]:
+    """Those of the usual case: they differ in type, size and dimension alone."""
+    return [row for row in rows if not row.case.unusual]
+
+
+def exclusion_note(rows: Sequence[ScaleRow]) -> str:
+    """How many rows are not of the usual case, and what differs; empty where all are."""
+    reasons = Counter(" and ".join(row.case.unusual) for row in rows if row.case.unusual)
+    if not reasons:
+        return ""
+    counts = ", ".join(f"other {reason}: {count}" for reason, count in sorted(reasons.items()))
+    return (
+        f"left out of fit, plan and page: {reasons.total()} of {len(rows)} rows, "
+        f"which are not of the usual case ({counts})"
+    )
