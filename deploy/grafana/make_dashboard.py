@@ -37,6 +37,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, RED = "green", "red"
 LISTS = 'route=~".*(candidates|recommend|recommendations)"'
 RANKED = 'route=~".*(recommend|recommendations)"'
+CALLERS = 'route!~"/(healthz|readyz|metrics)"'
 AT = "{{instance}}"
 
 
@@ -87,8 +88,8 @@ GLANCE = [
 
 ROWS: dict[str, list[Panel]] = {
     "Traffic and sources": [
-        Panel("Requests by status", "reqps", {"{{status}}": rate("requests_total", "status")},
-              stacked=True),
+        Panel("Requests by status", "reqps",
+              {"{{status}}": rate("requests_total", "status", CALLERS)}, stacked=True),
         Panel("Users by the source of their list", "suffix: /s",
               {"{{source}}": rate("users_total", "source")}, stacked=True,
               about="short: too few clicks for the model; fallback: popular items in its "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,28 @@ def test_pods_that_may_not_overlap_are_replaced_one_after_the_other():
     assert strategy(rendered("smallest")) == "Recreate"  # clicks go to Milvus from one process
 
 
+@pytest.mark.parametrize("release", [53 * "a", "shop.v2", 44 * "a" + ".b", "paddlerec.milvus"])
+def test_names_leave_room_for_what_kubernetes_adds(release):
+    def names(kind: str) -> list[str]:
+        return [one["metadata"]["name"] for one in documents if one["kind"] == kind]
+
+    file = CHART / "ci" / "update-values.yaml"
+    values = ["--set", "redis.kind=own,redis.password=password-of-this-example"]
+    documents = documents_of(helm("template", release, str(CHART), "-f", str(file), *values))
+    (job,), (redis,) = names("CronJob"), names("StatefulSet")
+    assert len(job) <= 52
+    assert len(redis) + len("-0123456789") <= 63  # a label of its pods
+    for name in names("Service"):
+        assert re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
+
+
+def test_a_release_that_begins_with_a_digit_needs_another_name():
+    words = [word for value in SMALLEST for word in ("--set", value)]
+    said = helm("template", "2shop", str(CHART), *words, code=1)
+    assert "fullnameOverride: a Service has a name that begins with a letter" in said
+    helm("template", "2shop", str(CHART), *words, "--set", "fullnameOverride=shop")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -148,6 +171,9 @@ def test_pods_that_may_not_overlap_are_replaced_one_after_the_other():
         ((*SMALLEST, "settings.SERVING_MISMATCH=replace"), "'refuse', 'insert'"),
         (("milvus.uri=http://root:Milvus@milvus:19530",), "milvus/uri"),
         ((*SMALLEST, "keys.read={short}"), "keys/read"),
+        ((*SMALLEST, "fullnameOverride=shop.v2"), "fullnameOverride"),
+        ((*SMALLEST, "nameOverride=2shop"), "nameOverride"),
+        ((*SMALLEST, "redis.maxMemory=1Gi"), "redis/maxMemory"),
     ],
 )
 def test_what_cannot_work_is_refused(values, words):

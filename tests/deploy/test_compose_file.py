@@ -95,6 +95,19 @@ def test_images_have_the_version_of_the_package() -> None:
     assert labels == [version, version]
 
 
+def test_redis_refuses_clicks_before_the_kernel_ends_it() -> None:
+    redis = compose()["redis"]
+    (most,) = re.findall(r"--maxmemory (\d+)mb ", redis["command"][-1])
+    assert redis["mem_limit"] == "1g"
+    assert int(most) < 0.7 * 1024
+
+
+def test_the_image_has_as_long_to_start_as_a_pod() -> None:
+    (seconds,) = re.findall(r"--start-period=(\d+)s", DOCKERFILE.read_text())
+    values = yaml.safe_load((DEPLOY / "chart" / "values.yaml").read_text())
+    assert int(seconds) == values["probes"]["startSeconds"]
+
+
 @pytest.mark.deploy
 def test_hadolint() -> None:
     done = subprocess.run([tool("hadolint"), DOCKERFILE], capture_output=True, text=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -62,6 +63,24 @@ def test_every_pod_has_as_few_rights_as_there_are():
             assert rights["allowPrivilegeEscalation"] is False
             assert rights["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in one["resources"]["limits"]
+
+
+def test_redis_refuses_clicks_before_the_kernel_ends_it():
+    redis = container(manifests(), "redis")
+    most = redis["args"][redis["args"].index("--maxmemory") + 1]
+    assert redis["resources"]["limits"]["memory"] == "1Gi"
+    assert int(most.removesuffix("mb")) < 0.7 * 1024
+
+
+@pytest.mark.parametrize("value", ["nameOverride", "fullnameOverride"])
+def test_a_name_that_is_set_can_be_a_services(value):
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    kind = schema["properties"][value]["$ref"].rpartition("/")[2]
+    pattern = schema["definitions"][kind]["pattern"]
+    assert all(re.search(pattern, name) for name in ("", "a", "shop-2", 45 * "a"))
+    assert not any(
+        re.search(pattern, name) for name in ("shop.v2", "2shop", "shop-", "Shop", 46 * "a")
+    )
 
 
 def test_probes_ask_what_needs_no_key():

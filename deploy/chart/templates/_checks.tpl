@@ -6,6 +6,9 @@
 {{- $shared := eq $values.storage.accessMode "ReadWriteMany" -}}
 {{- $claim := include "own.claim" . -}}
 {{- $secret := $values.existingSecret -}}
+{{- if not (regexMatch "^[a-z]" (include "own.fullname" .)) -}}
+{{- $problems = append $problems "fullnameOverride: a Service has a name that begins with a letter, and this release has none: set it" -}}
+{{- end -}}
 {{- if not $values.milvus.uri -}}
 {{- $problems = append $problems "milvus.uri: there is no address of Milvus: set it, for example --set milvus.uri=http://milvus.milvus.svc.cluster.local:19530 (this chart installs no Milvus)" -}}
 {{- end -}}
