@@ -13,7 +13,7 @@ from paddlerec_milvus.data.catalogue import read_catalogue
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import IdMap, read_item_ids
-from paddlerec_milvus.evaluation.ranking_report import rank_users
+from paddlerec_milvus.evaluation.ranking_report import LONGEST, rank_users
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.ranking.ranking_model import load_ranking
@@ -96,7 +96,12 @@ class ExportLists:
             tower.fingerprint,
             None,
         )
+        lists = np.full((len(users), LONGEST), MISSING_ID, np.int64)
+        popular = self._popular[:LONGEST]
+        lists[:, : len(popular)] = popular
         with_clicks = [row for row, history in enumerate(histories) if len(history)]
+        if not with_clicks:
+            return lists
         ends = np.concatenate([[0], np.cumsum([len(histories[row]) for row in with_clicks])])
         own = replace(
             users,
@@ -115,11 +120,7 @@ class ExportLists:
         moments = held_out_moments(own)
         most = ranking.channels.searched
         searched = searched_users(moments, interests, tower.maxlen, self._exact, most)
-        ranked = rank_users(ranking, searched).ranked
-        lists = np.full((len(users), ranked.shape[1]), MISSING_ID, np.int64)
-        popular = self._popular[: lists.shape[1]]
-        lists[:, : len(popular)] = popular
-        lists[with_clicks] = ranked
+        lists[with_clicks] = rank_users(ranking, searched).ranked
         return lists
 
     def _in_log(self, lists: IntArray) -> IntArray:

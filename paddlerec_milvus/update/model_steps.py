@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,10 +91,10 @@ class ModelSteps:
 
     def rank(self, old: ExportedModel | None) -> str:
         """A ranker beside the checkpoint, if there is to be one."""
-        kind = self.plan.ranker
-        if kind is None and old is not None and old.manifest.ranker:
-            kind = read_manifest(old.checkpoint / FOLDER).ranker
+        kind = self.plan.ranker or ranker_kind(old)
         if kind is None:
+            if not self.plan.is_trained:  # one of before ``current`` was moved
+                shutil.rmtree(self.trained().checkpoint / FOLDER, ignore_errors=True)
             return "no ranker"
         from paddlerec_milvus.ranking.cli import THREADS
         from paddlerec_milvus.ranking.training import train_ranking  # paddle
@@ -107,6 +108,13 @@ class ModelSteps:
 
         manifest = export_model(self.trained(), out).manifest
         return f"{manifest.key}, {manifest.items:,} items, differs by {manifest.difference:.1e}"
+
+
+def ranker_kind(export: ExportedModel | None) -> RankerKind | None:
+    """Of the ranker in ``export``; None: it has none. CheckpointError: it is damaged."""
+    if export is None or not export.manifest.ranker:
+        return None
+    return read_manifest(export.checkpoint / FOLDER).ranker
 
 
 def last_checkpoint(run: Path) -> Path:

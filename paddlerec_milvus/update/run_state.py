@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import DataError
@@ -43,16 +43,22 @@ class RunState(BaseModel):
     """The name of the export that ``current`` pointed at; empty: none."""
     served: str = ""
     """Key of the model that the service answered by before; empty: none did."""
-    traffic: Traffic | None = None
-    """What the service had counted when the run began."""
-    inserted_at: Traffic | None = None
-    """What it had counted just before the insert."""
+    traffic: dict[str, Traffic] | None = None
+    """What the services had counted when the run began, by their URLs."""
+    inserted_at: dict[str, Traffic] | None = None
+    """What they had counted just before the insert; None: that has not begun."""
     steps: dict[str, FinishedStep] = {}
     leaving: str = ""
     """Why the service is to go back; empty: it is not."""
     outcome: str = ""
     """``switched``, ``unchanged``, ``refused`` or ``rolled back``; empty: it is under way."""
     reason: str = ""
+
+    @field_validator("traffic", "inserted_at", mode="before")
+    @classmethod
+    def _by_url(cls, value: object) -> object:
+        """States of earlier versions have one sum of all services, which says nothing of one."""
+        return {} if isinstance(value, Mapping) and "requests" in value else value
 
 
 class UpdateRun:

@@ -13,11 +13,12 @@ import numpy as np
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.id_map import IdMap, OwnId, read_item_ids
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import UserError, redacted
 from paddlerec_milvus.evaluation.metrics import index_recall
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.export.manifest import ExportManifest
 from paddlerec_milvus.serving.client import Client, ServiceError
+from paddlerec_milvus.serving.health import AWAY, FAILING, STARTING
 from paddlerec_milvus.serving.schemas import InsertAnswer, ReadyAnswer
 from paddlerec_milvus.update.export_lists import ExportLists
 from paddlerec_milvus.update.traffic import Traffic, traffic_of
@@ -29,7 +30,9 @@ TOP_K = 50
 FOLLOW_SECONDS = 60.0  # in which all processes have come to what Milvus' alias points at
 BUSY_SECONDS = 600.0  # for another insert, such as that of a killed run, to end
 PAUSE = 0.5
+PASSING = tuple(state.reason for state in (STARTING, AWAY, FAILING))  # why it is not ready
 NO_USER = "x" * 600  # an id of no kind: a call with it does nothing, whoever makes it
+NO_RIGHTS = (401, 403)
 
 
 Reply = TypeVar("Reply")
@@ -65,7 +68,7 @@ class ServiceReplicas:
         try:
             self._clients[0].delete_user(NO_USER)
         except ServiceError as error:
-            if error.status in (401, 403):
+            if error.status in NO_RIGHTS:
                 raise ServiceError(
                     f"{self._clients[0].url} refused the key with {error.status}: SERVING_KEY must "
                     "hold one of the role admin, for /insert and /rollback",
@@ -75,15 +78,15 @@ class ServiceReplicas:
                 raise
 
     def served(self) -> str:
-        """Key of the model by which the first one answers; empty: none does."""
-        return _key(self._clients[0].ready())
+        """Key of the model by which the first one answers; empty: it needs an insert to answer.
 
-    def traffic(self) -> Traffic:
-        """What all have counted since they were started."""
-        whole = Traffic()
-        for client in self._clients:
-            whole = whole.plus(traffic_of(client.metrics()))
-        return whole
+        Waits while Milvus is away. ServiceError: it stays so, and what the service says.
+        """
+        return _within(partial(_served, self._clients[0]))
+
+    def traffic(self) -> dict[str, Traffic]:
+        """What all have counted since they were started, by their URLs."""
+        return {redacted(client.url): traffic_of(client.metrics()) for client in self._clients}
 
     def insert(self) -> InsertAnswer:
         """Let the first one insert; one that is under way is waited for."""
@@ -115,23 +118,33 @@ class ServiceReplicas:
     ) -> str:
         """That all answer as ``export`` does, in a line; waits until they have come to it.
 
-        WrongModelError: one does not, or its index finds less than ``least_recall``.
+        WrongModelError: one does not, or does not answer, or its index finds less than
+        ``least_recall``.
         """
         sample = SampleLists(export, users, items)
-        return "; ".join(
-            f"{client.url}: {_within(partial(sample.compared, client, least_recall))}"
-            for client in self._clients
-        )
+        try:
+            return "; ".join(
+                f"{client.url}: {_within(partial(sample.compared, client, least_recall))}"
+                for client in self._clients
+            )
+        except ServiceError as error:
+            if error.status in NO_RIGHTS:
+                raise
+            raise WrongModelError(str(error)) from None
 
 
-def _within(check: Callable[[], str]) -> str:
-    """What ``check`` returns, once it raises no WrongModelError any more."""
+def _within(check: Callable[[], Reply]) -> Reply:
+    """What ``check`` returns, once it raises neither WrongModelError nor ServiceError any more.
+
+    At the end of the time it is raised; at once where the key lacks the rights.
+    """
     end = time.monotonic() + FOLLOW_SECONDS
     while True:
         try:
             return check()
-        except WrongModelError:
-            if time.monotonic() > end:
+        except (WrongModelError, ServiceError) as error:
+            is_final = isinstance(error, ServiceError) and error.status in NO_RIGHTS
+            if is_final or time.monotonic() > end:
                 raise
             time.sleep(PAUSE)
 
@@ -190,6 +203,13 @@ def _require_model(client: Client, manifest: ExportManifest) -> None:
         raise WrongModelError(
             f"{client.url}: {_key(ready) or ready.reason} answers, not {manifest.key}"
         )
+
+
+def _served(client: Client) -> str:
+    ready = client.ready()
+    if not ready.ready and ready.reason in PASSING:
+        raise ServiceError(f"{client.url} is not ready: {ready.reason}")
+    return _key(ready)
 
 
 def _key(ready: ReadyAnswer) -> str:

@@ -18,6 +18,7 @@ from paddlerec_milvus.errors import SettingsError
 LEAST_REQUESTS = 20  # for a share to say something
 LEAST_FOR_P99 = 200
 LEAST_P99 = 0.02  # seconds; below that nobody waits, and a machine's other work shows
+COUNTS = ("requests", "errors", "fallbacks", "unranked")
 WAITING = ("deadline", "failure", "not_ready")  # reasons that are the model's, Milvus' or ranker's
 LIMITS: Mapping[str, float] = {"errors": 0.01, "fallbacks": 0.01, "unranked": 0.05, "p99": 2.0}
 """The most that each share may lie above the one before; ``p99``: times the one before."""
@@ -37,7 +38,7 @@ class Traffic(BaseModel):
 
     def since(self, before: Traffic) -> Traffic:
         """What came after ``before``; all of it where the service was started again since."""
-        if self.requests < before.requests:
+        if any(getattr(self, name) < getattr(before, name) for name in COUNTS):
             return self
         return Traffic(
             requests=self.requests - before.requests,
@@ -92,9 +93,20 @@ class Traffic(BaseModel):
         return f"{text}, {', '.join(shares)}, p99 {1000 * self.p99:.1f} ms"
 
 
+def traffic_since(now: Mapping[str, Traffic], before: Mapping[str, Traffic]) -> Traffic:
+    """What all services, by their URLs, have counted since ``before``.
+
+    One that was started again since, or is not in ``before``, brings all that it has counted.
+    """
+    whole = Traffic()
+    for url, traffic in now.items():
+        whole = whole.plus(traffic.since(before.get(url, Traffic())))
+    return whole
+
+
 def traffic_of(text: str) -> Traffic:
     """What the page /metrics of one process says."""
-    counts = {"requests": 0.0, "errors": 0.0, "fallbacks": 0.0, "unranked": 0.0}
+    counts = dict.fromkeys(COUNTS, 0.0)
     buckets: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

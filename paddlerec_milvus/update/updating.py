@@ -17,7 +17,7 @@ from pathlib import Path
 
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.id_map import read_item_ids
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import SettingsError, UserError
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.serving.client import ServiceError
 from paddlerec_milvus.update.exports_folder import CURRENT, RUNS, ExportsFolder
@@ -34,6 +34,7 @@ from paddlerec_milvus.update.model_steps import (
     ModelPlan,
     ModelSteps,
     last_checkpoint,
+    ranker_kind,
 )
 from paddlerec_milvus.update.run_state import (
     FinishedStep,
@@ -43,13 +44,14 @@ from paddlerec_milvus.update.run_state import (
     states_of,
 )
 from paddlerec_milvus.update.served_model import ServiceReplicas, WrongModelError
-from paddlerec_milvus.update.traffic import LEAST_REQUESTS, Traffic, worsening
+from paddlerec_milvus.update.traffic import LEAST_REQUESTS, Traffic, traffic_since, worsening
 
 logger = logging.getLogger(__name__)
 
 SWITCHED, REFUSED, ROLLED_BACK = 0, 3, 4  # exit codes
 POLL_SECONDS = 5.0  # between two readings of /metrics
 AWAY_SECONDS = 30.0  # that a service may not answer while it is watched
+NEVER_SERVED = ("unchanged", "refused")  # outcomes
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ def update(plan: UpdatePlan, key: str) -> int:
         words = [*plan.model.words(), str(plan.is_warm)]
         run, is_old = opened_run(exports, command_digest(words))
         say(f"{'going on with' if is_old else 'run'} {run.state.name}: {run.path}")
+        if run.state.leaving and not plan.services:
+            raise SettingsError(f"{run.path}: the service is to go back: give its --service again")
+        update = Update(plan, exports, services, run)
+        if is_old:
+            update.follow_current()
         if run.state.traffic is None:
             run.state.traffic = services.traffic()
             run.write()
-        update = Update(plan, exports, services, run)
         code = update.carried_out()
         tidy(exports, run, plan.keep)
     mib = exports.size() / 2**20
@@ -111,6 +117,25 @@ class Update:
         self._state, self._name = run.state, run.state.name
         self._model = ModelSteps(plan.model, run.path)
 
+    def follow_current(self) -> None:
+        """Compare with what ``current`` points at now, if that was moved before the insert."""
+        state, current = self._state, self._exports.current
+        is_inserted = "insert" in state.steps or state.inserted_at is not None
+        if is_inserted or current in (state.before, self._name):
+            return
+        was, now = state.before or "nothing", current or "nothing"
+        say(f"{CURRENT} was {was} and is {now} now: the new model is compared with that")
+        state.before, state.traffic = current, self._services.traffic()
+        state.steps.pop("gate", None)
+        if self._plan.model.ranker is None and not self._is_ranked_as(self._old()):
+            for step in ("rank", "export"):
+                state.steps.pop(step, None)
+        self._run.write()
+
+    def _is_ranked_as(self, old: ExportedModel | None) -> bool:
+        """Whether the new export is there and has a ranker of the kind of ``old``'s."""
+        return "export" in self._state.steps and ranker_kind(self._new()) == ranker_kind(old)
+
     def carried_out(self) -> int:
         """Take all steps that are not done; the exit code, and the outcome in the run's state."""
         if self._state.leaving:
@@ -124,12 +149,10 @@ class Update:
             self._step("rank", lambda: self._model.rank(self._old()))
             self._step("export", lambda: self._model.export(self._exports.folder / self._name))
             if (old := self._old()) and old.manifest.key == self._new().manifest.key:
-                self._exports.remove(self._name)
                 return self._ended("unchanged", f"{self._state.before} is the same model", SWITCHED)
             self._step("gate", self._gate)
             self._step("insert", self._insert)
         except GateError as error:
-            self._exports.remove(self._name)
             advice = f"the checkpoint stays in {self._run.path} until the next update (--trained)"
             return self._ended("refused", f"{error}; {advice}", REFUSED)
         try:
@@ -200,10 +223,15 @@ class Update:
         if not self._plan.services:
             exports.point(self._name)
             return f"{CURRENT} is {self._name}"
-        if (now := services.served()) == manifest.key:  # by a run that was killed here
+        try:
+            now = services.served()
+        except ServiceError as error:
+            raise ServiceError(f"{error}; nothing was switched", error.status) from None
+        if now == manifest.key:  # by a run that was killed here
             exports.point(self._name)
             return "it serves already"
-        self._state.served, self._state.inserted_at = now, services.traffic()
+        self._state.served = now or self._state.served
+        self._state.inserted_at = services.traffic()
         self._run.write()
         exports.point(self._name)
         try:
@@ -231,15 +259,16 @@ class Update:
     def _watch(self) -> str:
         """What the services count for a while. WorseError: it is worse than before."""
         state, services = self._state, self._services
-        inserted = state.inserted_at or Traffic()
-        before = inserted.since(state.traffic or Traffic())
+        inserted = state.inserted_at or {}
+        before = traffic_since(inserted, state.traffic or {})
         if before.requests < LEAST_REQUESTS:
-            before = inserted
+            before = traffic_since(inserted, {})
         end, answered, after = time.monotonic() + self._plan.watch, time.monotonic(), Traffic()
         while True:
             try:
-                after = services.traffic().since(inserted)
-                answered = time.monotonic()
+                counted = services.traffic()
+                inserted = {**counted, **inserted}  # what was not asked then counts from now on
+                after, answered = traffic_since(counted, inserted), time.monotonic()
             except ServiceError as error:
                 if time.monotonic() - answered > AWAY_SECONDS:
                     raise WorseError(str(error)) from None
@@ -259,18 +288,25 @@ class Update:
         if not state.served:
             self._run.finish("switched", f"{reason}; there is no model before it to go back to")
             raise UserError(f"{self._name} stays: {state.reason}")
-        self._exports.point(state.before)
         if services.served() != state.served:
             services.roll_back(key)
         now = services.served()
         if now != state.served:
             raise ServiceError(f"{now or 'no model'} answers after the rollback: see /readyz")
+        self._exports.point(state.before)
         return self._ended("rolled back", f"{reason}; {now} serves again", ROLLED_BACK)
 
 
 def tidy(exports: ExportsFolder, run: UpdateRun, keep: int) -> None:
-    """Remove what no later update needs: old exports, and checkpoints and data but the last's."""
-    names = [state.name for state in states_of(exports) if state.outcome == "switched"]
+    """Remove what no later update needs.
+
+    Exports that never served, old ones, and checkpoints and data but the last's.
+    """
+    states = states_of(exports)
+    for state in states:
+        if state.outcome in NEVER_SERVED and state.name != exports.current:
+            exports.remove(state.name)
+    names = [state.name for state in states if state.outcome == "switched"]
     needed = {exports.current, run.state.name, run.state.before, *names[-1:]}
     if gone := exports.prune(keep, needed):
         say(f"removed {', '.join(gone)}")

@@ -13,6 +13,7 @@ from export_of_a_day import Days
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.data.id_map import read_item_ids
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.evaluation.ranking_report import LONGEST
 from paddlerec_milvus.evaluation.replay import MeasureChange
 from paddlerec_milvus.evaluation.results import Gain
 from paddlerec_milvus.export.exported_model import read_export
@@ -87,6 +88,17 @@ def test_users_without_a_known_item_get_popular_ones_and_lost_items_hit_nothing(
     offered = fewer.offered(_few(users), 50, rank=False).candidates
     assert set(offered[(offered > 0) & (offered < 11)]) <= set(range(1, 11))
     assert (np.sort(offered, axis=1)[:, 1:] != np.sort(offered, axis=1)[:, :-1])[:, -10:].all()
+
+
+def test_a_ranker_of_whose_items_nobody_clicked_one_gives_popular_items(days, trained, monkeypatch):
+    strangers = read_item_ids(None)
+    lists = ExportLists(days.one, strangers, 301)
+    lists._known[:] = 0
+    monkeypatch.setattr("paddlerec_milvus.update.export_lists.load_ranking", lambda *_: None)
+    users = _few(read_held_out(trained.data / "test"))
+    shown = lists._ranked(users, lists.translated(users))
+    assert shown.shape == (len(users), LONGEST)
+    assert (shown == np.arange(1, LONGEST + 1)).all()
 
 
 def _few(users):

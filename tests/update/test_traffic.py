@@ -7,7 +7,14 @@ import pytest
 
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.serving.observability import Metrics
-from paddlerec_milvus.update.traffic import LIMITS, Traffic, limits_of, traffic_of, worsening
+from paddlerec_milvus.update.traffic import (
+    LIMITS,
+    Traffic,
+    limits_of,
+    traffic_of,
+    traffic_since,
+    worsening,
+)
 
 
 def counted(requests: int, errors: int = 0, fallbacks: int = 0, slow: int = 0) -> Traffic:
@@ -63,3 +70,11 @@ def test_limits_of_the_command_line():
     for word in ("p98=2", "errors=x", "errors=-1", "errors"):
         with pytest.raises(SettingsError, match=f"--limit {word}"):
             limits_of([word])
+
+
+def test_a_service_that_was_started_again_hides_nothing_of_the_others():
+    before = {"a": counted(300, errors=30), "b": counted(300)}
+    after = traffic_since({"a": counted(5), "b": counted(400, errors=60)}, before)
+    assert (after.requests, after.errors) == (105, 60)  # 5 + (400 - 300), 0 + 60
+    more = traffic_since({"a": counted(400, errors=1)}, before)  # since then again as many
+    assert (more.requests, more.errors) == (400, 1)

@@ -248,3 +248,10 @@ def test_without_a_service_the_link_alone_moves(days: Days, capsys):
     assert update(days.plan(), "") == 0
     assert days.exports.current == "two"
     assert "no --service" in capsys.readouterr().out
+
+
+def test_stopped_before_it_says_that_it_refuses_it_says_so_the_next_time(days: Days, monkeypatch):
+    plan = days.plan(margins=MARGINS)
+    stop_at("_ended", plan, monkeypatch)
+    assert update(plan, "") == 3
+    assert not (days.exports.folder / "two").exists()
