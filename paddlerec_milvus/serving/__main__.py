@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(
         prog="python -m paddlerec_milvus.serving",
         description="Serve candidates. Where Milvus holds no vectors of a model that is here, "
-        "those of the checkpoint are inserted first.",
+        "those of the checkpoint are inserted first, unless SERVING_INSERT_MISSING=0.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "SERVING_DATA": arguments.data,
         "SERVING_EXPORT": arguments.export,
     }
-    environment = {**os.environ, **{name: value for name, value in own.items() if value}}
+    environment = {"SERVING_INSERT_MISSING": "1", **os.environ}
+    environment |= {name: value for name, value in own.items() if value}
     return run(lambda: _serve(arguments.host, arguments.port, environment))
 
 
@@ -83,7 +84,7 @@ def _serve(host: str, port: int, environment: Mapping[str, str]) -> None:
     with listening_socket(host, port) as listening:
         settings = settings_from_environment(environment)
         require_keys(settings, host)
-        app = create_app(settings.model_copy(update={"insert_missing": True}))
+        app = create_app(settings)
         url = address_of(host, listening)
         print(f"starting; then the page is {url} and all calls are at {url}docs", file=sys.stderr)
         _run(AnsweringServer(app, url), listening)

@@ -125,8 +125,11 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, metrics: Metrics) -
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors.split(",")],
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", AS_TEXT, REQUEST_ID],
-            expose_headers=["Retry-After", "Server-Timing", REQUEST_ID],
+            allow_headers=[
+                *("Authorization", "Content-Type", "Idempotency-Key", "X-API-Key"),
+                *(AS_TEXT, REQUEST_ID),
+            ],
+            expose_headers=["Idempotent-Replayed", "Retry-After", "Server-Timing", REQUEST_ID],
         )
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(RequestRecorder, metrics=metrics)

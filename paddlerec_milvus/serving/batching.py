@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 from paddlerec_milvus.retrieval.candidates import Candidates
 from paddlerec_milvus.serving.candidates import (
@@ -33,6 +34,12 @@ from paddlerec_milvus.serving.validation import UserBatch
 
 MOST_USERS, MOST_HITS = 64, 16_384  # of several requests together; one with more goes alone
 MOST_NAMES = 4_096  # bytes of a filter's categories; so does one with more
+MOST_IDS = 65_536  # of histories and exclusions; so does one with more
+MOST_WAITING_IDS = 2_000_000  # of large requests that wait, some 100 bytes each
+
+
+class OverloadError(RetrievalError):
+    """Too much waits already; the caller may try again."""
 
 
 class SearchedUsers(NamedTuple):
@@ -64,25 +71,34 @@ class RequestLoad(NamedTuple):
     """That an interest of each is searched for at least, what is excluded among them."""
     names: int = 0
     """Bytes of the categories that its filter names."""
+    ids: int = 0
+    """Of its histories, and to exclude: what it holds while it waits."""
 
     @property
     def is_large(self) -> bool:
         """Whether this is more than small requests should have to wait for."""
-        return self.users > MOST_USERS or self.hits > MOST_HITS or self.names > MOST_NAMES
+        wants_much = self.users > MOST_USERS or self.hits > MOST_HITS
+        return wants_much or self.names > MOST_NAMES or self.ids > MOST_IDS
 
     def with_more(self, other: RequestLoad) -> RequestLoad:
         """Both together; they have the same filter."""
-        return self._replace(users=self.users + other.users, hits=self.hits + other.hits)
+        return self._replace(
+            users=self.users + other.users,
+            hits=self.hits + other.hits,
+            ids=self.ids + other.ids,
+        )
 
     @classmethod
     def of(cls, batch: UserBatch) -> RequestLoad:
         """The load of ``batch``."""
+        request = batch.request
         excluded = sum(len(batch.exclude[row]) for row in batch.rows.tolist())
-        names = batch.request.filter.category if batch.request.filter else ()
+        names = request.filter.category if request.filter else ()
         return cls(
             len(batch.rows),
-            searched_hits(batch.request) * len(batch.rows) + excluded,
+            searched_hits(request) * len(batch.rows) + excluded,
             sum(len(name.encode()) for name in names),
+            sum(map(len, request.hist_item)) + len(request.exclude),
         )
 
 
@@ -136,16 +152,28 @@ class RequestBatcher:
     ) -> PendingRequest:
         """The request, whose ``reply`` comes by ``served``; at least one user is for the model.
 
-        ``interests`` [n, K, D] of ``batch.rows`` where known. Errors are the tower's and the
-        retriever's.
+        ``interests`` [n, K, D] of ``batch.rows`` where known. Errors of the reply are the tower's
+        and the retriever's. OverloadError: it is large, and too much waits already.
         """
+        load = RequestLoad.of(batch)
+        if load.is_large:
+            self._require_room(load)
         reply: asyncio.Future[CandidatesReply] = asyncio.get_running_loop().create_future()
         kind = (served.version, *_options(batch))
-        load = RequestLoad.of(batch)
         pending = PendingRequest(served, batch, interests, reply, caller, load, kind, as_json)
         self._waiting.append(pending)
         self._start()
         return pending
+
+    def _require_room(self, load: RequestLoad) -> None:
+        """Refuse a large request that would wait beside too many ids of others; alone it may."""
+        self._waiting = [one for one in self._waiting if not one.reply.done()]
+        waiting = sum(one.load.ids for one in self._waiting if one.load.is_large)
+        if waiting and waiting + load.ids > MOST_WAITING_IDS:
+            raise OverloadError(
+                f"large requests with {waiting:,} ids wait already, and {load.ids:,} more are "
+                f"above {MOST_WAITING_IDS:,}: try again, or send fewer users at once"
+            )
 
     def _start(self) -> None:
         while self._waiting and len(self._under_way) < self._parallel:

@@ -135,8 +135,8 @@ class FixedDeployment:
             user_kind=user_kind,
             ranking=ranking,
         )
-        self.model.follow(retriever)
         version = IndexVersion("", "", tower.fingerprint)
+        self.model.follow(retriever, version)
         self.own = self.stored = ModelIdentity(digest=tower.fingerprint)
         self.served: ServedVersion | None = ServedVersion(self.model, retriever, version)
         self._retriever = retriever

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""Items of a model that were deleted since: no list shows them, popular ones neither."""
+"""Items of a model that were deleted since: lists of popular items leave out those it knows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from paddlerec_milvus.retrieval.candidates import popular_items
 logger = logging.getLogger(__name__)
 
 MOST_ROUNDS = 10  # the n-th checks n times as many popular items
+FIRST_ITEMS = 500  # stored popular ones that are sought as soon as a version serves
 
 
 @runtime_checkable
@@ -37,13 +38,16 @@ class HiddenItems:
     def __init__(self) -> None:
         self.known: frozenset[int] = frozenset()
         self._retriever: ChangeableItems | None = None
+        self._version: object = None
         self._lock = threading.Lock()
 
-    def follow(self, retriever: object) -> None:
-        """Ask ``retriever`` from now on; what another one said is forgotten."""
+    def follow(self, retriever: object, version: object) -> None:
+        """Ask ``retriever`` from now on; what is known of another ``version`` is forgotten."""
         with self._lock:
             self._retriever = retriever if isinstance(retriever, ChangeableItems) else None
-            self.known = frozenset()
+            if version != self._version:
+                self.known = frozenset()
+            self._version = version
 
     def changed(self, stored: Iterable[int] = (), deleted: Iterable[int] = ()) -> None:
         """These items were ``stored``, or ``deleted``."""

@@ -195,7 +195,7 @@ class MilvusDeployment:
                 f"{model.tower.dimension}: POST /insert"
             )
         before, self._retriever = self._retriever, retriever
-        model.follow(retriever)
+        model.follow(retriever, version)
         self.model, self.served = model, ServedVersion(model, retriever, version)
         if before is not None:
             self._retired.add(before)

@@ -22,7 +22,7 @@ from paddlerec_milvus.ranking.ranking_model import (
     require_inner_product,
     warn_of_other_quotas,
 )
-from paddlerec_milvus.serving.hidden_items import HiddenItems
+from paddlerec_milvus.serving.hidden_items import FIRST_ITEMS, HiddenItems
 from paddlerec_milvus.serving.item_categories import ItemCategories
 from paddlerec_milvus.serving.item_features import FeatureValues, read_feature_values
 from paddlerec_milvus.serving.item_ids import ItemIds
@@ -54,6 +54,8 @@ class ServingModel(NamedTuple):
     """What the ids of users are."""
     ranking: RankingModel | None = None
     """What ranks its candidates; None: nothing does."""
+    is_ranker_refused: bool = False
+    """There is a ranker beside it, which cannot be used."""
 
     @property
     def ranker(self) -> str:
@@ -65,11 +67,16 @@ class ServingModel(NamedTuple):
         """What tells this model with this ranker from all others."""
         return f"{self.tower.fingerprint}-{self.ranker}"
 
-    def follow(self, retriever: object) -> None:
-        """Look items that were added since up in ``retriever`` from now on."""
+    def follow(self, retriever: object, version: object) -> None:
+        """Look items that were added or deleted since up in ``retriever``, of ``version``.
+
+        The most popular ones at once, as lists show them, too, while it does not answer.
+        """
         self.ids.follow(retriever)
         self.categories.follow(retriever)
-        self.hidden.follow(retriever)
+        self.hidden.follow(retriever, version)
+        items = range(1, self.catalogue.total + 1)
+        self.hidden.check_popular(FIRST_ITEMS, [frozenset()], items, "Strong")
 
 
 class ModelCache:
@@ -162,7 +169,7 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
     """
     folder = trained.checkpoint / FOLDER
     if not folder.is_dir():
-        return model._replace(ranking=None)
+        return model._replace(ranking=None, is_ranker_refused=False)
     try:
         require_inner_product(trained.settings)
         data = trained.data_identity() if trained.has_log else None
@@ -176,9 +183,9 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
         warn_of_other_quotas(trained.settings, ranking.manifest)
     except UserError as error:
         warn(f"the ranker cannot be used, lists stay in the model's order: {error}")
-        return model._replace(ranking=None)
+        return model._replace(ranking=None, is_ranker_refused=True)
     logger.info("ranker %s ranks its candidates", ranking.manifest.digest)
-    return model._replace(ranking=ranking)
+    return model._replace(ranking=ranking, is_ranker_refused=False)
 
 
 def freeze_memory() -> None:

@@ -168,7 +168,7 @@ class RankedService:
         if not len(batch.rows):
             return {}, "popular"
         if ranking is None:
-            self._unranked("absent")
+            self._unranked("failure" if model.is_ranker_refused else "absent")
         elif searched is None or served is None:
             work = partial(
                 lists_without_search,

@@ -221,7 +221,7 @@ class CandidateService:
     ) -> CandidatesReply | None:
         """The model's answer; None, counted and logged, if there is none until ``end``.
 
-        None, too, where no user of ``batch`` has clicks enough.
+        None, too, where no user of ``batch`` has clicks enough. OverloadError: too much waits.
         """
         if not len(batch.rows):
             return None

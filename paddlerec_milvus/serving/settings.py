@@ -115,7 +115,8 @@ class ServiceSettings(BaseModel):
     """Seconds between two probes of the index_recall@50 of what serves, on 64 recent interests; 0:
     none. The first comes soon after the start, and after each insert."""
     insert_missing: bool = False
-    """Insert at the start where Milvus holds no vectors of a model that is here."""
+    """Insert at the start where Milvus holds no vectors of a model that is here, even if they were
+    deleted. ``python -m paddlerec_milvus.serving`` does unless this is 0."""
     mismatch: Literal["refuse", "insert"] = "refuse"
     """At the start, where Milvus holds vectors of another model than this. ``insert``: put this
     one's in their place. ``refuse``: those of other data never serve (popular items are given until

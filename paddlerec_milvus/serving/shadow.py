@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,10 +160,8 @@ class ShownRecorder:
         return _named("before", model, batch, lists, source)
 
     def _add(self, shown: ShownAnswer, shadows: Shadows) -> None:
-        rows = shown.answer.recommendations
-        lines = partial(_lines, shown, shadows, self._service.settings)
-        items = sum(map(len, rows)) + sum(len(one.items) for one in shadows.values())
-        self._log.add(lines, len(rows), items)
+        # made now: what waits for the disk must not hold the request, its search and its model
+        self._log.add(_lines(shown, shadows, self._service.settings))
 
     def _count(self, outcome: str) -> None:
         self._service.metrics.shadows.labels(outcome).inc()

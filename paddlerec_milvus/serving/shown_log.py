@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +24,7 @@ from paddlerec_milvus.serving.observability import Metrics
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 500_000  # items of lists that wait to be written; a list more is dropped
+LIST_ITEMS = 10  # a list by itself takes the memory of so many
 MOST_BYTES = 64 << 20  # of a file; then there is a new one
 LONGEST_END = 5.0  # seconds that the end of the service waits for what is not written yet
 
@@ -33,7 +34,7 @@ class ShownLog:
 
     def __init__(self, folder: Path, metrics: Metrics) -> None:
         self._folder, self._metrics = folder, metrics
-        self._queue = SimpleQueue[tuple[Callable[[], Sequence[ShownList]], int, int] | None]()
+        self._queue = SimpleQueue[tuple[Sequence[ShownList], int] | None]()
         self._waiting, self._lock = 0, threading.Lock()
         self._file: io.FileIO | None = None
         self._day, self._size = "", 0
@@ -41,18 +42,19 @@ class ShownLog:
         self._thread = threading.Thread(target=self._run, name="shown-log", daemon=True)
         self._thread.start()
 
-    def add(self, lists: Callable[[], Sequence[ShownList]], count: int, items: int) -> None:
-        """Write what ``lists`` gives, called in the thread; ``count`` lists of ``items`` in all.
+    def add(self, lists: Sequence[ShownList]) -> None:
+        """Write ``lists``; returns at once.
 
-        Returns at once. Where too much waits already they are dropped and counted.
+        Where too much waits already they are dropped and counted.
         """
+        size = sum(map(_size, lists))
         with self._lock:
-            fits = self._waiting + items <= MOST_WAITING
-            self._waiting += items if fits else 0
+            fits = self._waiting + size <= MOST_WAITING
+            self._waiting += size if fits else 0
         if fits:
-            self._queue.put((lists, count, items))
+            self._queue.put((lists, size))
         else:
-            self._metrics.shown.labels("dropped").inc(count)
+            self._metrics.shown.labels("dropped").inc(len(lists))
 
     def close(self) -> None:
         """Write what waits, for some seconds at most, and close the file."""
@@ -61,18 +63,18 @@ class ShownLog:
 
     def _run(self) -> None:
         while (entry := self._queue.get()) is not None:
-            lists, count, items = entry
+            lists, size = entry
             try:
-                lines = [one.model_dump_json().encode() + b"\n" for one in lists()]
+                lines = [one.model_dump_json().encode() + b"\n" for one in lists]
                 self._write(b"".join(lines))
             except Exception as error:
-                self._metrics.shown.labels("failed").inc(count)
+                self._metrics.shown.labels("failed").inc(len(lists))
                 self._say(error)
             else:
-                self._metrics.shown.labels("written").inc(count)
+                self._metrics.shown.labels("written").inc(len(lists))
                 self._say(None)
             with self._lock:
-                self._waiting -= items
+                self._waiting -= size
         self._close()
 
     def _write(self, lines: bytes) -> None:
@@ -113,3 +115,9 @@ class ShownLog:
         elif error is None and self._is_failing:
             logger.info("SERVING_SHOWN_LOG %s: lists are logged again", self._folder)
         self._is_failing = error is not None
+
+
+def _size(one: ShownList) -> int:
+    """The items of ``one`` and of its shadow, and what both lists themselves count as."""
+    shadow = 0 if one.shadow is None else LIST_ITEMS + len(one.shadow.items)
+    return LIST_ITEMS + len(one.items) + shadow

@@ -12,7 +12,7 @@ import importlib
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from paddlerec_milvus.errors import CheckpointError, MissingPackageError
+from paddlerec_milvus.errors import MissingPackageError
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.export.onnx_tower import OnnxTower
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
@@ -70,8 +70,7 @@ class CheckpointTower:
         with shared:
             self._encoder = _load(trained)
         self._encoder.lock = threading.Lock() if self._encoder.stands_alone else shared
-        if trained.fingerprint() != self.fingerprint:
-            raise CheckpointError(f"{trained.checkpoint}: was written while it was read: try again")
+        trained.require_still(self.fingerprint)
         self.interests = self._encoder.interests
         self.maxlen = self._encoder.maxlen
         vectors = self.item_vectors()

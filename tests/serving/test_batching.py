@@ -18,7 +18,13 @@ from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
 from paddlerec_milvus.serving import batching
-from paddlerec_milvus.serving.batching import MOST_USERS, CandidatesReply, RequestBatcher
+from paddlerec_milvus.serving.batching import (
+    MOST_USERS,
+    CandidatesReply,
+    OverloadError,
+    RequestBatcher,
+    RequestLoad,
+)
 from paddlerec_milvus.serving.candidates import search_candidates
 from paddlerec_milvus.serving.item_ids import ItemIds
 from paddlerec_milvus.serving.schemas import CandidatesRequest
@@ -117,6 +123,47 @@ def test_large_requests_go_one_after_the_other(monkeypatch):
     with ThreadPoolExecutor(2) as pool:
         asyncio.run(ask(pool))
     assert most == [1] * 5
+
+
+def test_large_requests_that_wait_hold_a_limited_number_of_ids(monkeypatch):
+    """A lone one is taken whatever it holds, a small one always; whoever hung up counts no more."""
+    monkeypatch.setattr(batching, "MOST_WAITING_IDS", 100)
+    release = threading.Event()
+
+    def answers(requests):
+        release.wait(20)
+        return [CandidatesReply(b"", (), {})] * len(requests)
+
+    monkeypatch.setattr(batching, "_replies", answers)
+    version, catalogue, ids = SimpleNamespace(version=1), Catalogue(9), ItemIds(IdMap(), 9)
+    large, small = (
+        user_batch(CandidatesRequest[int](hist_item=[[1, 2]] * users), 20, catalogue, ids)
+        for users in (MOST_USERS + 1, 1)
+    )
+
+    async def ask(pool):
+        batcher = RequestBatcher(pool, 1)
+        first, second = (batcher.add(version, large).reply for _ in range(2))
+        with pytest.raises(OverloadError, match="with 130 ids wait already, and 130 more"):
+            batcher.add(version, large)
+        third = batcher.add(version, small).reply
+        second.cancel()
+        fourth = batcher.add(version, large).reply
+        release.set()
+        await asyncio.gather(first, third, fourth)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            asyncio.run(ask(pool))
+        finally:
+            release.set()
+
+
+def test_a_request_of_many_ids_is_large():
+    request = CandidatesRequest[int](hist_item=[[1] * 9_000] * 8, exclude_history=False, top_k=5)
+    batch = user_batch(request, 20, Catalogue(9), ItemIds(IdMap(), 9))
+    assert RequestLoad.of(batch).ids == 72_000
+    assert RequestLoad.of(batch).is_large
 
 
 @pytest.mark.parametrize("heavy", [{"top_k": 1_000}, {"exclude": list(range(1, 9_001))}])

@@ -211,6 +211,27 @@ def test_searches_that_fail_in_a_row_are_not_tried_any_more(empty, monkeypatch):
     assert empty.metric("serving_breaker_open") == 0
 
 
+def test_what_was_deleted_is_known_when_milvus_comes_back(empty, monkeypatch):
+    """By calls to this replica before, and of the popular items by whatever else deleted them."""
+    empty.http.post("/insert")
+    service, serving = empty.service, ItemIndex.serving
+    hidden, other = service.model.hidden, service.current.retriever
+
+    def away(index):
+        raise RetrievalError("away")
+
+    hidden.changed(deleted=[10**6])  # stands for an item that is not popular
+    other.delete([1])
+    assert 1 not in hidden.known
+    monkeypatch.setattr(ItemIndex, "serving", away)
+    service.refresh()
+    assert service.current is None
+    monkeypatch.setattr(ItemIndex, "serving", serving)
+    service.refresh()
+    assert service.current is not None
+    assert hidden.known == {1, 10**6}
+
+
 def test_a_rollback_in_the_middle_of_a_look_is_followed_whole(growing, monkeypatch):
     """Another process rolls back after the look has seen what serves."""
     settings, train = growing

@@ -35,6 +35,7 @@ def test_a_ranker_of_another_model_or_a_changed_file_does_not_rank(
     with started(copy, tmp_path, epoch=epoch) as service:
         service.http.post("/insert")
         assert recommended(service, [3, 7])["source"] == ["unranked"]
+        assert 'serving_unranked_total{reason="failure"} 1.0' in service.http.get("/metrics").text
     assert "warning: the ranker cannot be used" in capsys.readouterr().err
 
 

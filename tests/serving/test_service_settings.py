@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -95,6 +96,25 @@ def test_no_dump_of_the_settings_shows_a_key_or_a_token(environment):
 def test_what_is_wrong_with_the_environment_is_told(environment, variable, value, message):
     with pytest.raises((SettingsError, UserError), match=message):
         settings_from_environment(environment | {variable: value})
+
+
+@pytest.mark.parametrize(("given", "inserts"), [("", True), ("1", True), ("0", False)])
+def test_the_program_inserts_at_its_start_unless_told(environment, monkeypatch, given, inserts):
+    program = importlib.import_module("paddlerec_milvus.serving.__main__")
+    served: list[bool] = []
+    monkeypatch.delenv("SERVING_INSERT_MISSING", raising=False)
+    if given:
+        environment["SERVING_INSERT_MISSING"] = given
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+
+    def serve(host: str, port: int, environment: dict[str, str]) -> None:
+        served.append(settings_from_environment(environment).insert_missing)
+
+    monkeypatch.setattr(program, "run", lambda work: work())
+    monkeypatch.setattr(program, "_serve", serve)
+    program.main([])
+    assert served == [inserts]
 
 
 def uvicorn(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.requests import ClientDisconnect
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.fair_queue import Caller
-from paddlerec_milvus.serving.recommender import CandidateService
+from paddlerec_milvus.serving.recommender import SMALL_BODY, CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
 from paddlerec_milvus.serving.validation import body_of, wants_text
 
 router = APIRouter()
+
+Reply = TypeVar("Reply")
 
 
 @router.post(
@@ -32,8 +36,30 @@ async def candidates(request: Request, caller: Annotated[Caller, Depends(caller_
     """
     service: CandidateService = request.app.state.service
     body = await body_of(request, service.settings.max_body)
-    reply = await service.candidates(body, as_text=wants_text(request), caller=caller)
+    answering = service.candidates(body, as_text=wants_text(request), caller=caller)
+    reply = await while_connected(request, body, answering)
     return timed_response(request, reply.content, reply.stages)
+
+
+async def while_connected(
+    request: Request, body: bytes, answering: Coroutine[Any, Any, Reply]
+) -> Reply:
+    """The result of ``answering``, given up where the caller of a large ``body`` hangs up.
+
+    ClientDisconnect: it has. A small body, which holds little while it waits, is not watched.
+    """
+    if len(body) <= SMALL_BODY:
+        return await answering
+    work = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(request.receive())  # the body is there: what comes is the end
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        work.cancel()
+        gone.cancel()
 
 
 def timed_response(request: Request, content: bytes, stages: Mapping[str, float]) -> Response:

@@ -17,7 +17,7 @@ from paddlerec_milvus.serving.ranking_schemas import (
     RecommendQuery,
     RecommendRequest,
 )
-from paddlerec_milvus.serving.routers.candidates import timed_response
+from paddlerec_milvus.serving.routers.candidates import timed_response, while_connected
 from paddlerec_milvus.serving.routers.users import UserPath, stored_clicks
 from paddlerec_milvus.serving.schemas import request_body
 from paddlerec_milvus.serving.shadow import ListOrigin
@@ -41,7 +41,9 @@ async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_o
     ranked: RankedService = request.app.state.ranked
     body = await body_of(request, service_of(request).settings.max_body)
     origin = ListOrigin(request.state.request_id)
-    reply = await ranked.recommend(body, as_text=wants_text(request), caller=caller, origin=origin)
+    as_text = wants_text(request)
+    answering = ranked.recommend(body, as_text=as_text, caller=caller, origin=origin)
+    reply = await while_connected(request, body, answering)
     return timed_response(request, reply.content, reply.stages)
 
 

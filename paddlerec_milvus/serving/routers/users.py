@@ -152,6 +152,8 @@ async def stored_clicks(
     model = served.model if served else service.model
     own = id_of(user, model.user_kind, ("path", "user"))
     state, source = await _stored_user(service, own, model, query.consistency)
+    if source is not None:
+        service.metrics.fallbacks.labels("failure" if served else "not_ready").inc()
     seconds = time.monotonic() - began
     if state is None:
         return StoredClicks(own, [], None, served, source, began, seconds)

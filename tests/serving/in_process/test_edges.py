@@ -33,10 +33,12 @@ def test_pages_of_other_sites_are_let_in_by_a_setting(index, service):
     with in_process_app(index, cors="https://shop.example, https://other.example") as shop:
         answer = shop.http.post("/candidates", json={"hist_item": [[3]]}, headers=site)
         assert answer.headers["access-control-allow-origin"] == "https://shop.example"
-        assert "Server-Timing" in answer.headers["access-control-expose-headers"]
+        exposed = answer.headers["access-control-expose-headers"]
+        assert {"Server-Timing", "Idempotent-Replayed"} <= set(exposed.split(", "))
         preflight = shop.http.options("/candidates", headers=asked)
         assert preflight.status_code == 200
         assert "POST" in preflight.headers["access-control-allow-methods"]
+        assert "Idempotency-Key" in preflight.headers["access-control-allow-headers"]
         foreign = {"Origin": "https://evil.example"}
         answer = shop.http.get("/healthz", headers=foreign)
         assert "access-control-allow-origin" not in answer.headers

@@ -1,5 +1,5 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
-"""An item that one replica deletes is in no list of any replica: by the model, ranked, popular."""
+"""An item that one replica deletes is in no list of any replica that Milvus answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from in_process import CATEGORIES, ITEMS, in_process_app
 from running_service import Running
 from test_shown_lists import ENCODER, small_ranking
+
+from paddlerec_milvus.serving.hidden_items import HiddenItems
 
 HISTORY = [3, 7, 11]
 
@@ -93,3 +95,22 @@ def test_what_is_known_to_be_deleted_stays_hidden_while_milvus_is_away(replicas,
         for row in rows + fallback["candidates"]:
             assert row
             assert 1 not in row
+
+
+def test_a_replica_that_starts_after_the_delete_knows_of_it_before_anybody_asks(index) -> None:
+    index.delete([1])
+    with in_process_app(index, encoder=ENCODER) as late:
+        index.is_away = True
+        fallback = late.candidates(HISTORY, top_k=10)
+    assert fallback["source"] == ["fallback"]
+    assert 1 not in fallback["candidates"][0]
+
+
+def test_what_is_known_of_a_version_is_kept_when_milvus_comes_back(index) -> None:
+    hidden = HiddenItems()
+    hidden.follow(index, "items_v1")
+    hidden.changed(deleted=[1])
+    hidden.follow(index, "items_v1")
+    assert hidden.known == {1}
+    hidden.follow(index, "items_v2")
+    assert hidden.known == frozenset()

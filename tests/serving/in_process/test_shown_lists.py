@@ -258,7 +258,7 @@ def test_a_disk_that_is_full_leaves_whole_lines_alone(tmp_path: Path) -> None:
         return metrics.registry.get_sample_value("serving_shown_lists_total", labels) or 0.0
 
     def add(request: str) -> None:
-        log.add(lambda: [one_line(request)], 1, 1)
+        log.add([one_line(request)])
 
     add("a")
     until(lambda: counted("written") == 1)
@@ -274,19 +274,48 @@ def test_a_disk_that_is_full_leaves_whole_lines_alone(tmp_path: Path) -> None:
 
 
 def test_what_waits_is_bounded_and_a_file_is_not_too_long(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(shown_log, "MOST_WAITING", 10)
+    """A list of one item counts as 11."""
+    monkeypatch.setattr(shown_log, "MOST_WAITING", 55)
     monkeypatch.setattr(shown_log, "MOST_BYTES", 500)
-    metrics, end = Metrics(), threading.Event()
+    metrics, end, write = Metrics(), threading.Event(), ShownLog._write
+    monkeypatch.setattr(ShownLog, "_write", lambda log, text: end.wait(30) and write(log, text))
     log = ShownLog(tmp_path, metrics)
-    log.add(lambda: [one_line("a")] * end.wait(30), 1, 6)
-    log.add(lambda: [one_line("b")], 1, 5)
+    log.add([one_line("a")])
+    log.add([one_line("b")] * 5)
     labels = {"outcome": "dropped"}
-    assert metrics.registry.get_sample_value("serving_shown_lists_total", labels) == 1
+    assert metrics.registry.get_sample_value("serving_shown_lists_total", labels) == 5
     for _ in range(4):
-        log.add(lambda: [one_line("c")], 1, 1)
+        log.add([one_line("c")])
     end.set()
     log.close()
-    assert len(read_shown([tmp_path]).lists) == 5
+    lists = read_shown([tmp_path]).lists
+    assert sorted(line.request_id for line in lists) == ["a"] + ["c"] * 4
     files = list(tmp_path.iterdir())
     assert len(files) > 1
     assert all(file.stat().st_size <= 500 for file in files)
+
+
+def test_lists_without_an_item_do_not_wait_without_end(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shown_log, "MOST_WAITING", 25)
+    metrics, end = Metrics(), threading.Event()
+    monkeypatch.setattr(ShownLog, "_write", lambda log, text: end.wait(30))
+    log = ShownLog(tmp_path, metrics)
+    empty = one_line("a").model_copy(update={"items": [], "scores": []})
+    for _ in range(3):
+        log.add([empty])
+    end.set()
+    log.close()
+    labels = {"outcome": "dropped"}
+    assert metrics.registry.get_sample_value("serving_shown_lists_total", labels) == 1
+
+
+def test_what_waits_to_be_written_holds_lists_alone(tmp_path: Path, monkeypatch) -> None:
+    """And nothing of the request, of its search or of the model."""
+    added: list[Any] = []
+    monkeypatch.setattr(ShownLog, "add", lambda log, *entry: added.append(entry))
+    with logging_to(tmp_path) as service:
+        answer = recommended(service, HISTORY, [])
+    ((lists,),) = added
+    assert {type(line) for line in lists} == {ShownList}
+    rows = answer["recommendations"]
+    assert [(line.items, line.scores) for line in lists] == [columns(row) for row in rows]
