@@ -83,6 +83,11 @@ class TrainedModel(NamedTuple):
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
 
+    def require_still(self, digest: str) -> None:
+        """CheckpointError: its parameters are not those of ``digest`` any more."""
+        if self.fingerprint() != digest:
+            raise CheckpointError(f"{self.checkpoint}: was written while it was read: try again")
+
 
 def checkpoint_of(folder: Path, epoch: str = "", option: str = "") -> Path:
     """``folder/<epoch>``; without an epoch the best, else the last. CheckpointError: none.

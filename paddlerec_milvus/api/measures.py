@@ -14,6 +14,7 @@ import numpy.typing as npt
 from paddlerec_milvus.api.python_words import quiet_import
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.errors import SettingsError, nearest
+from paddlerec_milvus.evaluation.held_out_summary import require_others_than_the_ranker_saw
 from paddlerec_milvus.evaluation.metrics import relevance
 from paddlerec_milvus.evaluation.results import METRICS
 from paddlerec_milvus.retrieval.base import Retriever
@@ -72,11 +73,14 @@ class Measures:
         """Their values on ``users``, None: the test users of the settings of ``model``.
 
         ``retriever`` holds its item vectors; None: exact search. With ``ranking`` those of its
-        lists, too. SettingsError: longer ones than are ranked.
+        lists, too. SettingsError: longer ones than are ranked, or users that taught the ranker.
         """
         ranked_pairs = [] if ranking is None else self._ranked_pairs()
         with quiet_import():
             from paddlerec_milvus.evaluation.evaluator import Evaluation
+
+            if ranking is not None and users is None:
+                require_others_than_the_ranker_saw(model.settings)
 
             exact = retriever is None
             evaluation = Evaluation(model.settings, self.top_n, exact, measured_on=users)

@@ -53,10 +53,14 @@ def ranked_lists(
         )
         for at, (row, history) in enumerate(zip(rows, some, strict=True))
     }
-    gone = _deleted(model, retriever, ranked.values(), k + SPARE)
+    length = k + SPARE
+    gone = _deleted(model, retriever, ranked.values(), length)
+    if len(gone) > SPARE:  # a list might be short of items that come further down
+        length = ranking.channels.most
+        gone = _deleted(model, retriever, ranked.values(), length)
 
     def listed(best: RankedCandidates) -> RankedList:
-        there = ~np.isin(best.items[: k + SPARE], gone)
+        there = ~np.isin(best.items[:length], gone)
         return best.listed(np.flatnonzero(there)[:k])
 
     return {row: listed(best) for row, best in ranked.items()}
@@ -123,7 +127,7 @@ def _deleted(
     length: int,
 ) -> list[int]:
     """Of the first ``length`` items that no search has just seen, those that a service deleted."""
-    if retriever.count() == model.total:
+    if retriever.count(f"item <= {model.total}") == model.total:
         return []
     unseen = {
         item

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.data.fingerprint import fingerprint_of
 from paddlerec_milvus.data.id_map import read_item_ids, user_kind
 from paddlerec_milvus.errors import DataError, SettingsError
-from paddlerec_milvus.export.exported_model import read_export
+from paddlerec_milvus.export.exported_model import ExportedModel, read_export
+from paddlerec_milvus.export.manifest import USERS
 from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.ranking.files import read_manifest as read_ranking
 from paddlerec_milvus.retrieval.base import checked_k
@@ -120,6 +123,7 @@ def _parameters(
     return {
         "model": trained.name,
         "digest": trained.fingerprint(),
+        "tower": _tower_digest(trained),
         "ranker": ranker,
         "data": "" if data is None else data.fingerprint,
         "histories": _histories_digest(trained, arguments),
@@ -132,6 +136,14 @@ def _parameters(
         "shares": share.total,
         "part_users": arguments.part_users,
     }
+
+
+def _tower_digest(trained: TrainedModel) -> str:
+    """What parameters alone do not tell, such as how many clicks the tower looks at."""
+    if isinstance(trained, ExportedModel):
+        return f"{USERS}.onnx {trained.manifest.files[f'{USERS}.onnx'][:16]}"
+    values = json.dumps(dict(trained.settings.hyper_parameters), sort_keys=True)
+    return f"hyper_parameters {sha256(values.encode()).hexdigest()[:16]}"
 
 
 def _histories_digest(trained: TrainedModel, arguments: argparse.Namespace) -> str:
@@ -198,6 +210,7 @@ def _work(arguments: argparse.Namespace) -> None:
                 print(f"finished already, nothing to do: {manifest.words()}: {folder}")
                 return
         lists = stack.enter_context(UserLists.open(trained, options, insert=True))
+        trained.require_still(parameters["digest"])
         clicks = _clicks(trained, share, arguments, lists.model.total)
         if folder is not None:
             make_lists(lists, clicks, folder, arguments.part_users)

@@ -4,42 +4,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 
 from paddlerec_milvus.api.stored_items import LEAST_RECALL
+from paddlerec_milvus.batch.user_model import UserModel
 from paddlerec_milvus.data.catalogue import read_catalogue
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.index_check import require_recall
-from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
 from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.trained_model import ModelIdentity, TrainedModel, identity_of_model
 
 logger = logging.getLogger(__name__)
 
-Sample = Callable[[], FloatArray]
 
-
-def open_items(
-    trained: TrainedModel, vectors: FloatArray, sample: Sample, *, insert: bool
-) -> MilvusRetriever:
+def open_items(trained: TrainedModel, model: UserModel, *, insert: bool) -> MilvusRetriever:
     """The version that serves in the Milvus of the settings, whatever takes its place later.
 
-    ``vectors`` [V, D] are the model's item table. With ``insert`` they are stored where no
-    service's are; ``sample`` gives interests [n, D] to check the new index by.
+    ``model`` is loaded from ``trained``. With ``insert`` its vectors are stored where no service's
+    are.
 
     RetrievalError: Milvus is away, or holds the vectors of another model, or none.
     """
-    own = identity_of_model(trained, trained.fingerprint())
+    own = identity_of_model(trained, model.digest)
     retriever = retriever_from_settings(trained.settings)
     try:
         serving = retriever.versions.serving()
         stored = serving is not None and CHECKPOINT in serving.properties
         if not stored and insert:
-            logger.info("inserting the %d item vectors of %s", len(vectors) - 1, own)
-            _insert(retriever, trained, vectors, sample, own)
+            logger.info("inserting the %d item vectors of %s", model.total, own)
+            _insert(retriever, trained, model, own)
         version = retriever.open(pin=True)
         there = ModelIdentity.of_properties(version.properties)
         if there.digest != own.digest:
@@ -55,22 +50,18 @@ def open_items(
 
 
 def _insert(
-    retriever: MilvusRetriever,
-    trained: TrainedModel,
-    vectors: FloatArray,
-    sample: Sample,
-    own: ModelIdentity,
+    retriever: MilvusRetriever, trained: TrainedModel, model: UserModel, own: ModelIdentity
 ) -> None:
-    ids = np.arange(1, len(vectors), dtype=np.int64)
+    vectors, ids = model.vectors[1:], np.arange(1, model.total + 1, dtype=np.int64)
     named = read_catalogue(trained.data, len(ids)).categories
     advice = "or take the type FLAT; what was there before goes on"
     retriever.versions.build(
-        vectors[1:],
+        vectors,
         ids,
         [named.get(item, "") for item in ids.tolist()] if named else None,
         properties=own.properties(),
         check=lambda name: require_recall(
-            retriever.at(name), vectors[1:], sample(), LEAST_RECALL, advice
+            retriever.at(name), vectors, model.sample(), LEAST_RECALL, advice
         ),
         keep=True,
     )

@@ -23,7 +23,7 @@ from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import ModelError
 from paddlerec_milvus.export.exported_model import read_export
-from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, QUOTAS, VectorHits
+from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, VectorHits
 from paddlerec_milvus.ranking.ranking_model import RankedList
 from paddlerec_milvus.retrieval.base import FloatArray, Retriever, checked_k
 from paddlerec_milvus.retrieval.candidates import Candidates, find_users, popular_items
@@ -35,7 +35,6 @@ IntArray = npt.NDArray[np.int64]
 
 BATCH = 512  # users that go through the tower at once
 SEARCHES = 3  # batches that are searched for and ranked meanwhile
-EVERYTHING = sum(QUOTAS.values())
 MODEL, RANKED, POPULAR = "model", "ranked", "popular"
 
 
@@ -121,7 +120,7 @@ class UserLists:
             ids = np.arange(1, model.total + 1, dtype=np.int64)
             metric = trained.settings.retrieval.metric
             return cls(model, ExactRetriever(model.vectors[1:], ids, metric), options)
-        retriever = open_items(trained, model.vectors, model.sample, insert=insert)
+        retriever = open_items(trained, model, insert=insert)
         try:
             return cls(model, retriever, options)
         except BaseException:
@@ -218,12 +217,13 @@ class UserLists:
     def _ranked(self, interests: FloatArray, histories: Sequence[IntArray]) -> Iterator[_List]:
         ranking = self._model.ranking
         assert ranking is not None
-        candidates = self._search(interests, QUOTAS[INTERESTS], histories)
+        channels = ranking.channels
+        candidates = self._search(interests, channels.searched, histories)
         for row, history in enumerate(histories):
             hits = VectorHits.of(*(array[row] for array in candidates))
             clicks, excluded = history[-self._model.maxlen :], set(history.tolist())
             try:
-                best = ranking.rank(clicks, interests[row], hits, excluded, EVERYTHING)
+                best = ranking.rank(clicks, interests[row], hits, excluded, channels.most)
             except FloatingPointError as error:
                 raise ModelError(f"{self._model.name}: {error}: train it anew") from None
             yield self._first(best)

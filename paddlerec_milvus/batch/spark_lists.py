@@ -103,7 +103,7 @@ def _work(arguments: argparse.Namespace) -> None:
     import pyarrow as pa
     from pyspark.sql import functions as F  # noqa: N812
 
-    export = arguments.export.absolute()
+    export = arguments.export.resolve()  # of a link what it points at now, for all workers
     trained = read_export(export)
     options = ListOptions(
         checked_k(arguments.top_k),

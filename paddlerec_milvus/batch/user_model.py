@@ -26,6 +26,8 @@ class UserModel(NamedTuple):
     """The user tower of a model, its items, and its ranker."""
 
     name: str
+    digest: str
+    """Of the checkpoint's parameters."""
     maxlen: int
     """Clicks of a history that the tower looks at."""
     interests: Interests
@@ -52,27 +54,35 @@ class UserModel(NamedTuple):
 def load_model(trained: TrainedModel, *, rank: bool) -> UserModel:
     """The model of a checkpoint or of an export, with its ranker if it is to ``rank``.
 
-    UserError: a file is damaged, or the ranker is missing or does not fit.
+    UserError: a file is damaged or written meanwhile, or the ranker is missing or does not fit.
     """
     if rank:
         require_inner_product(trained.settings)
-    model = _of_export(trained) if isinstance(trained, ExportedModel) else _of_checkpoint(trained)
-    if not rank:
-        return model
+    digest = trained.fingerprint()
+    if isinstance(trained, ExportedModel):
+        model = _of_export(trained, digest)
+    else:
+        model = _of_checkpoint(trained, digest)
+    if rank:
+        model = model._replace(ranking=_ranking(trained, model))
+    trained.require_still(digest)
+    return model
+
+
+def _ranking(trained: TrainedModel, model: UserModel) -> RankingModel:
     catalogue, data = read_catalogue(trained.data, model.total), None
     if trained.has_log:
         data = trained.data_identity()
-    ranking = load_ranking(
+    return load_ranking(
         trained.checkpoint,
         model.vectors,
         catalogue.category_numbers(np.arange(model.total + 1)),
-        trained.fingerprint(),
+        model.digest,
         None if data is None else data.fingerprint,
     )
-    return model._replace(ranking=ranking)
 
 
-def _of_export(trained: ExportedModel) -> UserModel:
+def _of_export(trained: ExportedModel, digest: str) -> UserModel:
     from paddlerec_milvus.export.onnx_tower import OnnxTower  # onnxruntime: not for --help
 
     tower = OnnxTower(trained)
@@ -81,10 +91,10 @@ def _of_export(trained: ExportedModel) -> UserModel:
         return tower.interests(histories, lengths)
 
     ids, vectors = read_item_ids(trained.data), np.asarray(tower.item_vectors())
-    return UserModel(trained.name, tower.maxlen, interests, tower.sample, vectors, ids)
+    return UserModel(trained.name, digest, tower.maxlen, interests, tower.sample, vectors, ids)
 
 
-def _of_checkpoint(trained: TrainedModel) -> UserModel:
+def _of_checkpoint(trained: TrainedModel, digest: str) -> UserModel:
     from paddlerec_milvus.encoder import loaded_encoder  # paddle: not for an export
 
     encoder = loaded_encoder(*trained)
@@ -94,4 +104,4 @@ def _of_checkpoint(trained: TrainedModel) -> UserModel:
     def sample() -> FloatArray:
         return encoder.sample(len(vectors) - 1)
 
-    return UserModel(trained.name, encoder.maxlen, encoder.interests, sample, vectors, ids)
+    return UserModel(trained.name, digest, encoder.maxlen, encoder.interests, sample, vectors, ids)

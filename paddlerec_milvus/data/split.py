@@ -5,8 +5,8 @@ Items with fewer than ``min_count`` clicks are dropped, then users with fewer th
 remaining ones, one pass each and not iterated, so a kept item may end with a few clicks less.
 Items are numbered from 1 by falling popularity. By users: these are sorted by id, shuffled with
 ``random.Random(seed)`` and cut 8:1:1; of a held-out user's clicks the first 80 % are the history
-and the rest the truths. The other splits are described in ``cuts``. In a split by time popularity
-is that of the train clicks, so that not even the numbers tell what was clicked later.
+and the rest the truths. The other splits are described in ``cuts``. In those popularity is that
+of the train clicks, so that not even the numbers tell what was clicked later.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def split_log(
     named = log.user_ids.dtype == pl.String
     user_ids = np.arange(len(left_users)) if named else log.user_ids.to_numpy()[left_users]
     whole = ClickLog(user_ids.astype(np.int64), indptr_of(lengths), items)
-    counted = cuts.train_log(whole).items if choice.kind == TIME else items
+    counted = items if choice.kind == USERS else cuts.train_log(whole).items
     number, source_rows = popularity_numbers(items, len(log.item_ids), counted)
     whole = ClickLog(whole.user_ids, whole.indptr, number[items])
     return Dataset(

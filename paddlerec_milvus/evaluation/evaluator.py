@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.checkpoint import evaluated_checkpoints
-from paddlerec_milvus.data.held_out import HeldOutUsers
+from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
@@ -28,7 +28,10 @@ from paddlerec_milvus.evaluation.beyond_accuracy import (
     of_lists,
     of_truths,
 )
-from paddlerec_milvus.evaluation.held_out_summary import held_out_summary
+from paddlerec_milvus.evaluation.held_out_summary import (
+    held_out_summary,
+    require_others_than_the_ranker_saw,
+)
 from paddlerec_milvus.evaluation.interests import InterestUse, interest_report
 from paddlerec_milvus.evaluation.item_statistics import item_statistics_of
 from paddlerec_milvus.evaluation.metrics import in_a_line, index_recall, relevance
@@ -37,7 +40,7 @@ from paddlerec_milvus.evaluation.predict import (
     Search,
     Stopwatch,
     candidates_of,
-    read_users,
+    require_known_items,
 )
 from paddlerec_milvus.evaluation.results import (
     CatalogueSummary,
@@ -91,9 +94,11 @@ class Evaluation:
             from paddlerec_milvus.ranking.ranking_model import require_inner_product  # onnxruntime
 
             require_inner_product(self.settings)
+            require_others_than_the_ranker_saw(self.settings)
         use_device(self.settings)
         self.index = index_of_settings(self.settings)
-        self.users = measured_on or read_users(self.settings, "test_data_dir")
+        self.users = measured_on or read_held_out(self.settings.path("test_data_dir"))
+        require_known_items(self.users, self.settings, "test_data_dir")
         self.encoder = Encoder(self.settings, ModelFolder(self.settings.model_dir))
         exclude = self.settings.retrieval.exclude_history
         self.lists: IntArray = np.empty((0, self.top_n), np.int64)

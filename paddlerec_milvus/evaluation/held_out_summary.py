@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.prepared import split_words_beside
+from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.results import HeldOutSummary
 from paddlerec_milvus.settings import Settings
 
@@ -49,6 +50,16 @@ def _pairs(indptr: IntArray, items: IntArray, span: int) -> IntArray:
     """A number for each distinct pair of a user and one of its ``items``, ascending."""
     owner = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     return np.unique(owner * span + items)
+
+
+def require_others_than_the_ranker_saw(settings: Settings) -> None:
+    """SettingsError: the test users are the valid ones, whose later clicks taught the ranker."""
+    if tests_on_valid_users(settings):
+        raise SettingsError(
+            f"{settings.path('test_data_dir')}: the ranker learned from these very users, and what "
+            "is measured on them says nothing of others: name test users with "
+            "-o runner.test_data_dir=DIR, or prepare the data with a test split"
+        )
 
 
 def tests_on_valid_users(settings: Settings) -> bool:

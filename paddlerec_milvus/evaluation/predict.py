@@ -47,6 +47,12 @@ class Stopwatch:
 def read_users(settings: Settings, key: str) -> HeldOutUsers:
     """The users of the folder ``runner.<key>``; DataError: a history beyond the item table."""
     users = read_held_out(settings.path(key))
+    require_known_items(users, settings, key)
+    return users
+
+
+def require_known_items(users: HeldOutUsers, settings: Settings, key: str) -> None:
+    """DataError: a history of ``users``, those of ``runner.<key>``, is beyond the item table."""
     item_count = settings.hyper_parameters.get("item_count")
     largest = int(users.history.max(initial=0))
     if item_count is not None and largest >= item_count:
@@ -54,7 +60,6 @@ def read_users(settings: Settings, key: str) -> HeldOutUsers:
             f"{settings.path(key)}: a history holds item {largest}, but the model's "
             f"hyper_parameters.item_count is {item_count}: it was trained on other data"
         )
-    return users
 
 
 @dataclass(frozen=True)

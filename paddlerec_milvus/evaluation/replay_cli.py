@@ -216,7 +216,9 @@ def _compare(arguments: argparse.Namespace, program: str) -> None:
     with _errors_of("a"):
         lists_a, side_a, words = _answers(a, users, longest)
     with _errors_of("b"):
-        lists_b, side_b, _ = _answers(b, users, longest)
+        lists_b, side_b, words_b = _answers(b, users, longest)
+    if words_b != words:  # of one alone the epoch was chosen on these users, say
+        words = f"A: {words}; B: {words_b}"
     comparison = ListComparison(lists_a, lists_b, users, lengths)
     report = ReplayReport(
         held_out=words,

@@ -18,7 +18,7 @@ from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.prepared import files_to_serve
 from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.encoder import Encoder, loaded_encoder
-from paddlerec_milvus.errors import DataError, ModelError
+from paddlerec_milvus.errors import CheckpointError, DataError, ModelError
 from paddlerec_milvus.evaluation.report import versions
 from paddlerec_milvus.export.conversion import convert
 from paddlerec_milvus.export.exported_model import ExportedModel, read_export
@@ -33,6 +33,7 @@ from paddlerec_milvus.export.manifest import (
     YAML,
     ExportManifest,
     Tensor,
+    read_manifest,
     sums_of,
 )
 from paddlerec_milvus.export.onnx_tower import OnnxTower
@@ -58,10 +59,9 @@ def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
     UserError: the checkpoint does not fit its data, the model cannot be exported, its export gives
     other interests, or ``out`` is something else.
     """
-    is_other = out.is_dir() and not (out / MANIFEST).exists() and any(out.iterdir())
-    if is_other or (out.exists() and not out.is_dir()):
-        raise DataError(f"{out}: is there and no export: name another folder")
+    _require_export_or_nothing(out)
     trained.require_fit()
+    digest = trained.fingerprint()
     encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
     with staged(out) as folder:
@@ -77,7 +77,7 @@ def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
         histories, lengths = _users(trained, len(vectors), encoder.maxlen)
         manifest = ExportManifest(
             model=trained.name,
-            digest=trained.fingerprint(),
+            digest=digest,
             epoch=trained.epoch,
             data=trained.data_identity(),
             maxlen=encoder.maxlen,
@@ -106,7 +106,25 @@ def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
                 f"{TOLERANCE:g} is taken for rounding"
             )
         _write_manifest(manifest.model_copy(update={"difference": difference}), folder)
+        trained.require_still(digest)
     return read_export(out)
+
+
+def _require_export_or_nothing(out: Path) -> None:
+    """DataError: ``out``, which would be replaced, is there and holds something else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        own = {MANIFEST, *read_manifest(out).files}
+    except CheckpointError:
+        raise DataError(f"{out}: is there and no export: name another folder") from None
+    files = (file for file in out.rglob("*") if not file.is_dir() or file.is_symlink())
+    others = sorted({file.relative_to(out).as_posix() for file in files} - own)
+    if others:
+        raise DataError(
+            f"{out}: holds files that are not of the export, such as {others[0]}: move them, or "
+            "name another folder"
+        )
 
 
 def _write_towers(encoder: Encoder, counts: list[int], folder: Path) -> None:

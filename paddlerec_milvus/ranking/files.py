@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from paddlerec_milvus.checkpoint_record import read_validated
@@ -37,6 +39,8 @@ class RankingManifest(BaseModel):
     data: str
     """Fingerprint of the prepared data; empty: not known."""
     item_count: int
+    categories: str = ""
+    """16 hex digits of the categories' numbers by item, which DIN has learned; empty: not known."""
     channels: list[str]
     quotas: dict[str, Annotated[int, Field(ge=1)]] = FIRST_QUOTAS
     """The most candidates of each channel; served with no others."""
@@ -56,9 +60,10 @@ class RankingManifest(BaseModel):
     def digest(self) -> str:
         """16 hex digits that tell this ranker from all others.
 
-        Not of the first quotas: with them it is the one whose manifest names none.
+        What the first manifests had not counts only where it says something else than they did.
         """
-        same = {"quotas"} if self.quotas == FIRST_QUOTAS else None
+        same = {"quotas"} if self.quotas == FIRST_QUOTAS else set()
+        same |= set() if self.categories else {"categories"}
         return hashlib.sha256(self.model_dump_json(exclude=same).encode()).hexdigest()[:16]
 
 
@@ -71,6 +76,11 @@ def read_manifest(folder: Path) -> RankingManifest:
             "mind/config.yaml trains one"
         )
     return manifest
+
+
+def categories_digest(categories: npt.NDArray[np.int64]) -> str:
+    """16 hex digits of ``categories`` [V], a number for the category of each item."""
+    return sha256(categories.astype("<i8").tobytes())[:16]
 
 
 def checked_content(file: Path, manifest: RankingManifest) -> bytes:

@@ -33,6 +33,7 @@ from paddlerec_milvus.ranking.files import (
     RANKER_FILES,
     TABLES,
     RankingManifest,
+    categories_digest,
     checked_content,
     read_manifest,
     sha256,
@@ -229,6 +230,7 @@ def load_ranking(
     """
     folder = checkpoint / FOLDER
     manifest, (tables, ranker) = _fitting_files(folder, model, data, len(vectors))
+    _require_categories(folder, manifest, categories)
     with np.load(io.BytesIO(tables), allow_pickle=False) as arrays:
         pairs = {
             name: PairTable(*(arrays[f"{name}_{part}"] for part in PairTable._fields))
@@ -279,6 +281,18 @@ def _require_fit(
                 f"{folder}: the ranker was trained with another {name}: {theirs}, here {ours}; "
                 "train it anew: python tools/rank.py"
             )
+
+
+def _require_categories(folder: Path, manifest: RankingManifest, categories: IntArray) -> None:
+    """CheckpointError: DIN has learned others: a number stood for another category."""
+    if manifest.ranker != "din" or not manifest.categories:
+        return
+    if (ours := categories_digest(categories)) != manifest.categories:
+        raise CheckpointError(
+            f"{folder}: the ranker was trained with other categories of items (digest "
+            f"{manifest.categories}, here {ours}): items.csv has changed since, or cannot be read; "
+            "put it back, or train the ranker anew: python tools/rank.py"
+        )
 
 
 def _is_timed(manifest: RankingManifest) -> bool:

@@ -20,7 +20,7 @@ from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.ranking.channels import Channels, quotas_of
 from paddlerec_milvus.ranking.din_training import MOST, fit_din
 from paddlerec_milvus.ranking.features import ALL_FEATURES, ItemTraits
-from paddlerec_milvus.ranking.files import RankerKind, RankingManifest
+from paddlerec_milvus.ranking.files import RankerKind, RankingManifest, categories_digest
 from paddlerec_milvus.ranking.ranker import Ranker, kind_of
 from paddlerec_milvus.ranking.ranking_model import (
     RankingModel,
@@ -69,13 +69,14 @@ def train_ranking(
     require_inner_product(settings)
     _require_something_to_learn(settings, lists=most_lists, rounds=rounds)
     trained.require_fit()
+    digest = trained.fingerprint()
     began = time.perf_counter()
     log = read_click_log(settings.path("train_data_dir"))
     held_out = read_held_out(settings.path("valid_data_dir"))
     moments = training_moments(held_out, log, seed, most_lists)
     encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
-    if (largest := int(held_out.history.max())) >= len(vectors):
+    if (largest := max(int(one.history.max()) for one in moments)) >= len(vectors):
         raise DataError(
             f"{settings.path('valid_data_dir')}: a history holds item {largest}, but the model has "
             f"items up to {len(vectors) - 1}: it was trained on other data"
@@ -95,8 +96,9 @@ def train_ranking(
     )
     ranker = _fitted(kind, lists, traits, seed, threads, usable, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
-    manifest = _manifest(trained, ranker, channels, traits, seed, len(lists.sizes))
+    manifest = _manifest(trained, digest, ranker, channels, traits, seed, len(lists.sizes))
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
+    trained.require_still(digest)
     model.save(trained.checkpoint)
     return model
 
@@ -135,6 +137,7 @@ def _usable(features: Sequence[str], traits: ItemTraits) -> list[str]:
 
 def _manifest(
     trained: TrainedModel,
+    digest: str,
     ranker: Ranker,
     channels: Channels,
     traits: ItemTraits,
@@ -142,12 +145,13 @@ def _manifest(
     lists: int,
 ) -> RankingManifest:
     """What ``ranker`` was trained with; no file is written yet."""
-    identity = identity_of_model(trained, trained.fingerprint())
+    identity = identity_of_model(trained, digest)
     return RankingManifest(
         ranker=kind_of(ranker),
         model=identity.digest,
         data=identity.data_fingerprint,
         item_count=len(traits.vectors),
+        categories=categories_digest(traits.categories),
         channels=list(channels.quotas),
         quotas=dict(channels.quotas),
         features=list(traits.features),

@@ -89,7 +89,8 @@ def test_an_item_that_a_service_deleted_comes_from_no_channel(
     first = by_others[0]
     retriever: Any = recommender._retriever
     stored = set(range(1, 301)) - {first}
-    monkeypatch.setattr(retriever, "count", lambda: len(stored))
+    # as many as the model has: a service has added one, with a number beyond the model's
+    monkeypatch.setattr(retriever, "count", lambda filter="": len(stored) + (filter == ""))
     monkeypatch.setattr(
         retriever, "categories_of", lambda ids: dict.fromkeys(stored & set(ids), "")
     )
@@ -97,6 +98,9 @@ def test_an_item_that_a_service_deleted_comes_from_no_channel(
     assert after.height == 200
     expected = [item for item in before["item"].to_list() if item != first]
     assert after["item"].to_list()[:199] == expected
+    stored -= set(by_others)  # more than are looked at beyond a list's length
+    after = recommender.recommend([[5, 9, 30]], 100)
+    assert after["item"].to_list() == [item for item in expected if item in stored][:100]
 
 
 def test_before_and_after_are_those_of_infer(

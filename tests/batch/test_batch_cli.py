@@ -89,3 +89,13 @@ def test_an_export_is_refused_where_it_does_not_fit(
     (damaged / "item_vectors.npy").unlink()
     out[-1] = str(damaged)
     assert "item_vectors.npy: is missing" in refused(capsys, *out, "--data", str(small.data))
+
+
+def test_another_tower_of_the_same_parameters_does_not_go_on(
+    small: SmallModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lists"
+    small.lists(out)
+    flags = ["--exact", "--top_k", "20", "--part-users", "100", "--out", str(out), *small.model]
+    assert "tower 'hyper_parameters " in refused(capsys, *flags, "hyper_parameters.capsual.iters=1")
+    assert batch(flags) == 0

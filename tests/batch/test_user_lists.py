@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
+from paddlerec_milvus.ranking.training import train_ranking
 from paddlerec_milvus.retrieval.milvus import retriever_from_settings
+from paddlerec_milvus.trained_model import TrainedModel
 
 WITHOUT_PADDLE = "from paddlerec_milvus.batch.cli import main; sys.exit(main())"
 EXCLUDE = "retrieval.exclude_history=True"
@@ -71,6 +75,21 @@ def test_ranked_lists_are_those_of_infer(
     arguments = ("--out", str(tmp_path / "lite"), "--top_k", "20", *flags)
     assert small.run(*arguments, options=(f"milvus.uri={tmp_path / 'milvus.db'}",)) == 0
     assert rows_of(tmp_path / "lite")["items"].to_list() == rows["items"].to_list()
+
+
+def test_ranked_lists_have_the_quotas_of_their_ranker(
+    small: SmallModel, histories: Path, tmp_path: Path
+) -> None:
+    own = replace(small, checkpoints=shutil.copytree(small.checkpoints, tmp_path / "out"))
+    more = ("ranking.quotas.interests=280", "ranking.quotas.popular=0")
+    settings = settings_for("mind/config.yaml", [*own.model[5:], *more], own.data)
+    best = TrainedModel(settings, own.checkpoints / "best")
+    train_ranking(best, kind="trees", most_lists=80, rounds=2)
+    evaluation = Evaluation(settings, 20, exact=True, best=True, rank=True)
+    evaluation.epochs()
+    flags = ("--rank", "--top_k", "200", "--histories", str(histories))
+    rows = own.lists(tmp_path / "lists", *flags)
+    assert rows["items"].to_list() == evaluation.ranked.tolist()
 
 
 def test_all_users_have_all_of_their_clicks(small: SmallModel, tmp_path: Path) -> None:

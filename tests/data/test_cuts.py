@@ -70,6 +70,13 @@ def test_leave_one_out_by_hand() -> None:
     assert (dataset.notes["users"], dataset.notes["clicks"]) == (3, 9)
 
 
+def test_numbers_of_leave_one_out_do_not_tell_the_truths() -> None:
+    clicks = [(u, item, place) for u in (1, 2, 3) for place, item in enumerate((5, 6, 9))]
+    clicks += [(4, item, place) for place, item in enumerate((5, 9, 9))]
+    dataset = split_log(log_of(clicks), min_count=3, choice=SplitChoice(LEAVE_ONE_OUT))
+    assert dataset.items["source_id"].to_list() == ["5", "6", "9"]  # 9 has most, all of them truths
+
+
 def test_by_time_by_hand() -> None:
     clicks = [
         *((1, item, day) for item, day in ((3, 0), (4, 1), (3, 5), (4, 9))),

@@ -19,7 +19,7 @@ from support import ROOT
 
 from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.encoder import Encoder, loaded_encoder
-from paddlerec_milvus.errors import CheckpointError, ModelError, SettingsError
+from paddlerec_milvus.errors import CheckpointError, DataError, ModelError, SettingsError
 from paddlerec_milvus.export import exporting
 from paddlerec_milvus.export.cli import main as export
 from paddlerec_milvus.export.conversion import convert
@@ -30,6 +30,7 @@ from paddlerec_milvus.export.tower_layers import PREFIX
 from paddlerec_milvus.ranking.training import train_ranking
 from paddlerec_milvus.serving.__main__ import main as serve
 from paddlerec_milvus.serving.settings import export_settings, settings_from_environment
+from paddlerec_milvus.trained_model import PARAMETERS
 from paddlerec_milvus.zoo import ModelFolder
 
 pytest.importorskip("paddle2onnx")
@@ -267,3 +268,31 @@ def test_an_operator_that_is_not_converted_is_named_with_its_layer(tmp_path: Pat
     with pytest.raises(ModelError, match="diagonal in the layer Diagonal"):
         convert(tmp_path, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_checkpoint_that_is_written_meanwhile_is_not_exported(
+    ranked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    place = replace(ranked, checkpoints=shutil.copytree(ranked.checkpoints, tmp_path / "out"))
+
+    def copy(trained: Any, folder: Path) -> None:
+        write(trained, folder)
+        shutil.copyfile(place.checkpoints / "1" / PARAMETERS, trained.checkpoint / PARAMETERS)
+
+    write: Any = exporting._copy_data
+    monkeypatch.setattr(exporting, "_copy_data", copy)
+    assert run_export(place, tmp_path / "export") == 2
+    assert "was written while it was read: try again" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
+def test_what_is_no_export_is_not_replaced(copied: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / MANIFEST).write_text('{"name": "a web page"}')
+    for place in (page, copied):
+        (place / "mine.txt").write_text("not of the export")
+        with pytest.raises(DataError, match=r"no export|not of the export, such as mine\.txt"):
+            exporting._require_export_or_nothing(place)
+    (copied / "mine.txt").unlink()
+    exporting._require_export_or_nothing(copied)

@@ -17,7 +17,14 @@ from paddlerec_milvus.ranking import din_training
 from paddlerec_milvus.ranking.din_ranker import DinRanker
 from paddlerec_milvus.ranking.din_training import fit_din
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS, SCORE
-from paddlerec_milvus.ranking.files import DIN, FOLDER, MANIFEST, TABLES, read_manifest
+from paddlerec_milvus.ranking.files import (
+    DIN,
+    FOLDER,
+    MANIFEST,
+    TABLES,
+    categories_digest,
+    read_manifest,
+)
 from paddlerec_milvus.ranking.ranking_model import load_ranking
 from paddlerec_milvus.ranking.samples import RankingLists
 
@@ -193,6 +200,12 @@ def test_what_was_saved_gives_the_same_lists_and_a_changed_file_is_refused(tmp_p
         assert [part.tolist() for part in theirs if part is not None] == [
             part.tolist() for part in ours if part is not None
         ]
+    changed = model.manifest.model_copy(update={"categories": categories_digest(CATEGORIES)})
+    (folder / MANIFEST).write_text(changed.model_dump_json(), encoding="utf-8")
+    load_ranking(tmp_path, VECTORS, CATEGORIES, "m", "d")
+    other = np.where(CATEGORIES > 0, 0, CATEGORIES)  # the first category has gone
+    with pytest.raises(CheckpointError, match=r"trained with other categories .*items.csv has"):
+        load_ranking(tmp_path, VECTORS, other, "m", "d")
     content = bytearray((folder / DIN).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / DIN).write_bytes(content)

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
+from paddlerec_milvus.ranking import training
 from paddlerec_milvus.ranking.channels import QUOTAS
 from paddlerec_milvus.ranking.cli import main as rank
 from paddlerec_milvus.ranking.features import FEATURES, GROUPS
@@ -300,3 +302,25 @@ def test_the_data_may_be_put_elsewhere_and_another_data_is_refused(
     clicks = moved.data / "train" / "clicks.csv"
     clicks.write_text(clicks.read_text().replace("\n", "\n1,1,0\n", 1))
     assert "fingerprint" in fails(moved.rank(), capsys)
+
+
+def test_what_taught_the_ranker_does_not_measure_it(
+    ranked: Copied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    valid = f"runner.test_data_dir={ranked.data / 'valid'}"
+    message = fails(ranked.infer(options=(valid,)), capsys)
+    assert "the ranker learned from these very users" in message
+    assert infer(ranked.arguments("--exact", "--best", options=(valid,))) == 0
+
+
+def test_a_checkpoint_that_is_written_meanwhile_gets_no_ranker(
+    copied: Copied, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def channels(trained: TrainedModel, *others: object) -> object:
+        shutil.copyfile(copied.checkpoints / "0" / PARAMETERS, trained.checkpoint / PARAMETERS)
+        return count(trained, *others)
+
+    count: Any = training._channels
+    monkeypatch.setattr(training, "_channels", channels)
+    assert "was written while it was read: try again" in fails(copied.rank(), capsys)
+    assert not (copied.checkpoints / "best" / FOLDER).exists()

@@ -43,7 +43,7 @@ from paddlerec_milvus.data.split import (
     require_users,
     split_notes,
 )
-from paddlerec_milvus.data.split_choice import BY_USERS, TIME, SplitChoice
+from paddlerec_milvus.data.split_choice import BY_USERS, USERS, SplitChoice
 from paddlerec_milvus.errors import DataError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class SparkLog:
         by_part = user_counts(self.work, choice)
         counts = item_counts(self.work, place_clicks(self.work, left, read.order))
         counts = _numbered(
-            items.select("item"), counts, "train" if choice.kind == TIME else "clicks"
+            items.select("item"), counts, "clicks" if choice.kind == USERS else "train"
         )
         before = (users, items.height, clicks.count())
         after = (left_users, counts.height, left_clicks)
