@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from paddlerec_milvus.retrieval.memory_estimate import estimate_mib
 from paddlerec_milvus.subcommands import CommandParser
 
 RESULTS = Path("output_bench")
+CHANGED = "# run with: "  # heads a run's copy of its yaml, before the options that changed it
 EXAMPLES = """\
 examples:
   python benchmarks/index_benchmark.py -s benchmarks/sweeps/demo.yaml --out output_bench/demo
@@ -170,7 +170,7 @@ def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> Path
         with ResultsFile(out) as rows:
             bench = SweepRunner(sweep, workload, rows)
             with replacing(out / "sweep.yaml") as fresh:  # the run's own may be arguments, too
-                shutil.copyfile(arguments.sweep, fresh)
+                fresh.write_text(_sweep_copy(arguments), encoding="utf-8")
             bench()
             run_studies(bench)
     except KeyboardInterrupt:
@@ -178,6 +178,20 @@ def _sweep(arguments: argparse.Namespace, sweep: SweepConfig, out: Path) -> Path
             f"stopped; what was measured is in {out}, and the same command goes on from there"
         ) from None
     return _written(write_report(read_rows(out), out))
+
+
+def _sweep_copy(arguments: argparse.Namespace) -> str:
+    """The yaml, and above it the options that changed it, in a comment."""
+    words = []
+    for name in ("server", "k", "seed", "rate", "rank"):
+        value = getattr(arguments, name)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(str(one) for one in values if one is not True)]
+    lines = arguments.sweep.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    if lines and lines[0].startswith(CHANGED):  # of the run that this yaml is a copy of
+        del lines[0]
+    return "".join([f"{CHANGED}{' '.join(words)}\n" if words else "", *lines])
 
 
 def _plan(sweep: SweepConfig, data: WorkloadInfo) -> str:

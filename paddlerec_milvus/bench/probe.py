@@ -11,7 +11,7 @@ from paddlerec_milvus.bench.measure_build import BenchServer
 from paddlerec_milvus.bench.measure_search import exact_of, quality_of
 from paddlerec_milvus.bench.workload import Workload, norm_skew
 from paddlerec_milvus.retrieval.exact import ExactRetriever
-from paddlerec_milvus.retrieval.indexes import Hnsw
+from paddlerec_milvus.retrieval.indexes import LARGEST_EF, Hnsw
 from paddlerec_milvus.sampling import evenly_spread
 
 SAMPLE_ITEMS = 20_000
@@ -34,7 +34,7 @@ class Probe:
     """Of HNSW (M 16, efConstruction 200) against exact search, on the sample."""
     ef: int
     wide_recall: float
-    """The same with eight times the ``ef``."""
+    """The same with eight times the ``ef``, or the largest that Milvus takes."""
     metric: str
 
     @property
@@ -46,7 +46,7 @@ class Probe:
             f"HNSW with ef {self.ef} finds only {100 * self.index_recall:.1f} % of the true "
             f"neighbours on a sample of {self.items:,} items: the longest vector is "
             f"{self.norm_skew:.1f} times the median one, and {100 * self.self_retrieval:.0f} % of "
-            f"the items are their own nearest. With ef {WIDER * self.ef:,} it finds "
+            f"the items are their own nearest. With ef {_wider(self.ef):,} it finds "
             f"{100 * self.wide_recall:.1f} %. Inner product and lengths so uneven break the graph: "
             "train with hyper_parameters.normalize=True (inner product is then a cosine), search "
             "with retrieval.metric=COSINE where lengths carry no meaning, or use FLAT or IVF_FLAT"
@@ -58,6 +58,10 @@ class Probe:
             f"{100 * self.self_retrieval:.1f} %, HNSW with ef {self.ef} against exact "
             f"{100 * self.index_recall:.1f} %"
         )
+
+
+def _wider(ef: int) -> int:
+    return min(WIDER * ef, LARGEST_EF)
 
 
 def probe(workload: Workload, k: int, place: BenchServer, seed: int = 1) -> Probe:
@@ -77,7 +81,7 @@ def probe(workload: Workload, k: int, place: BenchServer, seed: int = 1) -> Prob
         exact = exact_of(sample, k)
         narrow, wide = (
             quality_of(sample, exact, retriever.search_with(setting, sample.queries, k))
-            for setting in (index, replace(index, ef=WIDER * index.ef))
+            for setting in (index, replace(index, ef=_wider(index.ef)))
         )
     some = evenly_spread(count, 1_000)
     truth = ExactRetriever(sample.vectors, sample.ids, sample.metric)

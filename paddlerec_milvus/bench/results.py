@@ -225,6 +225,8 @@ class StudyValues(ResultModel):
     seconds: float | None = None
     median_seconds: float | None = None
     longest_seconds: float | None = None
+    searched_with: str | None = None
+    """Search parameters really used, where a study raises them: ``ef 178 to 1,074``."""
 
 
 class StudyMeasurement(ResultModel):

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
 from paddlerec_milvus.bench.results import Result
+from paddlerec_milvus.data.files import replacing
 from paddlerec_milvus.errors import UserError
 
 VERSION = 2  # of the fields of a result, in each line as "schema"
@@ -122,8 +123,13 @@ class ResultsFile:
             ) from error
         except OSError as error:
             raise ResultsError(f"--out {folder}: cannot be written: {error.strerror}") from error
-        self.rows = read_rows(folder) if (folder / FILE).exists() else []
+        file = folder / FILE
+        self.rows = read_rows(folder) if file.exists() or (folder / REPORT).exists() else []
         self._known = {row.key for row in self.rows}
+        if self.rows and not file.exists():  # of a report alone, which the next one writes over
+            with replacing(file) as fresh:
+                lines = "".join(f"{line_of(row)}\n" for row in self.rows)
+                fresh.write_text(lines, encoding="utf-8")
         self._drop_cut_line()
 
     def __enter__(self) -> ResultsFile:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,8 +25,8 @@ from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.bench.write_load import Writer
 from paddlerec_milvus.errors import RetrievalError
 from paddlerec_milvus.evaluation.metrics import index_recall
-from paddlerec_milvus.retrieval.base import FloatArray, IntArray
-from paddlerec_milvus.retrieval.candidates import merge_interests, search_users
+from paddlerec_milvus.retrieval.base import FloatArray, IntArray, Retriever
+from paddlerec_milvus.retrieval.candidates import CountedHits, merge_interests, search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import Index
 from paddlerec_milvus.retrieval.milvus import CONSISTENCY_LEVELS, MilvusRetriever
@@ -79,21 +80,24 @@ class StudyRunner:
         truth = search_users(exact, some.interests, k, excluded).ids
         with self._connected() as retriever:
 
-            def fetched(user: int) -> IntArray:
-                return search_users(retriever, some.interests[user][None], k, [excluded[user]]).ids
+            def fetched(items: Retriever, user: int) -> IntArray:
+                return search_users(items, some.interests[user][None], k, [excluded[user]]).ids
 
-            def filtered(user: int) -> IntArray:
+            def filtered(items: Retriever, user: int) -> IntArray:
                 words = f"item not in {excluded[user].tolist()}" if ids else ""
-                hits = retriever.search(some.interests[user], k, filter=words)
+                hits = items.search(some.interests[user], k, filter=words)
                 return merge_interests(hits.ids[None], hits.scores[None], k).ids
 
-            ways = {"over-fetching": fetched, "filter": filtered}
+            ways, users = {"over-fetching": fetched, "filter": filtered}, range(len(excluded))
             for way, search in ways.items():
-                lists = np.concatenate([search(user) for user in range(len(some.interests))])
-                values = self._timed(search, range(len(some.interests)))
-                short = int(((lists >= 0).sum(1) < (truth >= 0).sum(1)).sum())
-                recall = float(index_recall(lists, truth).mean())
-                values = _with(values, StudyValues(index_recall=recall, short_lists=short))
+                counted = CountedHits(retriever)
+                lists = np.concatenate([search(counted, user) for user in users])
+                more = StudyValues(
+                    index_recall=float(index_recall(lists, truth).mean()),
+                    short_lists=int(((lists >= 0).sum(1) < (truth >= 0).sum(1)).sum()),
+                    searched_with=_searched_with(self.index, counted.hits),
+                )
+                values = _with(self._timed(partial(search, retriever), users), more)
                 yield _line("exclusion", StudyParams(ids=ids, by=way), values)
 
     def filter(self, share: float) -> Iterator[StudyMeasurement]:
@@ -214,6 +218,16 @@ def _tasks(run: SweepRunner, index: Index) -> dict[str, tuple[str, Any]]:
     ]
     searched = index.search_params(run.sweep.k)
     return {run.key("study", index, search=searched, study=task): task for task in tasks}
+
+
+def _searched_with(index: Index, hits: Collection[int]) -> str | None:
+    """Parameters of searches for so many ``hits``: ``ef 178 to 1,074``; None: there are none."""
+    least, most = index.search_params(min(hits)), index.search_params(max(hits))
+    words = [
+        f"{name} {value:,}" + (f" to {most[name]:,}" if most[name] != value else "")
+        for name, value in least.items()
+    ]
+    return ", ".join(words) or None
 
 
 def _excluded(workload: Workload, exact: ExactRetriever, user: int, count: int) -> IntArray:

@@ -249,12 +249,17 @@ class SweepRunner:
                     self._add(refusal)
                 continue
             for key, index in todo.items():
-                measured = self._measure_library(library, exact, index)
-                search = index.search_params(k)
-                head = self._head(key, index)
-                self._add(
-                    LibraryResult(**head, engine=engine, search=search, k=k, measured=measured)
-                )
+                self._add(self._library_row(key, index, library, exact))
+
+    def _library_row(self, key: str, index: Index, library: LibraryIndex, exact: Exact) -> Result:
+        engine, k, search = library.engine, self.sweep.k, index.search_params(self.sweep.k)
+        try:
+            measured = self._measure_library(library, exact, index)
+        except RefusedError as error:
+            head, why = self._head(key, index), str(error)
+            return Refusal(**head, what="floor", reason=why, search=search, k=k, engine=engine)
+        head = self._head(key, index)
+        return LibraryResult(**head, engine=engine, search=search, k=k, measured=measured)
 
     def _measure_library(
         self, library: LibraryIndex, exact: Exact, index: Index

@@ -37,7 +37,7 @@ from paddlerec_milvus.bench.tuner import (
 )
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.command import model_parser, run
-from paddlerec_milvus.errors import RetrievalError
+from paddlerec_milvus.errors import RetrievalError, SettingsError
 from paddlerec_milvus.evaluation.report import machine, versions, write_json
 from paddlerec_milvus.machine_state import MachineRecorder, MachineState
 from paddlerec_milvus.retrieval.indexes import Index, setting_name, setting_options
@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tune(arguments: argparse.Namespace) -> None:
     from paddlerec_milvus.bench.workload import trained_workload  # paddle: not for client processes
 
+    _check_numbers(arguments)
     goal = Goal(arguments.recall, arguments.loss, arguments.p99_ms)
     workload = trained_workload(
         Path(arguments.config_yaml).parent.name or arguments.config_yaml,
@@ -126,6 +127,16 @@ def _tune(arguments: argparse.Namespace) -> None:
         print(f"-o {setting_options(index.label, index.search_params(arguments.k))}")
     if arguments.json:
         write_json(report.model_dump(by_alias=True), arguments.json, "--json")
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """SettingsError: clients that are none, or a seed that no generator takes."""
+    for name, value, least in (
+        ("--clients", min(arguments.clients), 1),
+        ("--seed", arguments.seed, 0),
+    ):
+        if value < least:
+            raise SettingsError(f"{name} {value}: expected {least} or more")
 
 
 class SharedClients:

@@ -16,6 +16,7 @@ from paddlerec_milvus.retrieval.base import (
     MISSING_SCORE,
     FloatArray,
     IntArray,
+    Neighbours,
     Retriever,
     checked_k,
 )
@@ -45,6 +46,25 @@ class NamedCandidates(NamedTuple):
     nearest: IntArray
     """[B, K, n] items nearest to each interest, excluded ones among them; -1 where there are fewer.
     """
+
+
+class CountedHits:
+    """A retriever that keeps how many ``hits`` its searches asked for, spare ones included."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever, self.hits = retriever, set[int]()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the neighbours are the true ones."""
+        return self._retriever.is_exact
+
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The retriever's neighbours."""
+        self.hits.add(k)
+        return self._retriever.search(queries, k, filter=filter, consistency=consistency)
 
 
 def search_users(

@@ -15,6 +15,7 @@ import numpy as np
 
 from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.retrieval.base import Retriever
+from paddlerec_milvus.retrieval.candidates import CountedHits
 from paddlerec_milvus.retrieval.exact import ExactRetriever
 from paddlerec_milvus.retrieval.indexes import index_of_name, setting_name
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever
@@ -22,7 +23,6 @@ from paddlerec_milvus.serving.candidates import (
     answer_by_model,
     answer_by_popularity,
     search_candidates,
-    searched_hits,
 )
 from paddlerec_milvus.serving.comparison_schemas import (
     AlternativeAnswer,
@@ -83,10 +83,12 @@ def alternative(
         answer = _by_model(served.retriever, model, batch)
     else:
         retriever = _searched_with(served.retriever, request.by)
-        params = retriever.index.search_params(searched_hits(request))  # some have to reach that
+        counted = CountedHits(retriever)
+        answer = _by_model(counted, model, batch)
+        most = max(counted.hits, default=0)  # some parameters have to reach that
+        params = retriever.index.search_params(most)
         name = setting_name(retriever.index.label, params)
         whose = whose.model_copy(update={"index": name})
-        answer = _by_model(retriever, model, batch)
     return AlternativeAnswer.model_construct(**dict(answer), whose=whose)
 
 

@@ -126,6 +126,27 @@ def test_rows_of_one_run_alone_are_listed() -> None:
     assert "Only in the second" not in text
 
 
+def on(server: str, row: Row) -> Row:
+    row["provenance"]["server"]["kind"] = server
+    return row
+
+
+def test_a_row_is_set_beside_that_of_its_own_kind_of_server() -> None:
+    both = [on("local", point(HNSW, EF, p99=2.0)), on("lite", point(HNSW, EF, p99=9.0))]
+    text = compared(both, both)
+    assert " 0 differ by more than noise" in text
+    assert "Only in" not in text
+    text = compared(both, both[:1])
+    assert " 0 differ by more than noise" in text
+    assert "- point: HNSW M 16, efConstruction 200, ef 96, k 50 (lite)" in text
+
+
+def test_runs_of_one_kind_of_server_each_are_compared() -> None:
+    text = compared([on("local", point(HNSW, EF))], [on("lite", point(HNSW, EF, p99=9.0))])
+    assert "ef 96: p99, ms" in text
+    assert "Only in" not in text
+
+
 def test_lists_of_another_length_are_no_pair() -> None:
     with pytest.raises(UserError, match="no setting in common"):
         compared([point(HNSW, EF)], [point(HNSW, EF, k=10)])

@@ -1,7 +1,9 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """The probe warns where inner product breaks HNSW, and is silent where it does not."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from paddlerec_milvus.bench.measure_build import BenchServer
 from paddlerec_milvus.bench.probe import probe
 from paddlerec_milvus.bench.workload import Workload, synthetic_workload
+from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import LARGEST_EF
 
 HUBS, LENGTH, LEAN = 300, 100.0, 0.3
 
@@ -56,3 +60,24 @@ def test_it_warns_where_hubs_break_the_graph(server, tmp_path):
     assert found.index_recall < 0.5
     assert "HNSW with ef 128 finds only" in found.warning
     assert "hyper_parameters.normalize=True" in found.warning
+
+
+def test_the_wider_search_stays_within_what_milvus_takes():
+    """Eight times 4,500 would be more."""
+    work = synthetic_workload(
+        items=4_600, dimension=4, users=2, interests=1, clusters=10, spread=0.6, norm_skew=1.0,
+        metric="IP", seed=1,
+    )  # fmt: skip
+    exact, asked = ExactRetriever(work.vectors, work.ids), []
+
+    def search_with(index, queries, k):
+        asked.append(index.ef)
+        return exact.search(queries, k)
+
+    retriever = SimpleNamespace(
+        versions=SimpleNamespace(build=lambda *given: None), search_with=search_with
+    )
+    target = SimpleNamespace(connect=lambda: nullcontext(retriever))
+    found = probe(work, 4_500, SimpleNamespace(target=lambda *given: target))
+    assert asked == [4_500, LARGEST_EF]
+    assert f"With ef {LARGEST_EF:,} it finds" in replace(found, index_recall=0.5).warning

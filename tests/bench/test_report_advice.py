@@ -87,6 +87,31 @@ def test_a_setting_with_failed_requests_is_not_advised() -> None:
     assert "every setting had failed requests" in advice_of(rows[:1])
 
 
+@pytest.mark.parametrize(
+    ("part", "changed", "named"),
+    [
+        ("server", {"version": "v2.4.0"}, "different versions of Milvus, so"),
+        ("machine", {"cores": 64}, "different machines, so"),
+        ("measure", {"seconds": 9.0}, "different measure settings, so"),
+    ],
+)
+def test_what_was_not_measured_alike_is_not_ranked(part: str, changed: Row, named: str) -> None:
+    rows = hand_worked()
+    flat = rows[1]
+    flat["provenance"][part] |= changed
+    text = advice_of(rows)
+    assert text.startswith(f"No advice: the settings were measured with {named}")
+    seen = view(rows)
+    assert [seen.times_flat(each) for each in seen.points] == [1.0, *[None] * 4]
+
+
+def test_a_renewed_kernel_and_a_version_that_was_not_recorded_are_no_difference() -> None:
+    rows = hand_worked()
+    rows[1]["provenance"]["machine"]["platform"] = "Linux-6.19"
+    rows[1]["provenance"]["server"]["version"] = ""
+    assert advice_of(rows) == advice_of(hand_worked())
+
+
 def test_a_parameter_without_effect_is_said() -> None:
     same = [point(HNSW, {"ef": ef}, found=0.7) | {"found": "same"} for ef in (50, 64, 96)]
     other = [point(IVF, {"nprobe": nprobe}) for nprobe in (1, 2)]

@@ -175,7 +175,11 @@ def test_clients_batches_open_loop_and_builds_have_tables() -> None:
 def test_studies_are_shown_whatever_they_hold() -> None:
     rows = [
         study("exclusion", {"ids": 20, "by": "filter"}, {"p50": 1.25, "index_recall": 0.98}),
-        study("exclusion", {"ids": 1000, "by": "filter"}, {"p50": None, "short_lists": 3}),
+        study(
+            "exclusion",
+            {"ids": 1000, "by": "filter"},
+            {"p50": None, "short_lists": 3, "searched_with": "ef 96"},
+        ),
         study("tides", {"state": "full"}, {"seconds": 1234.0}),
     ]
     text = text_of(rows)
@@ -186,6 +190,7 @@ def test_studies_are_shown_whatever_they_hold() -> None:
         "3",
     )
     assert (second["ids"], second["p50, ms"]) == ("1,000", "")
+    assert (first["searched with"], second["searched with"]) == ("", "ef 96")
     assert lines_of(text, "tides") == [{"state": "full", "took, s": "1,234"}]
 
 
@@ -230,6 +235,12 @@ def test_the_server_is_named_by_the_row_that_knows_its_version() -> None:
     assert "Milvus v2.3.5 (local); k 50; 2 cores, 15.6 GiB." in text
     shown = [line["value"] for line in lines_of(text, "Machine, versions, data")]
     assert "" not in shown
+
+
+def test_every_version_of_the_server_is_named() -> None:
+    rows = [point(HNSW, {"ef": 96}), point(HNSW, {"ef": 128})]
+    rows[1]["provenance"]["server"]["version"] = "v2.4.0"
+    assert "Milvus v2.3.5 (local), v2.4.0 (local); k 50;" in text_of(rows)
 
 
 def test_lists_of_several_lengths_are_not_mixed() -> None:

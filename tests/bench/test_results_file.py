@@ -10,6 +10,7 @@ from rows_for_report import HNSW, point, results
 from paddlerec_milvus.bench.results import Result
 from paddlerec_milvus.bench.results_file import (
     FILE,
+    REPORT,
     ResultsError,
     ResultsFile,
     key_of,
@@ -74,6 +75,16 @@ def test_a_kept_report_is_enough(tmp_path):
     report.write_text(json.dumps([1]))
     with pytest.raises(ResultsError, match="is no report of a run"):
         read_rows(tmp_path)
+
+
+def test_a_run_goes_on_from_a_kept_report(tmp_path):
+    rows = [json.loads(line_of(row("a")))]
+    (tmp_path / REPORT).write_text(json.dumps({"rows": rows}))
+    with ResultsFile(tmp_path) as kept:
+        assert "a" in kept
+        kept.add(row("b"))
+    (tmp_path / REPORT).unlink()
+    assert read_rows(tmp_path) == [row("a"), row("b")]
 
 
 def test_a_row_without_its_numbers_is_named(tmp_path):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.sweep_runner import SweepRunner
 from paddlerec_milvus.bench.workload import Workload
 from paddlerec_milvus.retrieval.exact import ExactRetriever
+from paddlerec_milvus.retrieval.indexes import Flat, Hnsw
 
 SYNTHETIC = {"items": 300, "dimension": 8, "users": 10, "interests": 2, "clusters": 5}
 
@@ -114,6 +116,28 @@ def test_a_row_that_was_lost_is_measured_again(tmp_path, monkeypatch, studies, n
     ]
     assert again[:-lost] == rows[:-lost]
     assert measured() == again
+
+
+def test_a_line_says_which_ef_its_searches_had(tmp_path, monkeypatch):
+    """What is excluded is fetched beside it, 128 hits and then 1,024, and ef has to reach them."""
+    data = {"synthetic": SYNTHETIC | {"interests": 1}}
+    measure = {"requests": 2, "warm_up": 1}
+    sweep = read_sweep(written(tmp_path, {}, data=data, k=10, measure=measure))
+    work = load_workload(sweep)
+    exact = ExactRetriever(work.vectors, work.ids)
+    monkeypatch.setattr(StudyRunner, "_connected", lambda self: nullcontext(exact))
+
+    def searched_with(index, ids):
+        lines = StudyRunner(sweep, work, index, None).exclusion(ids)
+        return {line.params.by: line.values.searched_with for line in lines}
+
+    assert searched_with(Hnsw(ef=20), 0) == {"over-fetching": "ef 20", "filter": "ef 20"}
+    assert searched_with(Hnsw(ef=20), 100) == {"over-fetching": "ef 138", "filter": "ef 20"}
+    assert searched_with(Hnsw(ef=20), 200) == {
+        "over-fetching": "ef 138 to 1,034",
+        "filter": "ef 20",
+    }
+    assert searched_with(Flat(), 100) == {"over-fetching": None, "filter": None}
 
 
 def test_who_excludes_nearly_all_that_a_query_may_find():

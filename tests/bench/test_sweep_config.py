@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from paddlerec_milvus.bench import cli
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.sweep_config import builds_of, check_fits, load_workload, read_sweep
 from paddlerec_milvus.errors import SettingsError
@@ -137,3 +138,20 @@ def test_the_same_seed_gives_the_same_vectors(tmp_path):
     sweep = read_sweep(written(tmp_path))
     again, other = load_workload(sweep), load_workload(read_sweep(written(tmp_path), seed=2))
     assert load_workload(sweep).fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_the_copy_of_the_yaml_names_the_options_that_changed_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SweepRunner", lambda *given: lambda: None)
+    monkeypatch.setattr(cli, "run_studies", lambda bench: None)
+    file, out = written(tmp_path), tmp_path / "out"
+    plain, copy = file.read_text(), out / "sweep.yaml"
+
+    def run(*given: str) -> str:
+        assert main([*given, "--out", str(out)]) == 2  # nothing was measured, so no report
+        return copy.read_text()
+
+    changed = ["--k", "20", "--seed", "0", "--rate", "100", "200"]
+    assert run("-s", str(file), *changed) == f"# run with: {' '.join(changed)}\n{plain}"
+    assert read_sweep(copy) == read_sweep(file, name="sweep")
+    assert run("-s", str(copy), "--server", "lite") == f"# run with: --server lite\n{plain}"
+    assert run("-s", str(file)) == plain

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ import psutil
 import pytest
 import yaml
 
+from paddlerec_milvus.bench import sweep_runner
 from paddlerec_milvus.bench.cli import main
 from paddlerec_milvus.bench.measure_build import BenchServer, measure_build
+from paddlerec_milvus.bench.measure_search import exact_of
 from paddlerec_milvus.bench.results import SegmentInfo, StudyMeasurement, StudyParams, StudyValues
 from paddlerec_milvus.bench.results_file import FILE, ResultsFile, read_rows
 from paddlerec_milvus.bench.scale import fitted, line_through
 from paddlerec_milvus.bench.sweep_config import load_workload, read_sweep
 from paddlerec_milvus.bench.sweep_runner import Progress, SweepRunner
 from paddlerec_milvus.bench.workload import synthetic_workload
+from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.retrieval.indexes import Hnsw, IvfFlat
 from paddlerec_milvus.retrieval.server import LocalMilvus
 
@@ -149,6 +153,25 @@ def test_progress_is_lines_where_there_is_no_terminal(capsys):
         "1 of 3 rows: HNSW M 8, ef 10",
         "2 of 3 rows: HNSW M 8, ef 50",
         "3 of 3 rows: done",
+    ]
+
+
+def test_what_an_engine_refuses_to_search_is_a_row(tmp_path, monkeypatch):
+    def refuse(queries, k, index):
+        raise RefusedError("faiss HNSW: cannot be searched: ef is too small")
+
+    library = SimpleNamespace(engine="faiss", search=refuse)
+    monkeypatch.setattr(sweep_runner, "LibraryIndex", lambda *given: library)
+    grid = {"type": "HNSW", "build": {"M": 8}, "search": {"ef": [10, 50]}}
+    sweep = read_sweep(written(tmp_path, server="lite", indexes=[grid]))
+    work, out = load_workload(sweep), tmp_path / "out"
+    with ResultsFile(out) as rows:
+        runner = SweepRunner(sweep, work, rows)
+        with Progress(2, "rows") as runner.progress:
+            runner._floor(runner.builds[0], exact_of(work, sweep.k))
+    assert [(row.kind, row.what, row.engine, row.search) for row in read_rows(out)] == [
+        ("refused", "floor", "faiss", {"ef": 10}),
+        ("refused", "floor", "faiss", {"ef": 50}),
     ]
 
 

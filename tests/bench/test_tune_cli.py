@@ -93,6 +93,19 @@ def test_a_list_longer_than_the_catalogue_is_said_before_anything_is_built(
         assert f"--k {k}: expected 1 to 2,000, as there are 2,000 items" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--clients", "4", "0"], "--clients 0: expected 1 or more"),
+        (["--seed", "-1"], "--seed -1: expected 0 or more"),
+    ],
+)
+def test_a_number_that_cannot_be_is_said_before_anything_is_read(monkeypatch, capsys, given, said):
+    monkeypatch.setattr("paddlerec_milvus.bench.workload.trained_workload", None)
+    assert tune_cli.main(["-m", "mind/config.yaml", "--recall", "0.9", *given]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_file_has_the_names_of_the_table_and_is_read_again():
     setting = TunedSetting(Hnsw(ef=50), 0.9, {"index_recall": 0.97}, 120.0, 4, 8.5, 60.0, 1.5)
     report = tune_cli.report_of(Tuning([setting], ["FLAT: no"]), K, WORK)

@@ -16,7 +16,7 @@ from paddlerec_milvus.bench.report.steadiness import (
     speed,
     worst,
 )
-from paddlerec_milvus.bench.report.view import Loss, Point, View, per_cent, rounded, whole
+from paddlerec_milvus.bench.report.view import Loss, Point, View, mixed, per_cent, rounded, whole
 from paddlerec_milvus.retrieval.indexes import setting_options
 
 LARGEST_LOSS = 0.001  # of recall@k, relative
@@ -81,6 +81,12 @@ def _distance(point: Point) -> float:
 
 
 def _advice(view: View, group: Sequence[Point]) -> IndexAdvice:
+    if differing := mixed(group):
+        text = (
+            f"No advice: the settings were measured with different {' and '.join(differing)}, so "
+            "their speeds cannot be compared. Measure all of them into another --out."
+        )
+        return IndexAdvice(text, None, {})
     sound = [point for point in group if not point.failures]
     good = [point for point in sound if meets_target(point)]
     left_out = [point for point in group if point.failures and meets_target(point)]

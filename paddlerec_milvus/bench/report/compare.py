@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ from paddlerec_milvus.bench.report.steadiness import (
     repeat_drift,
     worst,
 )
-from paddlerec_milvus.bench.report.view import Point, View, identity, per_cent
+from paddlerec_milvus.bench.report.view import Point, View, identity, per_cent, server_of
+from paddlerec_milvus.bench.results import Result
 from paddlerec_milvus.errors import UserError
 
 LEAST = {"users/s": 0.05, "p50, ms": 0.05, "p99, ms": 0.10, "RSS, MiB": 0.05}
@@ -80,29 +81,40 @@ def same_data(ours: View, theirs: View) -> bool:
     return one == other
 
 
+def pairing_key(*views: View) -> Callable[[Result], Hashable]:
+    """What rows of runs are paired by: what they measure, and on which kind of server.
+
+    The server does not count where every run has one kind alone: Lite may be set beside a server.
+    """
+    if all(len(view.provenances(lambda row: row.server.kind)) == 1 for view in views):
+        return identity
+    return lambda row: (identity(row), server_of(row))
+
+
 def pairs_of(ours: View, theirs: View) -> list[Pair]:
     """What both runs measured, setting by setting, then the builds' memory.
 
     UserError: no setting that both have.
     """
     with_relevance = same_data(ours, theirs)
-    points = {identity(point.result): point for point in theirs.points}
+    key_of = pairing_key(ours, theirs)
+    points = {key_of(point.result): point for point in theirs.points}
     drift = worst(repeat_drift(view, view.points) for view in (ours, theirs))
     pairs = [
         Pair(point.name, _measures(point, points[key], with_relevance, drift), (point, points[key]))
         for point in ours.points
-        if (key := identity(point.result)) in points
+        if (key := key_of(point.result)) in points
     ]
-    builds = {identity(build.result): build.measured.rss_mib for build in theirs.builds}
+    builds = {key_of(build.result): build.measured.rss_mib for build in theirs.builds}
     for build in ours.builds:
-        one, other = build.measured.rss_mib, builds.get(identity(build.result))
+        one, other = build.measured.rss_mib, builds.get(key_of(build.result))
         if one is not None and other is not None:
             pairs.append(Pair(build.name, [_by_share("RSS, MiB", one, other)]))
     pairs = [pair for pair in pairs if pair.measures]
     if not pairs:
         raise UserError(
             "the two runs have no setting in common: compare runs of one sweep (same index, "
-            "parameters and k)"
+            "parameters, k, and server where a run has several)"
         )
     return pairs
 

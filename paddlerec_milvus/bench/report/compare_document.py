@@ -14,6 +14,7 @@ from paddlerec_milvus.bench.report.compare import (
     HIDDEN,
     Comparison,
     Pair,
+    pairing_key,
     pairs_of,
     same_data,
 )
@@ -25,6 +26,7 @@ from paddlerec_milvus.bench.report.view import (
     identity,
     per_cent,
     rounded,
+    server_of,
     view_of,
     whole,
 )
@@ -94,7 +96,7 @@ def comparison_of(first: Sequence[Result], second: Sequence[Result]) -> RunCompa
         ],
         different=_different(ours, theirs),
         tables=[table for table in (_beyond_table(pairs), *_number_tables(pairs)) if table.lines],
-        alone=_alone(first, second),
+        alone=_alone(ours, theirs),
     )
 
 
@@ -216,17 +218,21 @@ def relative_words(measure: Comparison) -> str:
     return ("+" if share > 0 else "") + per_cent(share, 1)
 
 
-def _alone(first: Sequence[Result], second: Sequence[Result]) -> dict[str, list[str]]:
+def _alone(first: View, second: View) -> dict[str, list[str]]:
     """Rows that only one of the two has; a refused one is one that it lacks."""
+    key_of = pairing_key(first, second)
     ours, theirs = (
-        {identity(row): row for row in rows if not isinstance(row, Refusal | RepeatResult)}
-        for rows in (first, second)
+        {key_of(row): row for row in view.rows if not isinstance(row, Refusal | RepeatResult)}
+        for view in (first, second)
     )
     alone = {}
     for name, mine, others in (("first", ours, theirs), ("second", theirs, ours)):
-        rows = [_row_name(row) for key, row in mine.items() if key not in others]
+        rows = [row for key, row in mine.items() if key not in others]
         if rows:
-            alone[f"Only in the {name} run"] = rows
+            alone[f"Only in the {name} run"] = [
+                _row_name(row) + ("" if key_of is identity else f" ({server_of(row)})")
+                for row in rows
+            ]
     return alone
 
 

@@ -119,11 +119,16 @@ def measured(view: View) -> str:
     data, machine = view.last.data, view.last.machine
     servers = view.provenances(lambda row: row.server)
     # a row measured before the server answered has no version
-    server = next((server for server in servers[::-1] if server.version), servers[-1])
+    versioned = {server.kind for server in servers if server.version}
+    names = [
+        f"{server.version} ({server.kind})".strip()
+        for server in servers
+        if server.version or server.kind not in versioned
+    ]
     words = f"{data.name}: {whole(data.items)} items x {data.dimension}"
     words += f", {whole(data.users)} users with {data.interests} interests each, {data.metric}"
     words += f", {data.split}" if data.split else ""
-    parts = [words, f"Milvus{' ' * bool(server.version)}{server.version} ({server.kind})"]
+    parts = [words, f"Milvus {', '.join(names)}"]
     lengths = sorted({point.k for point in view.points})
     parts += [f"k {', '.join(map(str, lengths))}"] if lengths else []
     machines = view.provenances(lambda row: row.machine)

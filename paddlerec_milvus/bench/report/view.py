@@ -181,9 +181,12 @@ class View:
         return next((other for other in flats if _group(other) == _group(point)), None)
 
     def times_flat(self, point: Point) -> float | None:
-        """Its users a second over FLAT's, each at its best number of clients."""
+        """Its users a second over FLAT's, each at its best number of clients.
+
+        None where they were not measured alike, see :func:`mixed`.
+        """
         flat = self.flat(point)
-        theirs = flat.users_per_second() if flat else None
+        theirs = flat.users_per_second() if flat and not mixed([flat, point]) else None
         ours = point.users_per_second()
         return ours / theirs if ours is not None and theirs else None
 
@@ -252,6 +255,25 @@ def view_of(rows: Sequence[Result]) -> View:
 def server_of(row: Result) -> str:
     """Kind of the server that a row was measured on."""
     return row.provenance.server.kind
+
+
+CONDITIONS: dict[str, Callable[[Provenance], object]] = {
+    "versions of Milvus": lambda origin: origin.server.version,
+    "machines": lambda origin: {
+        name: value for name, value in origin.machine.items() if name != "platform"
+    },
+    "measure settings": lambda origin: origin.measure,
+}
+
+
+def mixed(points: Iterable[Point]) -> list[str]:
+    """Which conditions differ among ``points``, so that their speeds cannot be compared.
+
+    One that was not recorded differs from none.
+    """
+    origins = [point.result.provenance for point in points]
+    known = {name: list(filter(None, map(part, origins))) for name, part in CONDITIONS.items()}
+    return [name for name, values in known.items() if any(one != values[0] for one in values)]
 
 
 def identity(row: Result) -> str:

@@ -10,6 +10,8 @@ from running_service import Running
 
 from paddlerec_milvus.data.catalogue import Catalogue, ItemDetails
 from paddlerec_milvus.data.id_map import IdMap
+from paddlerec_milvus.retrieval.indexes import Hnsw
+from paddlerec_milvus.serving import alternatives
 
 HISTORY = [3, 7, 12]
 VECTORS = TinyEncoder().item_vectors()
@@ -84,6 +86,18 @@ def test_an_index_that_finds_less_than_exact_search_is_seen():
         best = answer.json()["candidates"][0]
     assert set(live) - set(best)
     assert [item for item in best if item % 2 == 0] == [item for item in live if item in best]
+
+
+def test_a_search_with_other_parameters_is_named_by_those_that_it_had(monkeypatch):
+    index = SmallIndex(VECTORS)
+    index.index = Hnsw(ef=16)
+    monkeypatch.setattr(alternatives, "_searched_with", lambda retriever, params: index)
+    # clicks that are left out are searched for all the same: 10 + 32 hits, which ef has to reach
+    with in_process_app(index) as service:
+        body = {"hist_item": [HISTORY], "top_k": 10, "by": {"ef": 16}}
+        for exclude, ef in ((True, 42), (False, 16)):
+            answer = post(service, "/alternatives", exclude_history=exclude, **body).json()
+            assert answer["whose"]["index"] == f"HNSW M 16, efConstruction 200, ef {ef}"
 
 
 @pytest.mark.parametrize(
