@@ -66,7 +66,14 @@ def write_rows(data: Path, out: Path, per_user: int, maxlen: int, seed: int) -> 
             (folder / name).mkdir()
             rng.shuffle(lines)
             (folder / name / "part-0").write_text("".join(lines), encoding="utf-8")
+        _require_free(out)  # again: what was put there meanwhile is not to be replaced
     return count, int(categories.max()) + 1
+
+
+def _require_free(out: Path) -> None:
+    """SettingsError: something is at ``out``."""
+    if out.exists():
+        raise SettingsError(f"--out {out}: is there already; name another place")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("per_user", "maxlen"):
             if getattr(arguments, name) < 1:
                 raise SettingsError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
-        if arguments.out.exists():
-            raise SettingsError(f"--out {arguments.out}: is there already; name another place")
+        _require_free(arguments.out)
         items, cats = write_rows(
             arguments.data, arguments.out, arguments.per_user, arguments.maxlen, arguments.seed
         )

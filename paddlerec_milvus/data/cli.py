@@ -162,7 +162,9 @@ _OPTIONS = {
 
 
 def _source(options: argparse.Namespace) -> Source:
-    kind = next(name for name in _OPTIONS if getattr(options, name))
+    kind = next(name for name in _OPTIONS if getattr(options, name) not in (None, False))
+    if getattr(options, kind) == "":
+        raise SettingsError(f"--{kind} '': names nothing; name the log")
     for option in sorted({name for names in _OPTIONS.values() for name in names}):
         if option not in _OPTIONS[kind] and getattr(options, option):
             raise SettingsError(

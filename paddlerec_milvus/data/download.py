@@ -8,8 +8,11 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from paddlerec_milvus.data.files import sha256_of, writing
@@ -33,22 +36,44 @@ def fetch(url: str, folder: Path, pause: float = 2.0) -> Path:
 
     Raises:
         SettingsError: not an http or https address.
-        DataError: the server refuses, the connection stays down, or the digest differs.
+        DataError: the server refuses, the connection stays down, the digest differs, or another
+            run is downloading the file.
     """
     if not url.startswith(("http://", "https://")):
         raise SettingsError(
             f"--url {url}: expected an address that starts with http:// or https://"
         )
     target = folder / url.rsplit("/", 1)[-1].split("?")[0]
-    if not target.exists():
-        partial = target.with_name(target.name + ".part")
-        _download(url, partial, pause)
-        _check(partial, target)
-        partial.rename(target)
-        _tag_file(partial).unlink(missing_ok=True)
-    else:
+    if target.exists():
         _check(target, target)
+        return target
+    with _alone(target):
+        if not target.exists():
+            partial = target.with_name(target.name + ".part")
+            _download(url, partial, pause)
+            _check(partial, target)
+            partial.rename(target)
+            _tag_file(partial).unlink(missing_ok=True)
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Held while ``target`` is downloaded; DataError: another run has it, or no place to write."""
+    place = target.with_name(f".{target.name}.lock")
+    lock = FileLock(place)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{target}: another run is downloading it; wait for it to end") from None
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror}") from None
+    try:
+        yield
+        place.unlink(missing_ok=True)  # not after a failure, when the next run needs it to be one
+    finally:
+        lock.release()
 
 
 def _check(file: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ Nor does ``item_times.csv``, from which no vector model learns; a ranker holds w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,14 @@ def fingerprint_of(folder: Path) -> str:
     """16 hex digits of SHA-256 over the files of train/, valid/ and test/ and the side features.
 
     Of a prepared folder by the sums in its ``meta.json``; a file whose size is another than there
-    is read. Without a ``meta.json`` all files of the splits are read, or those of the folder itself
-    where it has no such parts. DataError: nothing is there, or ``meta.json`` is damaged.
+    is read, and so is a file of a split that is not recorded there. Without a ``meta.json`` all
+    files of the splits are read, or those of the folder itself where it has no such parts.
+    DataError: nothing is there, or ``meta.json`` is damaged.
     """
     recorded = read_meta(folder).get("files", {}) if (folder / META).is_file() else {}
     sums = {name: recorded[name] for name in recorded if name not in NOT_LEARNED}
-    names = sorted(sums) or _files_of(folder)
+    parts = [folder / name for name in SPLITS if (folder / name).is_dir()]
+    names = sorted({*sums, *_visible_files(parts if sums else parts or [folder], folder)})
     if not names:
         raise DataError(f"{folder}: holds no data; name a folder that prepare.py wrote")
     lines = [f"{name} {_sum(folder / name, sums.get(name))}\n" for name in names]
@@ -73,12 +76,11 @@ def folder_around(part: Path) -> Path | None:
     return above if beside or (above / META).is_file() else None
 
 
-def _files_of(folder: Path) -> list[str]:
-    """The data files of a folder without ``meta.json``, by their names from there."""
+def _visible_files(parts: Sequence[Path], folder: Path) -> list[str]:
+    """The data files of these parts of ``folder``, by their names from there."""
     if folder.is_file():
         return [""]
-    parts = [folder / name for name in SPLITS if (folder / name).is_dir()]
-    files = [file for part in parts or [folder] if part.is_dir() for file in part.iterdir()]
+    files = [file for part in parts if part.is_dir() for file in part.iterdir()]
     return sorted(
         file.relative_to(folder).as_posix()
         for file in files

@@ -108,7 +108,8 @@ def columns_by_content(rows: Rows, place: str) -> tuple[dict[str, int], list[str
     """Positions in a log without a header, by its first ``rows``, and what is doubtful about them.
 
     Two columns are user and item, three are user, item and time. Of four, one is a rating and one
-    a time (MovieLens, Amazon); of five, two are a place's latitude and longitude (Gowalla).
+    a time (MovieLens, Amazon); of five, two are a place's latitude and longitude (Gowalla). Of
+    several columns that may be the rating, the third is, before a time.
 
     Raises:
         DataError: it is none of these; the first line is shown.
@@ -132,9 +133,10 @@ def columns_by_content(rows: Rows, place: str) -> tuple[dict[str, int], list[str
     if width == 5 and len(times) == 1 and len(places) == 2:
         user, item = (at for at in range(width) if at not in (*times, *places))
         return {"user": user, "item": item, "time": times[0]}, []
-    if width == 4 and len(times) == 1 and ratings:
-        # ids of few users look like ratings too: the column beside the time is the rating
-        rating = min(ratings, key=lambda at: (abs(at - times[0]), -at))
+    if times == [3] and 2 in ratings:
+        ratings = [2]  # as MovieLens and Amazon have it, whose few users or items look like ratings
+    if width == 4 and len(times) == 1 and len(ratings) == 1:
+        rating = ratings[0]
         user, item = (at for at in range(width) if at not in (times[0], rating))
         if _is_amazon(columns[item], columns[user]):
             user, item = item, user

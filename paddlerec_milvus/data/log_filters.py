@@ -27,11 +27,14 @@ class ClickFilter:
     def __init__(self, options: LogOptions) -> None:
         self._options = options
         self._kinds: Counter[str] = Counter()
+        self._other_kinds = 0
         self._low_ratings = 0
 
-    def count(self, kinds: Mapping[str, int], low_ratings: int) -> None:
-        """Take in what was counted elsewhere: clicks of all kinds, and those of low rating."""
+    def count(self, kinds: Mapping[str, int], other_kinds: int, low_ratings: int) -> None:
+        """Take in what was counted elsewhere: clicks of the kinds that are to be shown, those of
+        kinds that were not chosen, and of the others those of low rating."""
         self._kinds.update(kinds)
+        self._other_kinds += other_kinds
         self._low_ratings += low_ratings
 
     def check(self, columns: list[str], place: str) -> None:
@@ -48,11 +51,13 @@ class ClickFilter:
         passes = None
         if "kind" in frame.columns:
             kinds = frame["kind"].cast(pl.String).fill_null("").str.strip_chars()
-            if len(self._kinds) <= _MOST_KINDS:
-                counts = kinds.rename("kind").value_counts()
-                self._kinds.update(dict(counts.iter_rows()))
             if self._options.kinds:
                 passes = kinds.is_in(list(self._options.kinds))
+                self._other_kinds += int((~passes).sum())
+            if len(self._kinds) > _MOST_KINDS:  # no further ones are counted but those chosen
+                kinds = kinds.filter(kinds.is_in([*self._kinds, *self._options.kinds]))
+            counts = kinds.rename("kind").value_counts()
+            self._kinds.update(dict(counts.iter_rows()))
         if self._options.min_rating is not None:
             ratings = frame["rating"].cast(pl.Float64, strict=False)
             bad = ratings.is_null() | ratings.is_nan()
@@ -82,8 +87,7 @@ class ClickFilter:
                 )
         dropped = {}
         if self._options.kinds:
-            others = sum(n for kind, n in self._kinds.items() if kind not in self._options.kinds)
-            dropped["of other kinds than --kinds"] = others
+            dropped["of other kinds than --kinds"] = self._other_kinds
         if self._options.min_rating is not None:
             dropped["with a rating below --min-rating"] = self._low_ratings
         if not self._options.kinds and len(known) > 1:

@@ -35,6 +35,9 @@ class IdColumn:
         self._beyond_int64 = 0
         self._first_exception = ""
         self._strip: bool | None = None
+        self._not_stripped = ""  # where a cell has no blanks, though all of the first chunk have
+        self._rewritten = ""  # where a text is an integer that is written otherwise, such as 7.0
+        self._first_text = ""  # where ids of a chunk are no integers
 
     def parse(self, column: pl.Series, where: Where) -> pl.Series:
         """A chunk as Int64 where it can be, else as Categorical.
@@ -48,7 +51,7 @@ class IdColumn:
         elif dtype.is_integer():
             ids = column.cast(pl.Int64, strict=False)
         elif dtype in (pl.String, pl.Categorical, pl.Enum):
-            column = self._stripped(column.cast(pl.String))
+            column = self._stripped(column.cast(pl.String), where)
             ids = self._integers(column, where)
         else:
             raise DataError(
@@ -74,20 +77,32 @@ class IdColumn:
         return _categorical(column)
 
     def _count_exceptions(self, column: pl.Series, ids: pl.Series, where: Where) -> None:
+        if not self._first_text:
+            is_word = ids.is_null() & ~column.str.strip_chars().str.contains(_FLOAT)
+            is_text = is_word if is_word.any() else ids.is_null()
+            self._first_text = self._first_of(is_text, column, where)
         beyond = ids.is_null() & column.str.contains(_PLAIN_INTEGER)
         self._beyond_int64 += int(beyond.sum())
         strange = ids.is_null() & ~beyond
         if strange.any() and not self._first_exception:
-            row = strange.arg_max() or 0
-            self._first_exception = f"{where(row)}: found {self.kind} id '{column[row][:60]}'"
+            self._first_exception = self._first_of(strange, column, where)
         self._exceptions += int(strange.sum())
 
-    def _stripped(self, column: pl.Series) -> pl.Series:
+    def _first_of(self, rows: pl.Series, column: pl.Series, where: Where) -> str:
+        """The place and the id of the first of ``rows``, a mask with some."""
+        row = rows.arg_max() or 0
+        return f"{where(row)}: found {self.kind} id '{column[row][:60]}'"
+
+    def _stripped(self, column: pl.Series, where: Where) -> pl.Series:
         """Without the blanks that all cells of a column have, after "," say; "" becomes null."""
-        if self._strip is None:
-            self._strip = bool(column.str.starts_with(" ").all())
-        if self._strip:
-            column = column.str.strip_chars()
+        if self._strip is not False:
+            stripped = column.str.strip_chars()
+            bare = (stripped == column).fill_null(False)
+            if self._strip is None:
+                self._strip = not bare.any()
+            elif bare.any() and not self._not_stripped:
+                self._not_stripped = self._first_of(bare, column, where)
+            column = stripped if self._strip else column
         return pl.Series(column.replace("", None)) if (column == "").any() else column
 
     def _integers(self, column: pl.Series, where: Where) -> pl.Series:
@@ -102,10 +117,14 @@ class IdColumn:
             inner = column.str.strip_chars()
             ids = inner.cast(pl.Int64, strict=False)
             if not ids.null_count() and bool((ids.cast(pl.String) == inner).all()):
+                self._rewritten = self._rewritten or self._first_of(inner != column, column, where)
                 return ids  # an integer is the same with blanks around it
             ids = column.cast(pl.Int64, strict=False)
         if not column.null_count() and not self._string_ids and _are_floats(column):
-            return self._whole(column.cast(pl.Float64), column, where)
+            ids = self._whole(column.cast(pl.Float64), column, where)
+            dots = column.str.contains(".", literal=True)
+            self._rewritten = self._rewritten or self._first_of(dots, column, where)
+            return ids
         named = (ids.cast(pl.String) != column).fill_null(False)
         return pl.Series(ids.set(named, None))
 
@@ -129,7 +148,22 @@ class IdColumn:
         self._chunks.append(ids)
 
     def check(self) -> None:
-        """DataError: a few ids are no integers among many that are, as a damaged line has them."""
+        """Check the ids of all chunks.
+
+        Raises:
+            DataError: a few ids are no integers among many that are, as a damaged line has them;
+                or what some chunks hold is read in a form that others do not allow.
+        """
+        if self._rewritten and self._first_text:
+            raise DataError(
+                f"{self._rewritten}, read as an integer, and {self._first_text}, which is none: "
+                "write all ids alike, or take them as they are with --string-ids"
+            )
+        if self._not_stripped and (self._string_ids or self._first_text):
+            raise DataError(
+                f"{self._not_stripped} without blanks around it, which the ids before have: write "
+                "all alike"
+            )
         if are_few(self._exceptions, self._rows):
             raise DataError(
                 f"{self._first_exception}, expected an integer as in the other lines; mend the "

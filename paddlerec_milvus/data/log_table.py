@@ -94,7 +94,7 @@ def open_table(path: Path, options: LogOptions) -> LogTable:
     lines = first[: 1 << 20].decode("utf-8", "ignore").split("\n")[:_SAMPLE_LINES]
     start = lines[0].lstrip()
     if start.startswith("{"):
-        return _json_table(path, options, lines[0])
+        return _json_table(path, options, lines)
     if start.startswith("["):
         raise DataError(f"{path}: one JSON array; expected JSON lines, one object a line")
     return _text_table(path, options, [line for line in lines if line] if start else [""])
@@ -155,9 +155,10 @@ def _unreadable_parquet(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: not a parquet file that can be read ({reason})")
 
 
-def _json_table(path: Path, options: LogOptions, first: str) -> LogTable:
-    fields = json_fields(first, f"{path}, line 1")
+def _json_table(path: Path, options: LogOptions, lines: list[str]) -> LogTable:
+    fields = json_fields(lines[0], f"{path}, line 1")
     names = list(fields)
+    _require_whole_first_object(path, options, names, lines)
     positions = named_columns(names, options.columns, f"{path}, line 1")
     schema = {names[at]: fields[names[at]] for at in positions.values()}
     required = {names[at] for role, at in positions.items() if role != "rating"}
@@ -171,9 +172,33 @@ def _json_table(path: Path, options: LogOptions, first: str) -> LogTable:
     )
 
 
+def _require_whole_first_object(
+    path: Path, options: LogOptions, names: list[str], lines: list[str]
+) -> None:
+    """DataError: another of the sampled lines has a role that line 1, with ``names``, lacks."""
+    first = _roles(names, options)
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            roles = _roles(list(json_fields(line, "")), options)
+        except DataError:  # a line that is cut off; of others the reader of all lines says it
+            continue
+        for role, name in roles.items():
+            if role not in first and (role != "rating" or options.min_rating is not None):
+                raise DataError(
+                    f"{path}, line 1: {name} is null or not there, and line {number} has it as "
+                    f"{role}; fill it in, or remove the line"
+                )
+
+
+def _roles(names: list[str], options: LogOptions) -> dict[str, str]:
+    """The field of each role among ``names``: the chosen one, else a known one."""
+    known = {role: names[at] for role, at in known_columns(names).items()}
+    chosen = {role: name for role, name in options.columns.items() if name in names}
+    return {role: known[role] for role in known if role not in options.columns} | chosen
+
+
 def _text_table(path: Path, options: LogOptions, lines: list[str]) -> LogTable:
-    separator = options.separator or _separator(lines)
-    rows = [_cells(line, separator) for line in lines]
+    separator, rows = _sampled_rows(path, options, lines)
     place = f"{path}, line 1"
     width = len(rows[0])
     doubts: list[str] = []
@@ -208,8 +233,21 @@ def _text_table(path: Path, options: LogOptions, lines: list[str]) -> LogTable:
     )
 
 
+def _sampled_rows(path: Path, options: LogOptions, lines: list[str]) -> tuple[str, list[list[str]]]:
+    """The separator, and the cells of each line. DataError: a cell in quotes is too long."""
+    try:
+        separator = options.separator or _separator(lines)
+        return separator, [_cells(line, separator) for line in lines]
+    except csv.Error as error:
+        longest = 1 + max(range(len(lines)), key=lambda at: len(lines[at]))
+        raise DataError(
+            f"{path}, line {longest}: a cell that is too long ({error}); shorten it, or name the "
+            "separator with --sep"
+        ) from None
+
+
 def _cells(line: str, separator: str) -> list[str]:
-    if len(separator) == 1:
+    if len(separator) == 1 and '"' in line:
         return next(csv.reader([line], delimiter=separator), [""]) or [""]
     return line.split(separator)
 

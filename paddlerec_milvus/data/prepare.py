@@ -63,11 +63,11 @@ def prepare(
     """
     out = out.resolve()
     features = features or FeatureFiles()
-    recipe: dict[str, Any] = {"source": source.identity(), "seed": seed, "min_count": min_count}
-    recipe["split"] = split.identity()
-    if identity := features.identity():
-        recipe["features"] = identity
+    recipe: dict[str, Any] = {"seed": seed, "min_count": min_count, "split": split.identity()}
     try:
+        recipe = {"source": source.identity(), **recipe}
+        if identity := features.identity():
+            recipe["features"] = identity
         recover(out)
         meta = _find(out)
     except OSError as error:
@@ -84,6 +84,9 @@ def prepare(
         )
         logger.info("writing %s", out)
         meta = write_dataset(staging, dataset, recipe, *coded)
+        there = _find(out)  # again: what was put there meanwhile is not to be replaced
+        if there is not None and not overwrite:
+            _reuse(out, there, recipe)
     return Outcome(out, meta, already=False)
 
 
@@ -96,7 +99,7 @@ def _find(out: Path) -> dict[str, Any] | None:
     refusal = "it is left alone, with --overwrite too; name another folder with --out"
     if not (out / META).is_file():
         raise DataError(f"{out}: is not empty and was not made by prepare.py; {refusal}")
-    meta = read_meta(out)
+    meta = read_meta(out, "remove the folder, or name another folder with --out")
     written = {META, *meta.get("files", {})}
     foreign = sorted(
         str(path.relative_to(out))

@@ -94,14 +94,18 @@ def folder_above(split: Path) -> Path:
     return (split if split.is_dir() else split.parent).parent
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(
+    folder: Path, remedy: str = "prepare the folder again with --overwrite"
+) -> dict[str, Any]:
     """The content of meta.json, checked as far as a run depends on it.
+
+    Args:
+        remedy: what to do about one that is damaged.
 
     Raises:
         DataError: not JSON, another format, no usable item_count, or no kinds of ids.
     """
     path = folder / META
-    remedy = "prepare the folder again with --overwrite"
     try:
         meta = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from paddlerec_milvus.data.amazonbook import read_tarball
 from paddlerec_milvus.data.download import fetch
@@ -146,6 +147,17 @@ def test_a_changed_file_is_refused(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="accept a new version"):
         fetch(server.url, tmp_path, pause=0)
     assert not path.exists()
+
+
+def test_two_downloads_at_once(server: Server, tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / ".AmazonBook.tar.gz.lock")
+    with lock, pytest.raises(DataError, match=r"tar\.gz: another run is downloading it"):
+        fetch(server.url, tmp_path, pause=0)
+    assert server.asked == []
+    server.cuts = [1200, 0, 0, 0, 0]
+    with pytest.raises(DataError, match="1200 bytes so far"):
+        fetch(server.url, tmp_path, pause=0)
+    assert fetch(server.url, tmp_path, pause=0).read_bytes() == server.body  # the lock was let go
 
 
 def test_refusals_are_said_at_once(server: Server, tmp_path: Path) -> None:

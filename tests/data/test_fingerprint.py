@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,25 @@ def test_a_damaged_meta_json_is_an_error(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(DataError, match="format is 99"):
         fingerprint_of(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_a_file_that_was_added_to_a_split_is_other_data(
+    sample: Path, tmp_path: Path, part: str
+) -> None:
+    copy = shutil.copytree(sample, tmp_path / "copy")
+    (copy / part / ".hidden").write_text("no data")
+    (copy / "notes.txt").write_text("no data")
+    assert fingerprint_of(copy) == fingerprint_of(sample)
+    (copy / part / "more.csv").write_text("1,5,0\n")
+    added = fingerprint_of(copy)
+    assert added != fingerprint_of(sample)
+    (copy / part / "more.csv").write_text("1,6,0\n")
+    assert fingerprint_of(copy) != added
+
+
+def test_the_fingerprint_of_a_folder_as_it_was_written_is_that_of_its_record(sample: Path) -> None:
+    files = json.loads((sample / "meta.json").read_text())["files"]
+    learned = sorted(set(files) - {"items.csv", "users.csv", "item_times.csv"})
+    lines = "".join(f"{name} {files[name]['sha256']}\n" for name in learned)
+    assert fingerprint_of(sample) == sha256(lines.encode()).hexdigest()[:16]

@@ -95,6 +95,28 @@ def test_line_ends_quotes_blanks_and_encodings(tmp_path: Path) -> None:
         ('{"user": 1, "item": 2, "time": 3}\n{"user": 1,\n', {}, "line 2: found '{\"user\": 1,'"),
         ("user,item,rating\n1,2,x\n", {"min_rating": 3.0}, "line 2: found rating 'x'"),
         ("1 2 3\n", {}, "1 columns and no header"),
+        ("1,1700000000,501,4\n" * 5, {}, "4 columns and no header; name them: --columns"),
+        ("1,4,501,1700000000\n" * 5, {}, "4 columns and no header; name them: --columns"),
+        (
+            '{"user": 1, "item": 2, "time": null}\n{"user": 1, "item": 3, "time": 5}\n',
+            {},
+            "line 1: time is null or not there, and line 2 has it as time",
+        ),
+        (
+            '{"user": 1, "item": 2}\n' * 2 + '{"user": 1, "item": 3, "when": 5}\n',
+            {"columns": {"user": "user", "item": "item", "time": "when"}},
+            "line 1: when is null or not there, and line 3 has it as time",
+        ),
+        (
+            '{"user": 1, "item": 2, "event": null}\n{"user": 1, "item": 3, "event": "buy"}\n',
+            {},
+            "line 1: event is null or not there, and line 2 has it as kind",
+        ),
+        (
+            '{"user": 1, "item": 2, "stars": null}\n{"user": 1, "item": 3, "stars": 5}\n',
+            {"min_rating": 3.0},
+            "line 1: stars is null or not there, and line 2 has it as rating",
+        ),
         ("user,item,time\n1,a\rb,3\n", {}, "line 2: a carriage return inside a line"),
         ("user,item,time\n1,2,3\n1,2\0,3\n", {}, "line 3: a zero byte"),
         ("user,item,item,time\n1,2,3,4\n", {}, "the column 'item' is there twice"),
@@ -108,6 +130,17 @@ def test_a_fault_is_named_with_its_place_and_remedy(
     with pytest.raises(UserError, match=message) as caught:
         read_interactions(path, options=LogOptions(**options))  # type: ignore[arg-type]
     assert "log.csv" in str(caught.value)
+
+
+def test_a_rating_that_is_not_used_may_be_null_in_line_1(tmp_path: Path) -> None:
+    lines = '{"user": 1, "item": 2, "stars": null}\n{"user": 1, "item": 3, "stars": 5}'
+    path = text(tmp_path, lines)
+    assert clicks(read_interactions(path)) == [("1", "2"), ("1", "3")]
+
+
+def test_four_columns_as_documented_with_few_users_and_items(tmp_path: Path) -> None:
+    log = read_interactions(text(tmp_path, "1,2,5,1700000000\n1,3,4,1700000001\n"))
+    assert clicks(log) == [("1", "2"), ("1", "3")]
 
 
 def test_separators_of_ones_own(tmp_path: Path) -> None:
@@ -163,3 +196,42 @@ def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     quoted = text(tmp_path, "user,item,time\n" + "1,a,3\n" * 40 + '2,"b\nc",3\n' + "3,b,x\n")
     with pytest.raises(DataError, match="line 44: found time 'x'"):
         read_interactions(quoted)
+
+
+@pytest.mark.parametrize(
+    ("first", "place"),
+    [("7.0", "line 1: found user id '7.0'"), ("7 ", "line 1: found user id '7 '")],
+)
+def test_ids_rewritten_in_one_chunk_and_text_in_another_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, place: str
+) -> None:
+    monkeypatch.setattr("paddlerec_milvus.data.log_bytes.BLOCK_BYTES", 100)
+    path = text(tmp_path, f"{first},b,1\n8,b,2\n" * 20 + f"{first},b,3\nx,b,4\n" * 20)
+    message = rf"{place}, read as an integer, and .*, line 42: found user id 'x'.*--string-ids"
+    with pytest.raises(DataError, match=message):
+        read_interactions(path)
+    log = read_interactions(path, string_ids=True)
+    assert log.user_ids.to_list() == [first, "8", "x"]
+    assert read_interactions(text(tmp_path, f"{first},b,1\n8,b,2\n" * 40)).user_ids[0] == 7
+
+
+@pytest.mark.parametrize("padded", [" a", "a ", " a "])
+def test_blanks_around_all_ids_of_a_column_are_stripped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padded: str
+) -> None:
+    every = f"{padded},x,1\n{padded.replace('a', 'b')},x,2\n"
+    assert read_interactions(text(tmp_path, every)).user_ids.to_list() == ["a", "b"]
+    some = read_interactions(text(tmp_path, every + "a,x,3\n"))
+    assert some.user_ids.to_list() == sorted({padded, padded.replace("a", "b"), "a"})
+    monkeypatch.setattr("paddlerec_milvus.data.log_bytes.BLOCK_BYTES", 50)
+    with pytest.raises(DataError, match="line 41: found user id 'a' without blanks around it"):
+        read_interactions(text(tmp_path, every * 20 + "a,x,3\n"))
+    numbers = every.replace("a", "7").replace("b", "8")
+    assert read_interactions(text(tmp_path, numbers * 20 + "7,x,3\n")).user_ids.to_list() == [7, 8]
+
+
+def test_a_cell_that_is_too_long_is_refused_and_a_long_line_is_not(tmp_path: Path) -> None:
+    cell = "x" * 140_000
+    with pytest.raises(DataError, match=r"log\.csv, line 2: a cell that is too long .*--sep"):
+        read_interactions(text(tmp_path, f'user,item,time\n1,"{cell}",3\n2,7,4\n'))
+    assert read_interactions(text(tmp_path, f"user,item,time\n1,{cell},3\n")).item_ids[0] == cell

@@ -196,3 +196,20 @@ def test_kinds_ratings_repeats_and_cores(tmp_path: Path, caplog: pytest.LogCaptu
     chain = text(tmp_path, "1,5,1\n1,6,2\n2,5,1\n2,6,2\n3,8,1\n3,9,2\n4,8,1\n4,5,2\n")
     log = read_interactions(chain, options=LogOptions(k_core=2))
     assert clicks(log) == [("1", "5"), ("1", "6"), ("2", "5"), ("2", "6")]
+
+
+@pytest.mark.parametrize("chosen", [(), ("rare",)])
+def test_more_kinds_of_event_than_are_counted_on_their_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    chosen: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("paddlerec_milvus.data.log_bytes.BLOCK_BYTES", 200)
+    kinds = ["view"] * 70 + [f"k{at}" for at in range(60)] + ["view", "rare"] * 20
+    lines = "".join(f"1,{at + 1},{at},{kind}\n" for at, kind in enumerate(kinds))
+    words = said(text(tmp_path, "user,item,time,event\n" + lines), caplog, kinds=chosen)
+    if chosen:
+        assert "dropped 150 clicks of other kinds than --kinds" in words  # 70 + 60 + 20
+    else:
+        assert "kinds of event are mixed (view 90, " in words

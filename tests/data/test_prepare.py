@@ -297,6 +297,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         (["--interactions", "x", "--users", "5"], "--users does not go with --interactions"),
         (["--reviews", "x", "--string-ids"], "--string-ids does not go with --reviews"),
         (["--amazonbook", "--seed", "1"], "--seed, --min-count and --split do not go with --am"),
+        (["--interactions", ""], "--interactions '': names nothing"),
+        (["--reviews", ""], "--reviews '': names nothing"),
         (["--reviews", "absent.json"], "absent.json: no such file"),
         (["--sample", "--clicks", "10"], "--clicks 10 is too few"),
         (["--sample", "--min-count", "1"], "--min-count is 1"),

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from support import ROOT
+from support import ROOT, write_log
 
+from paddlerec_milvus.command import reads_click_log
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.errors import ModelError
 from paddlerec_milvus.evaluation.cli import main as infer
@@ -147,6 +148,23 @@ def test_a_row_has_the_eight_parts_of_the_contract(tmp_path: Path) -> None:
 def test_a_bad_row_is_said_with_its_place(tmp_path: Path, row: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         samples(ROW + row, tmp_path)
+
+
+def test_of_all_folders_it_alone_reads_no_click_log() -> None:
+    folders = [file.parent for file in (ROOT / "models").glob("*/*/dygraph_model.py")]
+    assert len(folders) > 5
+    assert [folder for folder in folders if not reads_click_log(folder)] == [DIN]
+
+
+def test_a_click_log_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_log(tmp_path / "log" / "train")
+    assert train(["-m", "din/config.yaml", "--data", str(log.parent)]) == 2
+    assert "is a prepared click log, but " in capsys.readouterr().err
+    place = f"runner.model_save_path={tmp_path / 'out'}"
+    assert train(["-m", "din/config.yaml", "-o", f"runner.train_data_dir={log}", place]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {log}: the reader din_reader of din fails: ")
+    assert "part-0.csv: line 1: expected clicked items;as many categories" in last
 
 
 def test_rows_hold_no_further_inputs(tmp_path: Path) -> None:

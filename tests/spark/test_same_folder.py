@@ -149,6 +149,14 @@ SHAPES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         csv_of(lambda u, i, r, t: (u, i, moment(t, f".{r}Z"))),
         ("--split", "time", "--test-from", "2020-09-25", *SMALL),
     ),
+    "blanks around all names": (csv_of(lambda u, i, r, t: (f"u{u} ", f" i{i} ", t)), SMALL),
+    "more kinds than are shown": (
+        csv_of(
+            lambda u, i, r, t: (u, i, t, "view" if r > 1 else f"k{(u + t) % 97}"),
+            "user,item,time,event",
+        ),
+        ("--kinds", "view", *SMALL),
+    ),
     "another seed, nothing dropped": (plain(), ("--seed", "7", "--min-count", "2")),
     # refused
     "too few users": (plain(), ("--min-count", "20")),
@@ -187,6 +195,11 @@ SHAPES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("--split", "time", "--test-from", "2020-09-25", *SMALL),
     ),
     "json": (b'[{"user": 1}]', SMALL),
+    "json, a time that line 1 lacks": (
+        '{"user": 1, "item": 2, "time": null}\n{"user": 1, "item": 3, "time": 5}\n',
+        SMALL,
+    ),
+    "two columns that may be the rating": ("1,1700000000,501,4\n" * 5, SMALL),
     "empty": (b"", SMALL),
 }
 

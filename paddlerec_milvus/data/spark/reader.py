@@ -148,6 +148,8 @@ class _Reader:
             **items.facts(),
             **(times.facts() if times else {}),
         }
+        if self._options.kinds:
+            facts["other_kinds"] = F.count_if(~self._is_chosen_kind())
         if self._options.min_rating is not None:
             rating = self._rating(rows)
             facts["odd_ratings"] = F.count_if(rating.isNull() | F.isnan(rating))
@@ -163,9 +165,11 @@ class _Reader:
         kinds = {}
         if "kind" in rows.columns:
             counts = rows.groupBy(_kind().alias("kind")).count()
-            largest = counts.orderBy(F.desc("count"), "kind").limit(_MOST_KINDS).collect()
+            chosen_first = self._is_chosen_kind().desc()
+            order = (chosen_first, F.desc("count"), "kind")
+            largest = counts.orderBy(*order).limit(_MOST_KINDS).collect()
             kinds = {one["kind"]: one["count"] for one in largest}
-        self._filter.count(kinds, row.get("low_ratings", 0))
+        self._filter.count(kinds, row.get("other_kinds", 0), row.get("low_ratings", 0))
         return row
 
     def _rating(self, rows: DataFrame) -> Column:

@@ -70,7 +70,6 @@ class SqlIds:
         from pyspark.sql import functions as F  # noqa: N812
 
         facts = {
-            "unblanked": F.count_if(~F.startswith(cell, F.lit(" "))),
             "empty": F.count_if(stripped(cell) == ""),
             "padded": F.count_if(stripped(cell) != cell),
             "dots": F.count_if(F.contains(cell, F.lit("."))),
@@ -124,7 +123,7 @@ class SqlIds:
 
     def _of_text(self, facts: Mapping[str, Any], rows: int) -> IdVerdict | None:
         cell, form = self._text(), ""
-        if not facts["unblanked"]:  # blanks after the separator
+        if facts["padded"] == rows:  # all have blanks, after the separator say
             if facts["empty"]:
                 return None
             cell, form = stripped(cell), "inner_"
