@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from paddlerec_milvus.checkpoint_record import data_of, holds, require_fit, require_unchanged
+from paddlerec_milvus.checkpoint_record import (
+    data_of,
+    holds,
+    require_fit,
+    require_same_tower,
+    require_unchanged,
+)
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.parameter_file import read_parameter_file
 from paddlerec_milvus.settings import Settings
@@ -132,11 +138,12 @@ def evaluated_checkpoints(settings: Settings, *, best: bool = False) -> list[tup
 def usable_checkpoint(settings: Settings, name: str) -> Path:
     """``infer_load_path/<name>``, to be used with the test users of ``settings``.
 
-    CheckpointError: it is missing, stale, or was trained on other data.
+    CheckpointError: it is missing, stale, or was trained on other data or as another tower.
     """
     folder = settings.path("infer_load_path")
     checkpoint = settled(folder / name)
     if not (checkpoint / f"{PREFIX}.pdparams").is_file():
         raise CheckpointError(f"{folder / name}: there is no such checkpoint; {holds(folder)}")
     require_fit(checkpoint, data_of(settings, held_out=True))
+    require_same_tower(checkpoint, settings)
     return checkpoint

@@ -20,6 +20,31 @@ from paddlerec_milvus.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECORD = "rec.json"
+FOR_TRAINING = {
+    "item_count",
+    "next_n",
+    "min_history",
+    "neg_samples",
+    "sampler",
+    "sampler_power",
+    "batch_negatives",
+    "hard_negatives",
+    "temperature",
+    "attention",
+    "pow_p",
+    "dropout",
+    "transitions.dropout",
+    "routing_penalty",
+    "loss",
+    "gbce_t",
+    "emb_init_std",
+    "item_start",
+    "capsual.init_std",
+    "capsual.map_init",
+    "map_init",
+    "train_items",
+}
+"""Hyper-parameters that a trained tower does not need, beside those of the optimizer."""
 Content = TypeVar("Content", bound=BaseModel)
 
 
@@ -135,6 +160,28 @@ def require_fit(folder: Path, data: DataIdentity | None) -> CheckpointRecord | N
             f"({'; '.join(record.differences(newest))}); {holds(folder.parent)}"
         )
     return record
+
+
+def require_same_tower(folder: Path, settings: Settings) -> None:
+    """CheckpointError: a hyper-parameter of ``settings`` makes another tower of the parameters in
+    ``folder`` than that which was trained, as far as its record says.
+    """
+    record = read_record(folder)
+    if record is None:
+        return
+    changed = []
+    for key, value in settings.hyper_parameters.items():
+        name = f"hyper_parameters.{key}"
+        was = record.settings.get(name, value)
+        if was != value and key not in FOR_TRAINING and not key.startswith("optimizer."):
+            changed.append((name, was, value))
+    if changed:
+        words = ", ".join(f"{name} {was} and not {value}" for name, was, value in changed)
+        options = " ".join(f"{name}={was}" for name, was, _ in changed)
+        raise CheckpointError(
+            f"{folder}: was trained with {words}: its lists would be those of another model. "
+            f"Give it what it was trained with: -o {options}"
+        )
 
 
 def holds(folder: Path) -> str:

@@ -78,15 +78,16 @@ def settings_for(yaml: str | Path, options: Sequence[str], data: Path | None) ->
 
     Models of another folder than the yaml's own data have a place of their own: the yaml's, with
     the folder's name behind it (``output_model_mind_mine`` for ``--data datasets/mine``).
-    SettingsError: ``data`` for a model folder that reads no item_count, and so no click log.
+    SettingsError: ``data`` for a model folder that reads no click log.
     """
     settings = load_settings(yaml, options)
     if data is None:
         return settings
-    if not any(text.endswith("item_count") for text in source_strings(settings.model_dir)):
+    if not reads_click_log(settings.model_dir):
         raise SettingsError(
             f"--data {data}: is a prepared click log, but {settings.model_dir} reads no item_count "
-            "and so no such log; set runner.train_data_dir and runner.test_data_dir to its own data"
+            "or has an AUC, of rows with labels, and so reads no such log; set "
+            "runner.train_data_dir and runner.test_data_dir to its own data"
         )
     prepared, runner = open_prepared(data.resolve()), settings.runner
     changed = {
@@ -101,6 +102,12 @@ def settings_for(yaml: str | Path, options: Sequence[str], data: Path | None) ->
         for key in ("model_save_path", "infer_load_path"):
             changed[f"runner.{key}"] = f"{settings.path(key)}_{prepared.folder.name}"
     return load_settings(yaml, [*(f"{key}={value}" for key, value in changed.items()), *options])
+
+
+def reads_click_log(model_dir: Path) -> bool:
+    """Whether the code reads an item_count, and names no AUC, which is of rows with labels."""
+    strings = source_strings(model_dir)
+    return "auc" not in strings and any(text.endswith("item_count") for text in strings)
 
 
 def warn(*lines: str) -> None:

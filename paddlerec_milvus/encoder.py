@@ -13,6 +13,7 @@ import numpy.typing as npt
 import paddle
 
 from paddlerec_milvus.checkpoint import load_parameters
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import ModelError
 from paddlerec_milvus.sampling import one_click_histories
@@ -119,6 +120,17 @@ class Encoder:
     def stands_alone(self) -> bool:
         """Whether :meth:`interests` needs nothing that belongs to the whole process."""
         return self._surroundings is nullcontext
+
+    def warn_of_profiles(self, where: str) -> None:
+        """Say so if interests were measured with users' features, which ``where`` does not know."""
+        contract = self.contract
+        if hasattr(contract, "user_profiles") and (
+            contract.user_profiles(np.zeros(0, np.int64), self.config) is not None
+        ):
+            warn(
+                f"the model was trained with users' features, and {where} knows clicks alone: its "
+                "lists are made without them, and are not those that tools/infer.py measures"
+            )
 
     def interests(
         self, histories: IntArray, lengths: IntArray, users: IntArray | None = None

@@ -18,6 +18,7 @@ from paddlerec_milvus.checkpoint_record import (
     holds,
     read_record,
     require_fit,
+    require_same_tower,
     require_unchanged,
 )
 from paddlerec_milvus.data.fingerprint import DataIdentity
@@ -69,10 +70,11 @@ class TrainedModel(NamedTuple):
         shutil.copyfile(self.checkpoint / PARAMETERS, folder / PARAMETERS)
 
     def require_fit(self) -> None:
-        """CheckpointError: it was trained on other data than that of its settings, is stale, or is
-        not the file that training saved.
+        """CheckpointError: it was trained on other data than that of its settings or as another
+        tower, is stale, or is not the file that training saved.
         """
         require_fit(self.checkpoint, self.data_identity())
+        require_same_tower(self.checkpoint, self.settings)
         require_unchanged(self.checkpoint / PARAMETERS)
 
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -130,3 +131,12 @@ def test_what_is_no_recall_model(tmp_path: Path) -> None:
 def test_bad_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"hyper_parameters\.pow_p: -1"):
         encoder(mind_settings(tmp_path / "model", pow_p=-1.0))
+
+
+@pytest.mark.parametrize("codes", [None, np.zeros((0, 2), np.int64)])
+def test_users_features_that_a_service_does_not_know_are_warned_of(codes, capsys) -> None:
+    encoder = object.__new__(Encoder)
+    encoder.contract, encoder.config = SimpleNamespace(user_profiles=lambda *_: codes), {}
+    encoder.warn_of_profiles("a service")
+    said = capsys.readouterr().err
+    assert ("with users' features, and a service knows clicks alone" in said) is (codes is not None)

@@ -23,6 +23,7 @@ from paddlerec_milvus.api.python_words import option_texts, quiet_import
 from paddlerec_milvus.api.trained_run import (
     CHECKPOINTS,
     DATA,
+    RUN_FILE,
     RunDescription,
     TrainedRun,
     is_prepared,
@@ -90,7 +91,8 @@ class Fitting:
         with quiet_import():
             from paddlerec_milvus.training.trainer import train
         try:
-            train(run.settings(trained=False), resume=self.resume)
+            outdates = folder / RUN_FILE
+            train(run.settings(trained=False), resume=self.resume, outdates=outdates)
         except KeyboardInterrupt as stopped:  # which says how to go on, and not where
             raise type(stopped)(f"{stopped} (folder='{folder}')") from None
         except (DataError, SettingsError, ModelError):  # a refusal, unless an epoch is saved

@@ -17,7 +17,7 @@ from paddlerec_milvus.api.python_words import quiet_import
 from paddlerec_milvus.data.catalogue import Catalogue, read_catalogue
 from paddlerec_milvus.data.histories import pad_histories
 from paddlerec_milvus.data.id_map import OwnId
-from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.errors import CheckpointError, SettingsError
 from paddlerec_milvus.evaluation.report import OwnIds
 from paddlerec_milvus.ranking.files import FOLDER, RankerKind
 from paddlerec_milvus.retrieval.base import MISSING_ID, FloatArray, Retriever
@@ -41,10 +41,20 @@ class LoadedModel:
     """One checkpoint; what is large is read when it is first needed."""
 
     def __init__(self, trained: TrainedModel) -> None:
-        self.trained = trained
+        self.trained, self._digest = trained, trained.fingerprint()
         self.ids = OwnIds.beside(trained.settings.path("train_data_dir"))
         """What users and items are called."""
         self._ranker: RankingModel | None = None
+
+    @property
+    def on_disk(self) -> TrainedModel:
+        """What it is loaded from. CheckpointError: that is another model by now."""
+        if self.trained.fingerprint() != self._digest:
+            raise CheckpointError(
+                f"{self.trained.checkpoint}: has been trained since this model was opened: "
+                "Recommender.load(folder) opens what is there now"
+            )
+        return self.trained
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -52,7 +62,9 @@ class LoadedModel:
         with quiet_import():
             from paddlerec_milvus.encoder import loaded_encoder
 
-            return loaded_encoder(*self.trained)
+            encoder = loaded_encoder(*self.trained)
+        _ = self.on_disk
+        return encoder
 
     @cached_property
     def vectors(self) -> FloatArray:
@@ -151,7 +163,7 @@ class LoadedModel:
             from paddlerec_milvus.ranking.training import train_ranking
 
         self._ranker = train_ranking(
-            self.trained, seed, threads=0, kind=kind, most_lists=lists, rounds=rounds
+            self.on_disk, seed, threads=0, kind=kind, most_lists=lists, rounds=rounds
         )
 
     def list_frame(self, histories: Histories, lists: Candidates) -> pl.DataFrame:

@@ -303,7 +303,7 @@ class Recommender(OpenedModel):
             exclude = {"exclude_history": without}
             retrieval = self.settings.retrieval.model_copy(update=exclude)
             settings = self.settings.model_copy(update={"retrieval": retrieval})
-            model = self._model.trained._replace(settings=settings)
+            model = self._model.on_disk._replace(settings=settings)
             return measures.measure(model, retriever, users, ranking)
 
     def save(self, folder: str | Path) -> None:
@@ -316,6 +316,7 @@ class Recommender(OpenedModel):
             DataError: ``folder`` holds something else, or cannot be written.
         """
         with python_call():
+            _ = self._model.on_disk
             self._run.copy_to(Path(folder))
 
     def serve(
@@ -340,7 +341,7 @@ class Recommender(OpenedModel):
                     from paddlerec_milvus.serving.background import serve_model
             except ImportError as error:
                 raise UserError(str(error)) from None
-            model = self._model.trained._replace(settings=self.settings)
+            model = self._model.on_disk._replace(settings=self.settings)
             server = serve_model(model, host, port, keys)
             if block:
                 server.wait()

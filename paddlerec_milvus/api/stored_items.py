@@ -28,7 +28,7 @@ def open_index(model: LoadedModel, settings: Settings, *, rebuild: bool) -> Milv
         RetrievalError: Milvus is away or refuses, the collection holds vectors of other data, or
             the new index finds too little.
     """
-    trained = model.trained._replace(settings=settings)
+    trained = model.on_disk._replace(settings=settings)
     own = identity_of_model(trained, trained.fingerprint())
     retriever = retriever_from_settings(settings)
     try:
@@ -45,7 +45,7 @@ def open_index(model: LoadedModel, settings: Settings, *, rebuild: bool) -> Milv
                 )
             _build(retriever, model, own)
         retriever.open(rows=None, pin=True)
-        if (added := retriever.count() - model.total) > 0:
+        if (added := retriever.count(f"item > {model.total}")) > 0:
             raise RefusedError(
                 f"collection {retriever.collection!r} at {retriever.uri} holds {added} items more "
                 "than the model, which a service added: ask that service, or give another "

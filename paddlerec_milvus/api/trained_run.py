@@ -232,7 +232,8 @@ def _run_of_trainer(folder: Path, model: str | None, data: Path | None, epoch: s
         if any((folder / CHECKPOINTS).glob(f"*/{PREFIX}.pdparams")):
             raise CheckpointError(
                 f"{folder}: training did not end there; Recommender.fit(…, folder='{folder}', "
-                "resume=True) goes on"
+                "resume=True) goes on. Epochs of before, if there were, are in "
+                f"{folder / CHECKPOINTS}/earlier-1, or the last of that name"
             )
         raise CheckpointError(
             f"{folder}: holds no {RUN_FILE} and no checkpoint; expected a folder of "

@@ -16,8 +16,7 @@ import numpy.typing as npt
 import paddle
 
 from paddlerec_milvus.collate import seed_everything
-from paddlerec_milvus.command import settings_for
-from paddlerec_milvus.config import source_strings
+from paddlerec_milvus.command import reads_click_log, settings_for
 from paddlerec_milvus.contributing.check_results import NotApplicableError
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import ModelError
@@ -110,7 +109,7 @@ class Trial:
     @property
     def reads_clicks(self) -> bool:
         """Whether the folder trains on a click log, as --data brings it."""
-        return any(text.endswith("item_count") for text in source_strings(self.yaml.parent))
+        return reads_click_log(self.yaml.parent)
 
     @cached_property
     def searched(self) -> bool:

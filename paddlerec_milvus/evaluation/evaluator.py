@@ -20,7 +20,7 @@ from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.device import use_device
 from paddlerec_milvus.encoder import Encoder
-from paddlerec_milvus.errors import UserError
+from paddlerec_milvus.errors import RefusedError, UserError
 from paddlerec_milvus.evaluation.baselines import Baseline, ItemKNN, MostPopular, Transitions
 from paddlerec_milvus.evaluation.beyond_accuracy import (
     ItemStatistics,
@@ -55,7 +55,7 @@ from paddlerec_milvus.ranking.samples import held_out_moments, searched_users
 from paddlerec_milvus.retrieval.base import Retriever, checked_k
 from paddlerec_milvus.retrieval.indexes import index_of_settings
 from paddlerec_milvus.retrieval.milvus import MilvusRetriever, retriever_from_settings
-from paddlerec_milvus.retrieval.ownership import CHECKPOINT
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT, Description
 from paddlerec_milvus.sampling import evenly_spread
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, identity_of_model
@@ -128,7 +128,7 @@ class Evaluation:
         except BaseException:
             retriever.close()
             raise
-        if serving is None or CHECKPOINT not in serving.properties:
+        if not _is_of_a_service(serving):
             return retriever
         retriever.close()
         beside = f"{name}_evaluation"
@@ -140,6 +140,11 @@ class Evaluation:
         self.encoder.load(checkpoint)
         table = self.encoder.item_vectors()
         if milvus is not None:
+            if _is_of_a_service(milvus.versions.serving()):
+                raise RefusedError(
+                    f"meanwhile a service has stored its vectors in {milvus.collection!r}, and "
+                    "they are left alone: start again, and another collection is evaluated"
+                )
             times = milvus.versions.build(table[1:], np.arange(1, len(table), dtype=np.int64))
             watch.seconds |= {
                 "insert": times.insert_seconds + times.compact_seconds,
@@ -313,3 +318,8 @@ class Evaluation:
         return MethodResult(
             relevance=self._relevance(lists), users=len(lists), lists=self._list_summary(lists)
         )
+
+
+def _is_of_a_service(version: Description | None) -> bool:
+    """Whether it says which checkpoint it is of, as those by which a service answers do."""
+    return version is not None and CHECKPOINT in version.properties

@@ -63,6 +63,7 @@ def export_model(trained: TrainedModel, out: Path) -> ExportedModel:
     trained.require_fit()
     digest = trained.fingerprint()
     encoder = loaded_encoder(*trained)
+    encoder.warn_of_profiles("an export")
     vectors = encoder.item_vectors()
     with staged(out) as folder:
         counts = _feature_codes(encoder, trained)

@@ -279,15 +279,19 @@ def setting_name(index: Mapping[str, Any], search: Mapping[str, Any] | None = No
     return f"{kind} {', '.join(f'{key} {value}' for key, value in words.items())}".strip()
 
 
-def index_of_name(name: str, params: Mapping[str, Any]) -> Index:
+def index_of_name(name: str, params: Mapping[str, Any], *, fit: bool = False) -> Index:
     """The index that :func:`setting_name` called so; ``params`` say how it is searched.
 
-    Raises SettingsError as :func:`index_from_settings`.
+    ``fit``: an nprobe that was meant for more cells than it has looks into all of them. Raises
+    SettingsError as :func:`index_from_settings`.
     """
     kind, _, words = name.partition(" ")
     pairs = (word.partition(" ") for word in words.split(", ") if word)
     built = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
-    return index_from_settings(kind, {**params, **built})
+    searched = dict(params)
+    if fit and isinstance(cells := built.get("nlist"), int) and "nprobe" in searched:
+        searched["nprobe"] = min(int(searched["nprobe"]), cells)
+    return index_from_settings(kind, {**searched, **built})
 
 
 def setting_options(index: Mapping[str, Any], search: Mapping[str, Any]) -> str:

@@ -74,7 +74,8 @@ class ItemIndex:
         """
         settings, serving = self._settings, self.serving()
         if serving and (index := self._index_of(serving)):
-            settings = settings.model_copy(update={"index": {**settings.index, **index.label}})
+            own = {**index.label, **index.search_params(0)}
+            settings = settings.model_copy(update={"index": {**settings.index, **own}})
         retriever = retriever_from_settings(settings, timeout=self._timeout)
         try:
             return retriever, _version_of(retriever.open(pin=True))
@@ -99,7 +100,7 @@ class ItemIndex:
         """That of ``version``, searched as the settings say; None: it does not say which."""
         params = {key: value for key, value in self._settings.index.items() if key != "type"}
         name = version.identity.index
-        return index_of_name(name, params) if name else None
+        return index_of_name(name, params, fit=True) if name else None
 
     def disconnect(self) -> None:
         """Connect anew next time: an old connection tries again with ever longer pauses."""

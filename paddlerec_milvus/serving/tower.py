@@ -71,6 +71,7 @@ class CheckpointTower:
             self._encoder = _load(trained)
         self._encoder.lock = threading.Lock() if self._encoder.stands_alone else shared
         trained.require_still(self.fingerprint)
+        self._encoder.warn_of_profiles("a service")
         self.interests = self._encoder.interests
         self.maxlen = self._encoder.maxlen
         vectors = self.item_vectors()

@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 
 from paddlerec_milvus.collate import collate, seed_everything
+from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.training.checkpoint import random_state, set_random_state
 from paddlerec_milvus.training.processes import ALONE, Processes, common_seed
 
@@ -77,6 +78,14 @@ def shared_batches(
                 yield rows_of(batch, slice(first, first + own), size)
 
     return mine
+
+
+def readable(batches: Iterator[Any], reader: str) -> Iterator[Any]:
+    """``batches``; a ValueError that comes with them becomes a DataError of ``reader``."""
+    try:
+        yield from batches
+    except ValueError as error:
+        raise DataError(f"{reader} fails: {error}") from error
 
 
 def open_batches(

@@ -135,11 +135,14 @@ def _unfinished(folder: Path) -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """Remove ``folder``; killed meanwhile, it leaves nothing that could be taken for it."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(_unfinished(folder), ignore_errors=True)
-        folder.rename(_unfinished(folder))
-        shutil.rmtree(_unfinished(folder), ignore_errors=True)
+    """Remove ``folder`` and what a save of it moved aside; killed meanwhile, it leaves nothing that
+    could be taken for it.
+    """
+    for place in (replaced(folder), folder):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(_unfinished(folder), ignore_errors=True)
+            place.rename(_unfinished(folder))
+            shutil.rmtree(_unfinished(folder), ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -158,7 +161,9 @@ def recover(save_path: Path) -> None:
     """
     for old in save_path.glob(f".*{REPLACED}"):
         folder = old.with_name(old.name[1 : -len(REPLACED)])
-        if not folder.exists():
+        if folder.exists():  # the save was killed after both moves
+            shutil.rmtree(old, ignore_errors=True)
+        else:
             old.rename(folder)
 
 

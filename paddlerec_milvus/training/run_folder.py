@@ -13,10 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from paddlerec_milvus.checkpoint import BEST
+from paddlerec_milvus.checkpoint import BEST, PREFIX, best_epoch
 from paddlerec_milvus.checkpoint_record import CheckpointRecord, data_of, read_record
 from paddlerec_milvus.command import warn
+from paddlerec_milvus.data.files import sha256_of
 from paddlerec_milvus.errors import CheckpointError, DataError, SettingsError
+from paddlerec_milvus.ranking.files import FOLDER as RANKING
 from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.training.checkpoint import INTERRUPTED
 
@@ -37,6 +39,8 @@ class RunFolder:
 
     def __init__(self, settings: Settings, device: str, processes: int) -> None:
         self.path = settings.path("model_save_path")
+        self.outdates: Path | None = None
+        """A file about the run that ended here: it goes when another one saves."""
         self._makes_way = False
         self.record = _record_of(settings, device, processes)
         """Of this run; epoch, time and files are filled in by :meth:`record_of`."""
@@ -66,32 +70,36 @@ class RunFolder:
     def start_anew(self) -> None:
         """Look what lies there before a run from epoch 0, and say loudly what will move aside."""
         self._makes_way = True
-        others = self._others()
-        if not others:
+        places = self._earlier()
+        if not places:
             if any(_checkpoints(self.path)):
                 logger.info(
-                    "%s holds epochs of the same run (the same data, settings and code): they are "
-                    "replaced",
+                    "%s holds epochs of the same run (the same data, settings and code), which did "
+                    "not end: they are replaced",
                     self.path,
                 )
             return
-        record = read_record(others[-1])
+        others = [place for place in places if self._is_other(place)]
+        record = read_record(others[-1]) if others else self.record
         differing = record.differences(self.record) if record is not None else []
+        words = "; ".join(differing) or "it does not say of which data and settings"
         warn(
-            f"{self.path} holds {', '.join(place.name for place in others)} of another run: "
-            + ("; ".join(differing) or "it does not say of which data and settings"),
+            f"{self.path} holds {', '.join(place.name for place in places)} of "
+            + (f"another run: {words}" if others else "this run, which ended"),
             f"they move to {self._aside()} as soon as this run saves a checkpoint; nothing is "
             "lost, and --resume would go on where that run stopped",
         )
 
     def make_way(self) -> None:
-        """Before a save: what other runs left moves aside, in whole folders."""
+        """Before the first save of a new run: what is to be kept moves aside, in whole folders."""
         if not self._makes_way:
             return
         self._makes_way = False
         aside = self._aside()
         try:
-            for place in self._others():
+            if self.outdates is not None:
+                self.outdates.unlink(missing_ok=True)
+            for place in self._earlier():
                 aside.mkdir(exist_ok=True)
                 place.rename(aside / place.name)
         except OSError as error:
@@ -128,13 +136,34 @@ class RunFolder:
                 f"run's is {self.record.data}: the same number is another item in another log"
             )
 
-    def _others(self) -> list[Path]:
-        """Folders of checkpoints that are not known to be of this run."""
-        records = ((place, read_record(place)) for place in _checkpoints(self.path))
-        return [place for place, one in records if one is None or one.run != self.record.run]
+    def _earlier(self) -> list[Path]:
+        """Folders of checkpoints that a new run moves aside: all, or none that it may replace.
+
+        It replaces those of the same run alone, where that did not end and has no ranker.
+        """
+        places = _checkpoints(self.path)
+        others = any(self._is_other(place) for place in places)
+        return places if others or self._ended(places) else []
+
+    def _is_other(self, place: Path) -> bool:
+        """Whether the checkpoint is not known to be of this run with these very settings."""
+        record = read_record(place)
+        if record is None or record.run != self.record.run:
+            return True
+        return bool(record.differences(self.record))  # a resume keeps the run with other settings
+
+    def _ended(self, places: list[Path]) -> bool:
+        """Whether the run came to its last epoch, by number or patience, or has a ranker."""
+        last = max((int(place.name) for place in places if place.name.isdecimal()), default=-1)
+        patience: int = self.record.settings["runner.patience"]
+        ranked = any((place / RANKING).is_dir() for place in places)
+        if ranked or last + 1 >= self.record.settings["runner.epochs"]:
+            return True
+        has_best = patience > 0 and self.path / BEST in places
+        return has_best and last - best_epoch(self.path) >= patience
 
     def _aside(self) -> Path:
-        """The first free place for what other runs left."""
+        """The first free place for what earlier runs left."""
         places = (self.path / f"{ASIDE}-{number}" for number in count(1))
         return next(place for place in places if not place.exists())
 
@@ -155,6 +184,9 @@ def _record_of(settings: Settings, device: str, processes: int) -> CheckpointRec
     trained_by: dict[str, Any] = {f"runner.{key}": value for key, value in runner.items()}
     for key, value in settings.hyper_parameters.items():
         trained_by[f"hyper_parameters.{key}"] = value
+    if settings.runner.model_init_path is not None:
+        start = settings.path("model_init_path") / f"{PREFIX}.pdparams"
+        trained_by["runner.model_init_path.sha256"] = sha256_of(start)
     trained_by |= {"device": device, "processes": processes}
     versions = _versions(settings.model_dir)
     parts = json.dumps([data.fingerprint, trained_by, versions], sort_keys=True, default=str)

@@ -26,7 +26,7 @@ from paddlerec_milvus.device import use_device
 from paddlerec_milvus.errors import DataError, SettingsError
 from paddlerec_milvus.progress import Meter, values_of, visual_writer, words
 from paddlerec_milvus.settings import Settings
-from paddlerec_milvus.training.batches import open_batches
+from paddlerec_milvus.training.batches import open_batches, readable
 from paddlerec_milvus.training.checkpoint import (
     INTERRUPTED,
     Best,
@@ -45,6 +45,7 @@ from paddlerec_milvus.training.processes import Processes, join
 from paddlerec_milvus.training.resume import order_settings, require_same_run
 from paddlerec_milvus.training.run_folder import RunFolder
 from paddlerec_milvus.training.schedule import Schedule, open_schedule
+from paddlerec_milvus.training.starting import fixed_tensors, start_from
 from paddlerec_milvus.training.stopping import (
     Interrupted,
     nan_is_divergence,
@@ -112,17 +113,19 @@ class Trainer:
 
     def _create_model(self) -> None:
         self.contract = self.folder.dygraph_model()
+        starts_from = self.settings.runner.model_init_path
         with self.folder.active(), self.folder.settings_errors(), self._own_names():
             self.model = self.contract.create_model(self.config)
+            fixed = {} if starts_from is None else fixed_tensors(self.model)
             self.optimizer = self.contract.create_optimizer(self.model, self.config)
         if not hasattr(self.optimizer, "step"):
             raise SettingsError(
                 f"{self.folder.path}: create_optimizer gives a {type(self.optimizer).__name__}, "
                 "not one optimizer: this folder needs a trainer of its own"
             )
-        if self.settings.runner.model_init_path is not None:
+        if starts_from is not None:
             adapt = getattr(self.contract, "adapt_state_dict", None)
-            load_parameters(self.settings.path("model_init_path"), self.model, adapt)
+            start_from(self.settings.path("model_init_path"), self.model, adapt, fixed)
 
     @contextmanager
     def _own_names(self) -> Iterator[None]:
@@ -254,7 +257,9 @@ class Trainer:
             seed_everything(self.processes.seed(self.settings.runner.seed, epoch))
             self.processes.align(self.model.buffers())
         epoch_random = random_state()
-        batches, done = self.batches(epoch), 0
+        reader = f"{self.settings.runner.train_reader_path} of {self.folder.path.name}"
+        place = f"{self.settings.path('train_data_dir')}: the reader {reader}"
+        batches, done = readable(self.batches(epoch), place), 0
         if start is not None:
             done = sum(1 for _ in islice(batches, start.batch))
             set_random_state(start.random)
@@ -333,6 +338,11 @@ class Trainer:
         logger.info("saved %s", os.path.relpath(folder, self.working_dir))
 
 
-def train(settings: Settings, *, resume: bool = False) -> None:
-    """Train ``settings.model_dir`` as the settings say; ``resume`` goes on where a run stopped."""
-    Trainer(settings, ModelFolder(settings.model_dir), resume).run()
+def train(settings: Settings, *, resume: bool = False, outdates: Path | None = None) -> None:
+    """Train ``settings.model_dir`` as the settings say; ``resume`` goes on where a run stopped.
+
+    ``outdates`` is a file about a run that ended there: it goes when another run saves there.
+    """
+    trainer = Trainer(settings, ModelFolder(settings.model_dir), resume)
+    trainer.run_folder.outdates = outdates
+    trainer.run()

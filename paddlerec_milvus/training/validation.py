@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import paddle
 
 from paddlerec_milvus.data.files import data_files
+from paddlerec_milvus.data.fingerprint import identity_of
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.evaluation.held_out_summary import held_out_summary
 from paddlerec_milvus.evaluation.metrics import in_a_line, relevance
@@ -33,7 +36,8 @@ class Validation:
         runner, retrieval = settings.runner, settings.retrieval
         self.encoder, self.top_n, self.patience = encoder, runner.valid_top_n, runner.patience
         self.metric, self.batch_size = retrieval.metric, runner.infer_batch_size
-        data_files(settings.path("valid_data_dir"), "runner.valid_data_dir")
+        self.folder = settings.path("valid_data_dir")
+        data_files(self.folder, "runner.valid_data_dir")
         self.users = read_users(settings, "valid_data_dir")
         self.queries = Queries.of(
             self.users, encoder.maxlen, exclude_history=retrieval.exclude_history
@@ -41,7 +45,7 @@ class Validation:
         summary = held_out_summary(self.users, settings, "valid_data_dir")
         logger.info("valid users: %s", summary.words())
         self.measured = {
-            "runner.valid_data_dir": str(settings.path("valid_data_dir")),
+            "runner.valid_data_dir": _users_of(self.folder),
             "runner.valid_top_n": self.top_n,
             "retrieval.metric": self.metric,
             "retrieval.exclude_history": retrieval.exclude_history,
@@ -75,6 +79,9 @@ class Validation:
         """``best`` of a run that goes on, or None where it was measured in another way."""
         if best is None or best.measured == self.measured:
             return best
+        earlier = {**self.measured, "runner.valid_data_dir": str(self.folder)}  # as it was written
+        if best.measured == earlier:
+            return replace(best, measured=self.measured)
         changed = [
             f"{key}: was {best.measured.get(key)}, is {value}"
             for key, value in self.measured.items()
@@ -96,6 +103,12 @@ class Validation:
             self.patience,
         )
         return True
+
+
+def _users_of(part: Path) -> str:
+    """The valid users as a folder that may move: its name, and the fingerprint of its data."""
+    data = identity_of(part)
+    return str(part) if data is None else f"{part.name} (fingerprint {data.fingerprint})"
 
 
 def open_validation(

@@ -23,7 +23,7 @@ examples:
   python -u tools/update.py -m mind/config.yaml --data datasets/mine --exports exports
   python -m paddlerec_milvus.serving --export exports/current      # then, in another terminal
   python -u tools/update.py -m mind/config.yaml --data datasets/today --exports exports --service http://127.0.0.1:8000
-  python -u tools/update.py -m mind/config.yaml --log clicks.csv --prepare "--split time" --exports exports --service http://127.0.0.1:8000 --watch 600
+  python -u tools/update.py -m mind/config.yaml --log clicks.csv --prepare "--split time --test-from $(date -d '-7 days' +%F)" --exports exports --service http://127.0.0.1:8000 --watch 600
   python -u tools/update.py -m mind/config.yaml --data datasets/today --exports exports --service http://127.0.0.1:8000 --gate recall@50=-0.005 --limit p99=1.5
 
 Trains, exports, compares the new export with the one that serves on the same held-out users, lets

@@ -17,6 +17,7 @@ from paddlerec_milvus.settings import Settings
 from paddlerec_milvus.trained_model import TrainedModel, checkpoint_of
 
 CHECKPOINTS, DATA, START = "checkpoints", "data", "start"
+DATED = ("--test-from", "--valid-from")  # options of prepare.py
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,17 @@ class ModelPlan:
     """Nothing is trained: the checkpoint of runner.infer_load_path is taken."""
 
     def words(self) -> list[str]:
-        """What decides the model, to tell a run from one of another command."""
-        parts = [self.yaml, *self.options, str(self.data), str(self.log), *self.preparing]
+        """What decides the model, to tell a run from one of another command.
+
+        Not the dates of a split: those of a command that goes on on a later day are later.
+        """
+        pairs = zip(["", *self.preparing], self.preparing, strict=False)
+        prepared = [
+            word.partition("=")[0] if word.startswith(DATED) else word
+            for before, word in pairs
+            if before not in DATED
+        ]
+        parts = [self.yaml, *self.options, str(self.data), str(self.log), *prepared]
         return [*parts, str(self.ranker), str(self.is_trained)]
 
 

@@ -31,6 +31,7 @@ from paddlerec_milvus.data.staging import staged
 from paddlerec_milvus.errors import CheckpointError, DataError
 from paddlerec_milvus.export.exported_model import ExportedModel
 from paddlerec_milvus.settings import Settings
+from paddlerec_milvus.training.starting import filled_since, fixed_tensors
 from paddlerec_milvus.zoo import ModelFolder
 
 IntArray = npt.NDArray[np.int64]
@@ -49,13 +50,16 @@ def write_start(checkpoint: Path, export: ExportedModel, settings: Settings, out
     with the parameters of ``checkpoint``, whose items ``export`` names.
 
     A tensor with a row for each item has the rows of the items that both logs have, by their own
-    ids; one of feature codes those of the values that both have. CheckpointError: a tensor fits in
-    no way.
+    ids; one of feature codes those of the values that both have. A table that nothing trains and
+    that is filled from the log is today's. CheckpointError: a tensor fits in no way.
     """
     folder = ModelFolder(settings.model_dir)
     seed_everything(settings.runner.seed)
+    contract, config = folder.dygraph_model(), settings.dotted()
     with folder.active(), folder.settings_errors():
-        model = folder.dygraph_model().create_model(settings.dotted())
+        model = contract.create_model(config)
+        fixed = fixed_tensors(model)
+        contract.create_optimizer(model, config)  # which fills tables from the log of today
     data = settings.path("train_data_dir").parent
     before, ids = read_item_ids(export.data), read_item_ids(data)
     old_rows = 1 + export.manifest.items
@@ -68,6 +72,7 @@ def write_start(checkpoint: Path, export: ExportedModel, settings: Settings, out
     fresh = model.state_dict()
     earlier = load_tensors(checkpoint / f"{PREFIX}.pdparams")
     state = feature_tables(fresh, earlier, export.data, data)
+    state |= {name: fresh[name] for name in filled_since(model, fixed)}
     same = np.array(pairs, np.int64).reshape(-1, 2)
     for name, tensor in fresh.items():
         if name not in state:

@@ -158,6 +158,26 @@ def test_the_same_folder_again_trains_on_the_log_that_is_there(fitted):
         Recommender.fit(clicks(), min_count=1, folder=fitted.folder.parent / "other")
 
 
+def test_the_same_fit_again_keeps_the_run_that_ended(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    Recommender.fit(clicks(), options=OPTIONS, folder=folder)
+    checkpoints = folder / "checkpoints"
+    (checkpoints / "best" / "ranking").mkdir()
+    before = {path.name for path in checkpoints.iterdir()}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paddlerec_milvus.training.trainer.keep_best", stop)  # epoch 0 is saved
+        with pytest.raises(KeyboardInterrupt):
+            Recommender.fit(clicks(), options=OPTIONS, folder=folder)
+    assert {path.name for path in (checkpoints / "earlier-1").iterdir()} == before
+    assert (checkpoints / "earlier-1" / "best" / "ranking").is_dir()
+    with pytest.raises(CheckpointError, match=r"training did not end there; .*resume=True"):
+        Recommender.load(folder)
+
+
 def test_folders_of_no_run(fitted, tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no recommender.json and no checkpoint"):
         Recommender.load(tmp_path)

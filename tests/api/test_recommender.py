@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,13 @@ import pytest
 
 from paddlerec_milvus import Recommender
 from paddlerec_milvus.data.held_out import read_held_out
-from paddlerec_milvus.errors import DataError, RefusedError, SettingsError, UserError
+from paddlerec_milvus.errors import (
+    CheckpointError,
+    DataError,
+    RefusedError,
+    SettingsError,
+    UserError,
+)
 from paddlerec_milvus.evaluation.cli import main as infer
 
 METRICS = ["recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20"]
@@ -104,6 +111,35 @@ def test_an_index_of_this_model_is_used_and_one_of_other_data_refused(
         )
         with pytest.raises(RefusedError, match=r"holds the vectors of .*rebuild=True"):
             second.index(uri, type="FLAT")
+
+
+def test_a_checkpoint_that_was_trained_on_since_is_not_mixed_with_this_model(trained, tmp_path):
+    checkpoints = shutil.copytree(trained.checkpoints, tmp_path / "out")
+    with Recommender.load(checkpoints, epoch="0") as mine:
+        mine.index(tmp_path / "milvus.db", type="FLAT")
+        lists = mine.recommend([[5, 9]])
+        shutil.copyfile(checkpoints / "1" / "rec.pdparams", checkpoints / "0" / "rec.pdparams")
+        calls = (
+            lambda: mine.evaluate(metrics=["recall@9"]),
+            lambda: mine.index(tmp_path / "milvus.db", type="FLAT", rebuild=True),
+            lambda: mine.save(tmp_path / "saved"),
+            lambda: mine.rank("trees", lists=50, rounds=2),
+        )
+        for call in calls:
+            with pytest.raises(CheckpointError, match="has been trained since this model was open"):
+                call()
+        assert mine.recommend([[5, 9]]).equals(lists)
+
+
+def test_an_item_that_a_service_added_is_seen_where_another_was_deleted(trained, tmp_path):
+    uri = tmp_path / "milvus.db"
+    with Recommender.load(trained.checkpoints) as mine:
+        mine.index(uri, type="FLAT")
+        vector = mine._retriever.vectors([5])
+        mine._retriever.delete([5])
+        mine._retriever.upsert(vector, [2**62])
+        with pytest.raises(RefusedError, match="holds 1 items more than the model"):
+            mine.index(uri, type="FLAT")
 
 
 def second_identity():

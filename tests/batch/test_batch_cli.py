@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,11 @@ def test_an_export_is_refused_where_it_does_not_fit(
 def test_another_tower_of_the_same_parameters_does_not_go_on(
     small: SmallModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    own = replace(small, checkpoints=shutil.copytree(small.checkpoints, tmp_path / "out"))
+    for record in own.checkpoints.glob("*/rec.json"):
+        record.unlink()  # as PaddleRec's; else the tower itself would be refused
     out = tmp_path / "lists"
-    small.lists(out)
-    flags = ["--exact", "--top_k", "20", "--part-users", "100", "--out", str(out), *small.model]
+    own.lists(out)
+    flags = ["--exact", "--top_k", "20", "--part-users", "100", "--out", str(out), *own.model]
     assert "tower 'hyper_parameters " in refused(capsys, *flags, "hyper_parameters.capsual.iters=1")
     assert batch(flags) == 0

@@ -8,13 +8,17 @@ import logging
 import re
 import shutil
 
+import numpy as np
 import pytest
 
+from paddlerec_milvus.command import settings_for
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.errors import RefusedError
 from paddlerec_milvus.evaluation.cli import main as infer
 from paddlerec_milvus.evaluation.evaluator import Evaluation
 from paddlerec_milvus.evaluation.predict import Search, Stopwatch
+from paddlerec_milvus.retrieval.ownership import CHECKPOINT
 from paddlerec_milvus.training.cli import main as train
 
 RELEVANCE = ("recall@20", "ndcg@20", "ndcg_hits@20", "hitrate@20")
@@ -232,10 +236,13 @@ def test_histories_beyond_the_item_table_are_said_before_anything_is_loaded(trai
     assert "item_count is 50" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_shape_lists_what_differs(trained, capsys):
-    message = fails(
-        trained, capsys, "hyper_parameters.embedding_dim=32", "hyper_parameters.hidden_size=32"
-    )
+def test_a_checkpoint_of_another_shape_lists_what_differs(trained, capsys, tmp_path):
+    narrow = ("hyper_parameters.embedding_dim=32", "hyper_parameters.hidden_size=32")
+    wide = "hyper_parameters.embedding_dim=128 hyper_parameters.hidden_size=128"
+    assert fails(trained, capsys, *narrow).endswith(f"it was trained with: -o {wide}")
+    copied = shutil.copytree(trained.checkpoints, tmp_path / "out")
+    (copied / "0" / "rec.json").unlink()  # one that says nothing of its settings
+    message = fails(trained, capsys, *narrow, f"runner.infer_load_path={copied}")
     assert "item_emb.weight: [301, 128] in the file, [301, 32] here" in message
 
 
@@ -260,3 +267,25 @@ def test_a_report_that_cannot_be_written_is_said_at_once(trained, tmp_path, caps
     shown = capsys.readouterr()
     assert f"--report {tmp_path / place}" in shown.err
     assert shown.out == ""
+
+
+def test_what_a_service_stores_while_epochs_are_evaluated_is_left_alone(trained, tmp_path):
+    """The first epoch's vectors lie there, then a service inserts its own."""
+    options = [*trained.arguments()[7:], f"milvus.uri={tmp_path / 'milvus.db'}"]
+    settings = settings_for("mind/config.yaml", options, trained.data)
+    evaluation = Evaluation(settings, 20)
+    with evaluation._milvus() as milvus:
+        evaluation._epoch(0, trained.checkpoints / "0", milvus)
+        rows = np.eye(3, evaluation.encoder.item_vectors().shape[1], dtype=np.float32)
+        milvus.versions.build(rows, np.arange(1, 4), properties={CHECKPOINT: "a service's"})
+        with pytest.raises(RefusedError, match="meanwhile a service has stored its vectors in"):
+            evaluation._epoch(1, trained.checkpoints / "1", milvus)
+        serving = milvus.versions.serving()
+    assert serving.properties[CHECKPOINT] == "a service's"
+
+
+def test_another_tower_of_the_trained_parameters_is_refused(trained, capsys):
+    message = fails(trained, capsys, "hyper_parameters.capsual.iters=1")
+    assert "was trained with hyper_parameters.capsual.iters 3 and not 1" in message
+    assert message.endswith("-o hyper_parameters.capsual.iters=3")
+    assert infer(trained.arguments("hyper_parameters.neg_samples=64")) == 0  # of training alone

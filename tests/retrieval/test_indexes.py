@@ -20,6 +20,7 @@ from paddlerec_milvus.retrieval.indexes import (
     Scann,
     build_keys,
     index_from_settings,
+    index_of_name,
     search_keys,
 )
 
@@ -144,3 +145,12 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stored_index_of_few_cells_is_searched_by_settings_for_more() -> None:
+    params = {"nlist": 1024, "nprobe": 128}
+    with pytest.raises(SettingsError, match="nprobe: 128 is more than"):
+        index_of_name("IVF_FLAT nlist 64", params)
+    index = index_of_name("IVF_FLAT nlist 64", params, fit=True)
+    assert index.search_params(50) == {"nprobe": 64}
+    assert index_of_name("HNSW M 16, efConstruction 200", params, fit=True).label["M"] == 16

@@ -21,6 +21,7 @@ from paddlerec_milvus.training.checkpoint import (
     load_training_state,
     newest,
     recover,
+    supersede,
 )
 
 
@@ -108,3 +109,17 @@ def test_files_and_folders_reach_the_disk_before_what_was_there_goes(
     files = [(f"rec.{part}", False) for part in ("pdopt", "pdparams", "pdstate")]
     assert sorted(done[:3]) == files
     assert done[3:] == [(".0.new", False), (tmp_path.name, True)]
+
+
+def test_what_a_save_replaced_does_not_come_back(tmp_path: Path) -> None:
+    """Killed after both moves, it leaves the one before beside the new one."""
+    save(tmp_path / "0")
+    for name in (INTERRUPTED, f".{INTERRUPTED}.old"):
+        save(tmp_path / name)
+    supersede(tmp_path, 0, done=True)
+    recover(tmp_path)
+    assert newest(tmp_path) == tmp_path / "0"
+    assert [place.name for place in tmp_path.iterdir()] == ["0"]
+    save(tmp_path / ".0.old", seed=2)
+    recover(tmp_path)
+    assert [place.name for place in tmp_path.iterdir()] == ["0"]

@@ -96,15 +96,58 @@ def test_a_second_log_of_equal_size_in_the_first_ones_folder(
         assert f"'{log}' (fingerprint {fingerprint_of(folder)}, {folder})" in message
 
 
-def test_the_same_run_again_replaces_its_epochs(
+def test_the_same_run_again_keeps_one_that_ended(
     generic: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    """The new one may be stopped, and then the old one was all that there is."""
     out = run(generic, tmp_path / "out", "runner.epochs=2")
     before = checkpoint_bits(out / "1")
-    run(generic, out, "runner.epochs=2")
-    assert names(out) == ["0", "1"]
-    assert checkpoint_bits(out / "1") == before
-    assert "warning" not in capsys.readouterr().err
+    stopped(generic, out, 8, "runner.epochs=2")
+    assert names(out) == ["0", "earlier-1", "interrupted"]
+    assert names(out / "earlier-1") == ["0", "1"]
+    assert checkpoint_bits(out / "earlier-1" / "1") == before
+    assert f"warning: {out} holds 0, 1 of this run, which ended" in capsys.readouterr().err
+    stopped(generic, out, 8, "runner.epochs=2")  # over one that did not end
+    assert names(out) == ["0", "earlier-1", "interrupted"]
+    (out / "0" / "ranking").mkdir()  # for which somebody trained it
+    stopped(generic, out, 2, "runner.epochs=2")
+    assert names(out) == ["earlier-1", "earlier-2", "interrupted"]
+    assert (out / "earlier-2" / "0" / "ranking").is_dir()
+
+
+def test_a_run_that_patience_ended_is_kept(mind: Path, tmp_path: Path) -> None:
+    options = ["runner.epochs=9", "runner.patience=1", "runner.valid_top_n=5"]
+    options += [f"runner.valid_data_dir={write_valid(tmp_path / 'valid')}"]
+    options += ["hyper_parameters.optimizer.learning_rate=1e-30"]  # nothing gets better
+    out = run(mind, tmp_path / "out", *options)
+    stopped(mind, out, 2, *options)
+    assert names(out) == ["earlier-1", "interrupted"]
+    assert names(out / "earlier-1") == ["0", "1", "best"]
+
+
+def test_epochs_that_a_resume_trained_with_other_settings_are_kept(
+    generic: Path, tmp_path: Path
+) -> None:
+    """They bear the name of the run that they went on with."""
+    out = stopped(generic, tmp_path / "out", 8)
+    rate = "hyper_parameters.optimizer.learning_rate=0.5"
+    run(generic, out, rate, "runner.epochs=2", resume=True)
+    stopped(generic, out, 2)
+    assert names(out) == ["earlier-1", "interrupted"]
+    assert names(out / "earlier-1") == ["0", "1"]
+
+
+def test_another_start_in_the_same_place_is_another_run(generic: Path, tmp_path: Path) -> None:
+    first = run(generic, tmp_path / "first", "runner.epochs=1")
+    options = [f"runner.model_init_path={first / '0'}", "runner.epochs=1"]
+    before = read_record(run(generic, tmp_path / "out", *options) / "0")
+    run(generic, first, "runner.epochs=1", "runner.seed=2")
+    after = read_record(run(generic, tmp_path / "again", *options) / "0")
+    assert before is not None
+    assert after is not None
+    assert before.run != after.run
+    (difference,) = before.differences(after)
+    assert difference.startswith("runner.model_init_path.sha256: ")
 
 
 def test_other_code_is_another_run(generic: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from paddlerec_milvus.data.held_out import read_held_out
 from paddlerec_milvus.encoder import Encoder
 from paddlerec_milvus.errors import DataError, ModelError, SettingsError
 from paddlerec_milvus.evaluation.cli import main as infer
+from paddlerec_milvus.training.checkpoint import Best
 from paddlerec_milvus.training.cli import main as train
 from paddlerec_milvus.training.trainer import Trainer
 from paddlerec_milvus.zoo import ModelFolder
@@ -151,6 +153,30 @@ class TestResume:
         run(mind, out, *options, resume=True)
         assert "epoch so far, 0, is forgotten: runner.valid_top_n: was 5, is 3" in caplog.text
         assert (best_of(out)["epoch"], best_of(out)["top_n"]) == (1, 3)
+
+    def test_a_folder_that_moved_is_the_same_users(
+        self, mind: Path, tmp_path: Path, valid: list[str]
+    ) -> None:
+        out = run(mind, tmp_path / "out", "runner.epochs=1", STILL, *valid)
+        moved = tmp_path / "elsewhere" / "valid"
+        shutil.copytree(tmp_path / "valid", moved)
+        place = f"runner.valid_data_dir={moved}"
+        run(mind, out, "runner.epochs=2", STILL, *valid, place, resume=True)
+        assert best_of(out)["epoch"] == 0
+        (moved / "part-1").write_text("user_id:1 target_item:0 hist_item:1 eval_item:2\n")
+        run(mind, out, "runner.epochs=3", STILL, *valid, place, resume=True)
+        assert best_of(out)["epoch"] == 2  # other users, another measure
+
+    def test_a_best_that_names_a_path_is_understood(self, mind: Path, valid: list[str]) -> None:
+        """As earlier versions wrote it."""
+        validation = Trainer(load_settings(mind, valid), ModelFolder(mind.parent)).validation
+        assert validation is not None
+        path = valid[0].partition("=")[2]
+        measured = {**validation.measured, "runner.valid_data_dir": path}
+        best = Best(3, {"recall@5": 0.5}, 5, measured)
+        assert validation.comparable(best) == replace(best, measured=validation.measured)
+        measured["runner.valid_data_dir"] = "/elsewhere"
+        assert validation.comparable(best) is None
 
     def test_a_new_run_without_validation_drops_an_older_best(
         self, mind: Path, tmp_path: Path, valid: list[str]

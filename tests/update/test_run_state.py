@@ -10,6 +10,7 @@ import pytest
 
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.update.exports_folder import ExportsFolder
+from paddlerec_milvus.update.model_steps import ModelPlan
 from paddlerec_milvus.update.run_state import states_of
 from paddlerec_milvus.update.traffic import Traffic
 
@@ -39,3 +40,13 @@ def test_traffic_is_by_service_and_that_of_earlier_versions_is_none(tmp_path, wr
 def test_a_damaged_state_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"state\.json: cannot be read: .*; remove its folder"):
         states_of(exports_with(tmp_path, 3))
+
+
+def test_a_later_day_goes_on_with_the_run_of_an_earlier_one():
+    def words(*preparing: str) -> list[str]:
+        return ModelPlan("mind/config.yaml", (), None, Path("c.csv"), preparing).words()
+
+    first = words("--split", "time", "--test-from", "2026-01-01", "--min-count", "5")
+    assert first == words("--split", "time", "--test-from", "2026-01-02", "--min-count", "5")
+    assert first != words("--split", "time", "--test-from", "2026-01-01", "--min-count", "6")
+    assert words("--test-from=2026-01-01") == words("--test-from=2026-01-02")
