@@ -6,6 +6,8 @@ one: what it is for is a log that no machine's memory holds.
 
     python benchmarks/spark_prepare.py --work /tmp/spark_prepare
     python benchmarks/spark_prepare.py --work /tmp/spark_prepare --clicks 500000 --beside-other-work
+    python benchmarks/spark_prepare.py --work /tmp/spark_prepare --kill-after 120 \\
+        --master 'local-cluster[2,1,2048]'
 """
 
 from __future__ import annotations
@@ -47,19 +49,41 @@ def write_log(file: Path, clicks: int) -> None:
     pl.DataFrame(rows)[order].write_csv(file)
 
 
-def measured(log: Path, out: Path, engine: str, master: str) -> dict[str, Any]:
-    """Seconds and peak memory (resident, of all its processes) of a run; a failure ends all."""
+def measured(
+    log: Path, out: Path, engine: str, master: str, kill_after: float = 0.0
+) -> dict[str, Any]:
+    """Seconds and peak memory (resident, of all its processes) of a run; a failure ends all.
+
+    After ``kill_after`` seconds one of its executors is killed; 0: none.
+    """
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, str(PREPARE), "--interactions", str(log), "--out", str(out)]
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"--master {master} pyspark-shell"}
-    began, peak = time.perf_counter(), 0
+    began, peak, killed, kills = time.perf_counter(), 0, 0, int(kill_after > 0)
     with subprocess.Popen([*command, "--engine", engine], env=environment) as child:
         while child.poll() is None:
             peak = max(peak, _resident(child.pid))
+            if killed < kills and time.perf_counter() - began > kill_after:
+                killed += _kill_executor(child.pid)
             time.sleep(_PAUSE)
     if child.returncode:
         sys.exit(child.returncode)
-    return {"seconds": round(time.perf_counter() - began, 1), "peak_mib": peak >> 20}
+    if killed < kills:
+        sys.exit(f"--kill-after {kill_after:g}: there was no executor to kill by then")
+    seconds = round(time.perf_counter() - began, 1)
+    return {"seconds": seconds, "peak_mib": peak >> 20, "killed_executors": killed}
+
+
+def _kill_executor(process: int) -> int:
+    """Kill one of the executors below ``process``; 1, or 0 where there is none."""
+    for one in psutil.Process(process).children(recursive=True):
+        try:
+            if any("CoarseGrainedExecutorBackend" in word for word in one.cmdline()):
+                one.kill()
+                return 1
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+    return 0
 
 
 def _resident(process: int) -> int:
@@ -89,6 +113,13 @@ def main() -> int:
         "--beside-other-work", action="store_true", help="say so beside the seconds"
     )
     parser.add_argument(
+        "--kill-after",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="kill -9 an executor of a local-cluster so many seconds after the start; 0: none",
+    )
+    parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results" / "spark_prepare.json"
     )
     options = parser.parse_args()
@@ -97,7 +128,8 @@ def main() -> int:
     write_log(log, options.clicks)
     rows, sums = {}, {}
     for engine in ENGINES:
-        rows[engine] = measured(log, options.work / engine, engine, options.master)
+        kill_after = options.kill_after if engine == "spark" else 0.0
+        rows[engine] = measured(log, options.work / engine, engine, options.master, kill_after)
         sums[engine] = sums_of(options.work / engine)
     same = sums["memory"] == sums["spark"]
     result = {
@@ -113,7 +145,7 @@ def main() -> int:
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     table = [[engine, *row.values()] for engine, row in rows.items()]
-    print(tabulate(table, ["engine", "seconds", "peak MiB"]))
+    print(tabulate(table, ["engine", "seconds", "peak MiB", "killed executors"]))
     print(f"{options.clicks:,} clicks; the same files: {'yes' if same else 'NO'}")
     return 0 if same else 1
 

@@ -276,3 +276,14 @@ def test_lists_of_a_million_users(page):
     figures += [f"{measured['ratio']:.2f}", f"{measured['seconds']['batch'] / 60:.0f}"]
     assert measured["users"] == 1_000_000
     assert [one for one in figures if one not in text] == []
+
+
+@pytest.mark.parametrize("page", ["spark.md", "spark.zh.md"])
+def test_the_same_folder_by_spark(page):
+    text, measured = text_of(f"docs/tutorials/{page}"), kept("spark_prepare")
+    assert measured["same_files"]
+    assert measured["engines"]["spark"]["killed_executors"] == 1
+    figures = [f"`{measured['master']}`", f"{measured['log_mib']} MiB"]
+    for engine in measured["engines"].values():
+        figures += [f"{engine['seconds']:.0f} ", f"{engine['peak_mib'] / 1024:.1f} GiB"]
+    assert [one for one in figures if one not in text] == []
