@@ -144,6 +144,6 @@ def usable_checkpoint(settings: Settings, name: str) -> Path:
     checkpoint = settled(folder / name)
     if not (checkpoint / f"{PREFIX}.pdparams").is_file():
         raise CheckpointError(f"{folder / name}: there is no such checkpoint; {holds(folder)}")
-    require_fit(checkpoint, data_of(settings, held_out=True))
-    require_same_tower(checkpoint, settings)
+    record = require_fit(checkpoint, data_of(settings, held_out=True))
+    require_same_tower(checkpoint, record, settings)
     return checkpoint

@@ -70,6 +70,16 @@ class CheckpointRecord(BaseModel):
     files: dict[str, str] = {}
     """SHA-256 of the files beside it."""
 
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Those that it was trained with, by dotted keys."""
+        section = "hyper_parameters."
+        return {
+            key.removeprefix(section): value
+            for key, value in self.settings.items()
+            if key.startswith(section)
+        }
+
     def differences(self, other: CheckpointRecord) -> list[str]:
         """What is another in ``other``, in words: data, settings, versions."""
         words = []
@@ -162,19 +172,18 @@ def require_fit(folder: Path, data: DataIdentity | None) -> CheckpointRecord | N
     return record
 
 
-def require_same_tower(folder: Path, settings: Settings) -> None:
+def require_same_tower(folder: Path, record: CheckpointRecord | None, settings: Settings) -> None:
     """CheckpointError: a hyper-parameter of ``settings`` makes another tower of the parameters in
-    ``folder`` than that which was trained, as far as its record says.
+    ``folder`` than that which was trained, as far as their ``record`` says.
     """
-    record = read_record(folder)
-    if record is None:
-        return
-    changed = []
-    for key, value in settings.hyper_parameters.items():
-        name = f"hyper_parameters.{key}"
-        was = record.settings.get(name, value)
-        if was != value and key not in FOR_TRAINING and not key.startswith("optimizer."):
-            changed.append((name, was, value))
+    trained = {} if record is None else record.hyper_parameters
+    changed = [
+        (f"hyper_parameters.{key}", trained[key], value)
+        for key, value in settings.hyper_parameters.items()
+        if trained.get(key, value) != value
+        and key not in FOR_TRAINING
+        and not key.startswith("optimizer.")
+    ]
     if changed:
         words = ", ".join(f"{name} {was} and not {value}" for name, was, value in changed)
         options = " ".join(f"{name}={was}" for name, was, _ in changed)

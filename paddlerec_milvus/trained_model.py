@@ -73,8 +73,8 @@ class TrainedModel(NamedTuple):
         """CheckpointError: it was trained on other data than that of its settings or as another
         tower, is stale, or is not the file that training saved.
         """
-        require_fit(self.checkpoint, self.data_identity())
-        require_same_tower(self.checkpoint, self.settings)
+        record = require_fit(self.checkpoint, self.data_identity())
+        require_same_tower(self.checkpoint, record, self.settings)
         require_unchanged(self.checkpoint / PARAMETERS)
 
     def fingerprint(self) -> str:

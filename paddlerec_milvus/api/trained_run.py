@@ -90,7 +90,7 @@ class TrainedRun:
             return settings
         if own.run and record.run != own.run:
             raise CheckpointError(_began_anew(self.folder))
-        return settings.model_copy(update={"hyper_parameters": _hyper_parameters(record)})
+        return settings.model_copy(update={"hyper_parameters": record.hyper_parameters})
 
     def trained(self, settings: Settings) -> TrainedModel:
         """The model that is used; CheckpointError: it does not fit its data, or was changed."""
@@ -139,15 +139,6 @@ class TrainedRun:
 _INSIDE = {"data": DATA, "version": __version__}
 
 
-def _hyper_parameters(record: CheckpointRecord) -> dict[str, object]:
-    section = "hyper_parameters."
-    return {
-        key.removeprefix(section): value
-        for key, value in record.settings.items()
-        if key.startswith(section)
-    }
-
-
 def _require_ours(out: Path) -> None:
     """DataError: ``out`` holds what no save wrote."""
     if out.is_file():
@@ -167,10 +158,14 @@ def _require_ours(out: Path) -> None:
 
 
 def _began_anew(folder: Path) -> str:
+    return _unended(folder, "another training began here and did not end")
+
+
+def _unended(folder: Path, what: str) -> str:
     return (
-        f"{folder}: another training began here and did not end; Recommender.fit(…, "
-        f"folder='{folder}', resume=True) with its arguments goes on. The epochs of before are in "
-        f"{folder / CHECKPOINTS}/earlier-1, or the last of that name"
+        f"{folder}: {what}; Recommender.fit(…, folder='{folder}', resume=True) with its arguments "
+        f"goes on. Epochs of before, if there were, are in {folder / CHECKPOINTS}/earlier-1, or "
+        "the last of that name"
     )
 
 
@@ -230,11 +225,7 @@ def _run_of_trainer(folder: Path, model: str | None, data: Path | None, epoch: s
     """A folder of checkpoints that ``tools/trainer.py`` wrote (``runner.model_save_path``)."""
     if not any(folder.glob(f"*/{PREFIX}.pdparams")):
         if any((folder / CHECKPOINTS).glob(f"*/{PREFIX}.pdparams")):
-            raise CheckpointError(
-                f"{folder}: training did not end there; Recommender.fit(…, folder='{folder}', "
-                "resume=True) goes on. Epochs of before, if there were, are in "
-                f"{folder / CHECKPOINTS}/earlier-1, or the last of that name"
-            )
+            raise CheckpointError(_unended(folder, "training did not end there"))
         raise CheckpointError(
             f"{folder}: holds no {RUN_FILE} and no checkpoint; expected a folder of "
             "Recommender.fit() or save(), or one of checkpoints that tools/trainer.py wrote "

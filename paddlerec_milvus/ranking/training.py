@@ -76,7 +76,7 @@ def train_ranking(
     moments = training_moments(held_out, log, seed, most_lists)
     encoder = loaded_encoder(*trained)
     vectors = encoder.item_vectors()
-    if (largest := max(int(one.history.max()) for one in moments)) >= len(vectors):
+    if (largest := max(int(one.history.max(initial=0)) for one in moments)) >= len(vectors):
         raise DataError(
             f"{settings.path('valid_data_dir')}: a history holds item {largest}, but the model has "
             f"items up to {len(vectors) - 1}: it was trained on other data"

@@ -51,6 +51,24 @@ class Retriever(Protocol):
         ...
 
 
+class WrappedRetriever:
+    """A retriever that searches by another one; a subclass adds to :meth:`search`."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the neighbours are the true ones."""
+        return self._retriever.is_exact
+
+    def search(
+        self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
+    ) -> Neighbours:
+        """The other one's neighbours, with its errors."""
+        return self._retriever.search(queries, k, filter=filter, consistency=consistency)
+
+
 def checked_metric(metric: str) -> str:
     """``metric`` if it is one of ``IP``, ``COSINE``, ``L2``; raises SettingsError otherwise."""
     if metric not in METRICS:

@@ -18,6 +18,7 @@ from paddlerec_milvus.retrieval.base import (
     IntArray,
     Neighbours,
     Retriever,
+    WrappedRetriever,
     checked_k,
 )
 
@@ -48,23 +49,19 @@ class NamedCandidates(NamedTuple):
     """
 
 
-class CountedHits:
+class CountedHits(WrappedRetriever):
     """A retriever that keeps how many ``hits`` its searches asked for, spare ones included."""
 
     def __init__(self, retriever: Retriever) -> None:
-        self._retriever, self.hits = retriever, set[int]()
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        return self._retriever.is_exact
+        super().__init__(retriever)
+        self.hits = set[int]()
 
     def search(
         self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
     ) -> Neighbours:
         """The retriever's neighbours."""
         self.hits.add(k)
-        return self._retriever.search(queries, k, filter=filter, consistency=consistency)
+        return super().search(queries, k, filter=filter, consistency=consistency)
 
 
 def search_users(

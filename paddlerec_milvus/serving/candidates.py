@@ -21,6 +21,7 @@ from paddlerec_milvus.retrieval.base import (
     IntArray,
     Neighbours,
     Retriever,
+    WrappedRetriever,
 )
 from paddlerec_milvus.retrieval.candidates import (
     Candidates,
@@ -49,17 +50,12 @@ class ModelCandidates(NamedTuple):
     """What the searches took."""
 
 
-class _CancellableSearch:
+class _CancellableSearch(WrappedRetriever):
     """A retriever that searches part by part until it is cancelled, and counts the seconds."""
 
     def __init__(self, retriever: Retriever, cancelled: Callable[[], bool]) -> None:
-        self._retriever, self._cancelled = retriever, cancelled
-        self.seconds = 0.0
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the neighbours are the true ones."""
-        return self._retriever.is_exact
+        super().__init__(retriever)
+        self._cancelled, self.seconds = cancelled, 0.0
 
     def search(
         self, queries: FloatArray, k: int, *, filter: str = "", consistency: str | None = None
@@ -72,9 +68,7 @@ class _CancellableSearch:
                 raise RetrievalError("the deadline has passed")
             part, began = queries[start : start + step], time.perf_counter()
             try:
-                parts.append(
-                    self._retriever.search(part, k, filter=filter, consistency=consistency)
-                )
+                parts.append(super().search(part, k, filter=filter, consistency=consistency))
             finally:
                 self.seconds += time.perf_counter() - began
         if len(parts) == 1:
