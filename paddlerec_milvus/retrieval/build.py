@@ -23,6 +23,7 @@ FLUSH_SECONDS = 600.0
 TRIAL_ROWS = 2_000  # a server gives fewer than 1,024 no index
 TRIAL_SECONDS = 60.0
 POLL_SECONDS = 0.1
+SMALL_SHARE = 0.1  # of the rows: what other collections may hold and be written anew
 
 
 class BuildTimes(NamedTuple):
@@ -214,7 +215,7 @@ def _compact(connection: Connection, name: str, metric: str, within: float) -> N
     the real one need not be built twice.
     """
     sizes = _segment_sizes(connection, name)
-    if len(sizes) < 2 or _disturbs_others(connection, name):
+    if len(sizes) < 2 or _disturbs_others(connection, name, sum(sizes)):
         return
     _index(connection, name, sum(sizes), metric, Flat(), within)
     job = connection.call("compact", name)
@@ -226,14 +227,19 @@ def _compact(connection: Connection, name: str, metric: str, within: float) -> N
     connection.call("drop_index", name, "vector")
 
 
-def _disturbs_others(connection: Connection, name: str) -> bool:
-    """Whether to compact ``name`` would cost other collections their indexes.
+def _disturbs_others(connection: Connection, name: str, rows: int) -> bool:
+    """Whether to compact ``name``, of ``rows``, would cost others more than it saves here.
 
     Milvus 2.3, asked to compact one collection, writes all of its collections anew and builds their
-    indexes again, for which it takes all processors.
+    indexes again, for which it takes all processors. Not asked, it joins the segments of this one
+    by itself half a minute later, and builds its index a second time. So it is asked where the
+    others are small, as those of users' histories are beside a first insert.
     """
-    version = str(connection.call("get_server_version")).lstrip("v")
-    return version.startswith("2.3.") and connection.call("list_collections") != [name]
+    if not str(connection.call("get_server_version")).lstrip("v").startswith("2.3."):
+        return False
+    others = [one for one in connection.call("list_collections") if one != name]
+    stored = [int(connection.call("get_collection_stats", one)["row_count"]) for one in others]
+    return sum(stored) > SMALL_SHARE * rows
 
 
 def _segment_sizes(connection: Connection, name: str) -> list[int]:

@@ -107,6 +107,14 @@ class CollectionVersions:
         before = describe(self._connection, self._previous)
         return before if before and owned(before, self.alias) else None
 
+    def pending_rows(self) -> int:
+        """Rows whose index Milvus builds just now, while it searches an older one or none.
+
+        A server that joins segments does so unasked, with all processors that searches need.
+        """
+        index = self._connection.call("describe_index", self.alias, "vector") or {}
+        return int(index.get("pending_index_rows", 0))
+
     def build(
         self,
         vectors: ArrayLike,

@@ -131,24 +131,26 @@ def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch)
             real(self, "flush", arguments[0])
         return answer
 
-    halves = [slice(0, 2_000), slice(2_000, ROWS)]
-    whole = Rows.batches
-    monkeypatch.setattr(
-        Rows,
-        "batches",
-        lambda rows: (
-            batch
-            for half in halves
-            for batch in whole(Rows(rows.vectors[half], rows.ids[half], None))
-        ),
-    )
-    monkeypatch.setattr(Connection, "call", flushing)
     index = IvfFlat(nlist=64, nprobe=64)
     with (
         LocalMilvus() as server,
+        MilvusRetriever(server.uri, "small") as small,
         MilvusRetriever(server.uri, "first", index=index) as first,
         MilvusRetriever(server.uri, "second", index=index) as second,
     ):
+        small.versions.build(VECTORS[:300], IDS[:300])
+        halves = [slice(0, 2_000), slice(2_000, ROWS)]
+        whole = Rows.batches
+        monkeypatch.setattr(
+            Rows,
+            "batches",
+            lambda rows: (
+                batch
+                for half in halves
+                for batch in whole(Rows(rows.vectors[half], rows.ids[half], None))
+            ),
+        )
+        monkeypatch.setattr(Connection, "call", flushing)
         times = first.versions.build(VECTORS, IDS)
         assert "compact" in called
         assert times.compact_seconds > 0
