@@ -23,6 +23,8 @@ FLUSH_SECONDS = 600.0
 TRIAL_ROWS = 2_000  # a server gives fewer than 1,024 no index
 TRIAL_SECONDS = 60.0
 POLL_SECONDS = 0.1
+LARGE_BYTES = 64 << 20  # of vectors: Milvus writes a statistics log for each 10 MB, and lets ten be
+LISTED_SECONDS = 5.0  # until a flushed segment is listed
 SMALL_SHARE = 0.1  # of the rows: what other collections may hold and be written anew
 
 
@@ -167,7 +169,7 @@ def fill(
             bar.update(len(batch))
     connection.call("flush", name, within=max(FLUSH_SECONDS, connection.timeout))
     inserted = time.perf_counter()
-    _compact(connection, name, metric, within)
+    _compact(connection, name, rows, metric, within)
     compacted = time.perf_counter()
     times = _index_and_load(connection, name, rows.size, metric, index, within)
     return times._replace(
@@ -208,16 +210,21 @@ def index_rows(connection: Connection, name: str, metric: str, index: Index) -> 
     return _index_and_load(connection, name, rows, metric, index, BUILD_SECONDS)
 
 
-def _compact(connection: Connection, name: str, metric: str, within: float) -> None:
+def _compact(
+    connection: Connection, name: str, rows: Rows | RowBlocks, metric: str, within: float
+) -> None:
     """Join small segments: each is searched apart, and one below 1,024 rows gets no index.
 
-    Milvus joins only what has an index. FLAT counts as one and takes no time to build, so that
-    the real one need not be built twice.
+    A large one is written anew, too: of an insert it has more statistics logs than Milvus lets be
+    (2.3 says "stats number is too much"), which would do so a minute later, and build its index
+    again. Milvus compacts only what has an index. FLAT counts as one and takes no time to build, so
+    that the real one need not be built twice.
     """
-    sizes = _segment_sizes(connection, name)
-    if len(sizes) < 2 or _disturbs_others(connection, name, sum(sizes)):
+    sizes = _segment_sizes(connection, name, rows.size)
+    large = 4 * rows.size * rows.dimension > LARGE_BYTES
+    if len(sizes) < (1 if large else 2) or _disturbs_others(connection, name, rows.size):
         return
-    _index(connection, name, sum(sizes), metric, Flat(), within)
+    _index(connection, name, rows.size, metric, Flat(), within)
     job = connection.call("compact", name)
 
     def share() -> float:
@@ -231,9 +238,9 @@ def _disturbs_others(connection: Connection, name: str, rows: int) -> bool:
     """Whether to compact ``name``, of ``rows``, would cost others more than it saves here.
 
     Milvus 2.3, asked to compact one collection, writes all of its collections anew and builds their
-    indexes again, for which it takes all processors. Not asked, it joins the segments of this one
-    by itself half a minute later, and builds its index a second time. So it is asked where the
-    others are small, as those of users' histories are beside a first insert.
+    indexes again, for which it takes all processors. Not asked, it compacts this one by itself
+    within a minute or two, and builds its index a second time. So it is asked where the others are
+    small, as those of users' histories are beside a first insert.
     """
     if not str(connection.call("get_server_version")).lstrip("v").startswith("2.3."):
         return False
@@ -242,13 +249,21 @@ def _disturbs_others(connection: Connection, name: str, rows: int) -> bool:
     return sum(stored) > SMALL_SHARE * rows
 
 
-def _segment_sizes(connection: Connection, name: str) -> list[int]:
-    """Rows of each segment on disk; none where Milvus does not tell: Lite, managed ones."""
+def _segment_sizes(connection: Connection, name: str, rows: int) -> list[int]:
+    """Rows of each segment on disk, once they are ``rows`` together, or after some seconds.
+
+    None where Milvus does not tell: Lite, managed ones.
+    """
     if connection.is_lite:
         return []
+    end = time.monotonic() + LISTED_SECONDS
     try:
-        segments = connection.call("list_persistent_segments", name)
-        return [segment.num_rows for segment in segments]
+        while True:
+            segments = connection.call("list_persistent_segments", name)
+            sizes = [segment.num_rows for segment in segments]
+            if sum(sizes) >= rows or time.monotonic() > end:
+                return sizes
+            time.sleep(POLL_SECONDS)
     except RetrievalError:
         return []
 

@@ -115,6 +115,11 @@ class CollectionVersions:
         index = self._connection.call("describe_index", self.alias, "vector") or {}
         return int(index.get("pending_index_rows", 0))
 
+    def segment_numbers(self) -> list[int]:
+        """Milvus' numbers of the segments on disk, of a server: what it compacts gets others."""
+        segments = self._connection.call("list_persistent_segments", self.alias)
+        return sorted(int(segment.segment_id) for segment in segments)
+
     def build(
         self,
         vectors: ArrayLike,

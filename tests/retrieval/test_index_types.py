@@ -155,6 +155,8 @@ def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch)
         assert "compact" in called
         assert times.compact_seconds > 0
         assert first.segments() == [(ROWS, True, True)]
+        assert len(first.versions.segment_numbers()) == 1
+        assert first.versions.pending_rows() == 0
         called.clear()
         second.versions.build(VECTORS, IDS)
         assert "compact" not in called
