@@ -1,11 +1,13 @@
 # Copyright the paddlerec-milvus authors. Apache-2.0, see LICENSE.
 """What memory, disk, build seconds and latency follow, for each index type, with few parameters.
 
-Memory and disk: a constant, so much a row and so much a byte of the index by its formula. Latency:
-a constant of client and server, and the work of a search. Build seconds of cells: a constant, so
-much a row, and the comparisons with the cells' centres. All by least squares of relative errors, no
-part below 0. Build seconds of graphs, and ef: a power of rows and dimension; nprobe: of cells and
-dimension.
+Memory: the index by its formula, a constant, so much a row, and so much a byte of one segment's
+vectors, which is what loading leaves behind: segments are loaded one after the other, and each
+takes the place of the one before. Disk: a constant, so much a row, and so much a byte of index and
+vectors. Latency: a constant of client and server, and the work of a search. Build seconds of cells:
+a constant, so much a row, and the comparisons with the cells' centres. All by least squares of
+relative errors, no part below 0. Build seconds of graphs, and ef: a power of rows and dimension;
+nprobe: of cells and dimension.
 
 Letters: N rows, D dimensions, S segments that a search goes through, n points.
 """
@@ -27,7 +29,15 @@ from scale_study.rows import ScaleCase, ScaleRow, usual_rows
 Floats = NDArray[np.float64]
 QUANTITIES = ("memory, MiB", "disk, MiB", "build, s", "p50, ms")
 MILLION = 1e6
+SEGMENT_BYTES = 512 << 20  # dataCoord.segment.maxSize
+COUNTED_BYTES = 536  # of a row beside its vector, as Milvus counts: 8 of a number, 256 of a string
 USUAL_LINKS, USUAL_BREADTH = 16, 200  # M and efConstruction, that build seconds are scaled from
+
+
+def full_segments(case: ScaleCase) -> int:
+    """In how many segments Milvus stores the rows of a case, all but one of them full."""
+    row_bytes = 4 * case.dimension + COUNTED_BYTES
+    return -(-case.items * row_bytes // SEGMENT_BYTES)
 
 
 class ScalePoint(NamedTuple):
@@ -56,17 +66,25 @@ def values_of(row: ScaleRow) -> Mapping[str, float | None]:
     return dict(zip(QUANTITIES, measured, strict=True))
 
 
-def storage_terms(point: ScalePoint) -> list[float]:
-    """1, N in millions, and MiB of the index by its formula."""
+def memory_terms(point: ScalePoint) -> list[float]:
+    """1, N in millions, and MiB of one segment's vectors; the index comes on top."""
     case = point.case
-    own = case.formula_mib - case.items * ROW_BYTES / MIB
-    return [1.0, case.items / MILLION, own]
+    return [1.0, case.items / MILLION, case.raw_mib / point.segments]
 
 
 def disk_terms(point: ScalePoint) -> list[float]:
-    """The same, and the vectors themselves, which lie beside the index on disk."""
-    constant, rows, own = storage_terms(point)
-    return [constant, rows, own + point.case.raw_mib]
+    """1, N in millions, and MiB of the index and of the vectors, which lie beside it on disk."""
+    case = point.case
+    return [1.0, case.items / MILLION, _index_mib(case) + case.raw_mib]
+
+
+def _index_mib(case: ScaleCase) -> float:
+    return case.formula_mib - case.items * ROW_BYTES / MIB
+
+
+def known_part(name: str, case: ScaleCase) -> float:
+    """What of a quantity is known without any row: of memory the index by its formula."""
+    return _index_mib(case) if name == "memory, MiB" else 0.0
 
 
 def search_terms(point: ScalePoint) -> list[float]:
@@ -123,7 +141,7 @@ def build_scale(case: ScaleCase) -> float:
 
 
 TERMS: Mapping[str, Callable[[ScalePoint], list[float]]] = {
-    "memory, MiB": storage_terms,
+    "memory, MiB": memory_terms,
     "disk, MiB": disk_terms,
     "build, s": build_terms,
     "p50, ms": search_terms,
@@ -164,16 +182,10 @@ class ScaleFit:
         total = float(np.array(TERMS[name](point)) @ self.weights[name])
         if is_power(name, point.case):
             return float(np.exp(total)) * build_scale(point.case)
-        return total
+        return total + known_part(name, point.case)
 
     def point(self, case: ScaleCase) -> ScalePoint:
-        """Where a case would be searched, as the rows of the fit say: segments and ef or nprobe."""
-        largest = max(
-            self.rows, key=lambda row: (row.case.dimension == case.dimension, row.case.items)
-        )
-        values = largest.case.items * largest.case.dimension / largest.segments
-        rows = values / case.dimension
-        segments = max(1.0, np.ceil(case.items / rows)) if largest.segments > 1 else 1.0
+        """Where a case would be searched: full segments, ef or nprobe by the fit."""
         terms = np.array(search_power_terms(ScalePoint(case, 1, 0)))
         search = float(np.exp(terms @ self.search))
         index = case.built
@@ -181,7 +193,7 @@ class ScaleFit:
             search = min(search, float(index.nlist))
         else:
             search = max(search, float(case.k))  # Milvus refuses an ef below the hits asked for
-        return ScalePoint(case, float(segments), max(1.0, search))
+        return ScalePoint(case, full_segments(case), max(1.0, search))
 
 
 def _fitted(name: str, pairs: Sequence[tuple[ScalePoint, float]]) -> Floats:
@@ -193,7 +205,8 @@ def _fitted(name: str, pairs: Sequence[tuple[ScalePoint, float]]) -> Floats:
     relative = np.array(terms) / values[:, None]
     size = relative.max(axis=0)
     size[size == 0] = 1.0
-    weights, _ = nnls(relative / size, np.ones(len(values)))
+    known = np.array([known_part(name, point.case) for point, _ in pairs])
+    weights, _ = nnls(relative / size, 1 - known / values)
     return np.asarray(weights / size, float)
 
 

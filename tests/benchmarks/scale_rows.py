@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scale_study.fit import full_segments
 from scale_study.rows import MEASURE, ScaleCase, ScaleRow, TunedSearch, usual_build
 
 from paddlerec_milvus.bench.load_results import LatencySummary, Throughput
@@ -51,12 +52,10 @@ def row_of(case: ScaleCase, *, noise: float = 1.0, **changed: Any) -> ScaleRow:
 
 
 def build_of(case: ScaleCase, noise: float) -> BuildMeasurement:
-    """220 MiB and 300 bytes a row and the index; seconds a power; 64 million values a segment.
-
-    The sizes above a million x 64 fill their segments, so their number is extrapolated exactly.
-    """
+    """220 MiB, 300 bytes a row, the index and a third of a segment's vectors; seconds a power."""
     millions = case.items / 1e6
-    segments = -(-case.items * case.dimension // 64_000_000)
+    segments = full_segments(case)
+    left_behind = case.raw_mib / segments / 3
     return BuildMeasurement(
         insert_seconds=9 * millions,
         compact_seconds=0,
@@ -64,7 +63,7 @@ def build_of(case: ScaleCase, noise: float) -> BuildMeasurement:
         load_seconds=2,
         rows=case.items,
         segments=[SegmentInfo(rows=case.items // segments, indexed=True)] * segments,
-        rss_mib=(220 + 286 * millions + case.formula_mib) * noise,
+        rss_mib=(220 + 286 * millions + case.formula_mib + left_behind) * noise,
         disk_mib=50 + 143 * millions + case.raw_mib + case.formula_mib,
         estimate_mib=case.formula_mib,
         warnings=[],
