@@ -166,3 +166,16 @@ def test_segments_of_an_insert_become_one_where_nobody_is_disturbed(monkeypatch)
             retriever.open(rows=ROWS)
             found = retriever.search(VECTORS[:50], 10)
             np.testing.assert_allclose(found.scores, true.scores, atol=1e-5)
+
+
+@pytest.mark.server
+def test_others_that_cannot_be_counted_are_not_disturbed(server, make_retriever, monkeypatch):
+    real = Connection.call
+
+    def refusing(self, name, *arguments, **options):
+        if name == "get_collection_stats":
+            raise RefusedError("permission denied")
+        return ["other"] if name == "list_collections" else real(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "call", refusing)
+    assert building._disturbs_others(make_retriever(server.uri)._connection, "items", 10**9)
