@@ -251,11 +251,16 @@ def undisturbed(settings: Settings, uri: str, index: Index) -> Iterator[list[Seg
     with MilvusRetriever(uri, COLLECTION, token=token, metric=metric, index=index) as stored:
         end = time.monotonic() + SETTLE_LIMIT
         while True:
-            segments, pending = sorted(stored.segments()), stored.versions.pending_rows()
+            segments, pending = stored.segments(), stored.versions.pending_rows()
             if not pending and all(segment.flushed for segment in segments):
                 break
             if time.monotonic() > end:
-                raise RetrievalError(f"Milvus has still {pending:,} rows to build an index of")
+                left = sum(not segment.flushed for segment in segments)
+                raise RetrievalError(
+                    f"after {SETTLE_LIMIT:.0f} s Milvus has still {pending:,} rows to build an "
+                    f"index of, and {left} segments to take over: what is measured meanwhile says "
+                    "nothing of a service"
+                )
             time.sleep(1)
         before = stored.versions.segment_numbers()
         yield segments

@@ -215,10 +215,10 @@ def _compact(
 ) -> None:
     """Join small segments: each is searched apart, and one below 1,024 rows gets no index.
 
-    A large one is written anew, too: of an insert it has more statistics logs than Milvus lets be
-    (2.3 says "stats number is too much"), which would do so a minute later, and build its index
-    again. Milvus compacts only what has an index. FLAT counts as one and takes no time to build, so
-    that the real one need not be built twice.
+    A large one is written anew, too: an insert leaves it more statistics logs than Milvus 2.3 lets
+    be ("stats number is too much"); it would write it anew by itself a minute later, and build its
+    index again. Milvus compacts only what has an index. FLAT counts as one and takes no time to
+    build, so that the real one need not be built twice.
     """
     sizes = _segment_sizes(connection, name, rows.size)
     large = 4 * rows.size * rows.dimension > LARGE_BYTES
