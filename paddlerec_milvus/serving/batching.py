@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,6 +128,9 @@ class PendingRequest:
         return not self.load.is_large and not request.filter and request.consistency != "Strong"
 
 
+_Work = Future[list[CandidatesReply]]
+
+
 class RequestBatcher:
     """Answers requests, ``parallel`` searches at a time, in threads of ``pool``.
 
@@ -138,7 +142,7 @@ class RequestBatcher:
         self._pool, self._parallel = pool, parallel
         self._waiting: list[PendingRequest] = []
         self._order = FairOrder[PendingRequest](lambda one: one.caller, lambda one: one.load.hits)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = 0  # searches
         self._large = False
 
     def add(
@@ -176,16 +180,33 @@ class RequestBatcher:
             )
 
     def _start(self) -> None:
-        while self._waiting and len(self._under_way) < self._parallel:
+        loop = asyncio.get_running_loop()
+
+        def tell(requests: list[PendingRequest], work: _Work) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._ended, requests, work)
+
+        while self._waiting and self._under_way < self._parallel:
             if not (requests := self._next()):
                 return
             self._large = self._large or requests[0].load.is_large
-            task = asyncio.ensure_future(self._serve(requests))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            self._under_way += 1
+            work = self._pool.submit(_replies, requests)
+            work.add_done_callback(partial(tell, requests))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _ended(self, requests: list[PendingRequest], work: _Work) -> None:
+        self._under_way -= 1
+        self._large = self._large and not requests[0].load.is_large
+        error = None if work.cancelled() else work.exception()
+        for place, one in enumerate(requests):
+            if one.reply.done():
+                continue
+            if work.cancelled():
+                one.reply.cancel()
+            elif error is not None:  # its callers are told, whatever it is
+                one.reply.set_exception(error)
+            else:
+                one.reply.set_result(work.result()[place])
         self._start()
 
     def _next(self) -> list[PendingRequest]:
@@ -208,21 +229,6 @@ class RequestBatcher:
         self._waiting = [one for one in waiting if one.began is None]
         return taken
 
-    async def _serve(self, requests: list[PendingRequest]) -> None:
-        try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, _replies, requests)
-            for one, reply in zip(requests, await work, strict=True):
-                if not one.reply.done():
-                    one.reply.set_result(reply)
-        except BaseException as error:  # its callers are told, whatever it is
-            for one in requests:
-                if not one.reply.done():
-                    one.reply.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            self._large = self._large and not requests[0].load.is_large
-
 
 def _options(batch: UserBatch) -> tuple[Any, ...]:
     """What requests must have in common to be searched for together."""
@@ -234,6 +240,9 @@ def _options(batch: UserBatch) -> tuple[Any, ...]:
 def _interests(requests: Sequence[PendingRequest]) -> list[FloatArray]:
     """Those of each request [n, K, D]; one call of the tower for all that have none."""
     without = [one for one in requests if one.interests is None]
+    if len(requests) == 1 and without:  # most often; nothing is to be joined
+        batch, tower = without[0].batch, without[0].served.model.tower
+        return [tower.interests(batch.histories[batch.rows], batch.lengths[batch.rows])]
     computed: Iterator[FloatArray] = iter(())
     if without:
         histories = np.concatenate([one.batch.histories[one.batch.rows] for one in without])

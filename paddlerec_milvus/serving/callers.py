@@ -19,8 +19,8 @@ from paddlerec_milvus.serving.fair_queue import Caller
 UNLIMITED = ("/healthz", "/readyz", "/metrics", "/", "/docs", "/page/{file}", "/openapi.json")
 
 
-async def caller_of(request: Request) -> Caller:
-    """The caller of a request, for ``Depends``: all connections of a key or an address are one."""
+def caller_of(request: Request) -> Caller:
+    """The caller of a request: all connections of a key or an address are one."""
     host, port = request.client or ("", 0)
     return Caller(_name_of(request) or host, f"{host}:{port}")
 
@@ -49,7 +49,7 @@ def within_rates(rates: list[RateLimitItem]) -> Callable[[Request], Awaitable[No
     async def check(request: Request) -> None:
         if getattr(request.scope.get("route"), "path", "") in UNLIMITED:
             return
-        name = (await caller_of(request)).name
+        name = caller_of(request).name
         for rate in rates:
             if not limiter.hit(rate, name):
                 reset = limiter.get_window_stats(rate, name).reset_time

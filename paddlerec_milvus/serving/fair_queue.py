@@ -36,12 +36,12 @@ class _Turns(Generic[T]):
 
     def __init__(self, name: Callable[[T], Hashable], work: Callable[[T], float]) -> None:
         self._name, self._work = name, work
-        self._clock, self._callers = 0.0, 1
+        self._clock, self.callers = 0.0, 1
         self._ends: LRUCache[Hashable, float] = LRUCache(CALLERS)
 
     def starts(self, pieces: Sequence[T]) -> list[float]:
         """When it is the turn of each of ``pieces``, those of a caller in this order."""
-        self._callers = len(set(map(self._name, pieces)))
+        self.callers = len(set(map(self._name, pieces)))
         ends: dict[Hashable, float] = {}
         starts = []
         for piece in pieces:
@@ -61,7 +61,7 @@ class _Turns(Generic[T]):
         return max(self._clock, self._ends.get(name, 0.0))
 
     def _share(self, piece: T) -> float:
-        return self._work(piece) * self._callers
+        return self._work(piece) * self.callers
 
 
 class FairOrder(Generic[T]):
@@ -74,6 +74,9 @@ class FairOrder(Generic[T]):
 
     def sort(self, waiting: Sequence[T]) -> list[T]:
         """``waiting``, which came in this order, in the order in which it is to be done."""
+        if len(waiting) == 1:
+            self._names.callers = self._turns(self._caller(waiting[0]).name).callers = 1
+            return list(waiting)
         by_name = defaultdict[str, list[tuple[int, T]]](list)
         for place, piece in enumerate(waiting):
             by_name[self._caller(piece).name].append((place, piece))

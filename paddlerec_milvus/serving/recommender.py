@@ -230,7 +230,7 @@ class CandidateService:
             return None
         pending = self._batcher.add(served, batch, interests, caller, as_json=as_json)
         try:
-            reply = await asyncio.wait_for(pending.reply, end - time.monotonic())
+            reply = await _before(pending.reply, end - time.monotonic())
         except asyncio.TimeoutError:
             self._fall_back("deadline", "no candidates before the deadline")
             if self._was_searched_long(pending):
@@ -284,6 +284,23 @@ class CandidateService:
             pool.shutdown(cancel_futures=True)
         self.users.close()
         self.deployment.close()
+
+
+async def _before(reply: asyncio.Future[T], seconds: float) -> T:
+    """``reply``, which fails by asyncio.TimeoutError if it does not come within ``seconds``.
+
+    It costs less than ``asyncio.wait_for``, which goes round the loop twice more.
+    """
+
+    def give_up() -> None:
+        if not reply.done():
+            reply.set_exception(asyncio.TimeoutError())
+
+    timer = asyncio.get_running_loop().call_later(seconds, give_up)
+    try:
+        return await reply
+    finally:
+        timer.cancel()
 
 
 def is_small(request: CandidatesRequest[Any]) -> bool:

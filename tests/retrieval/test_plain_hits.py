@@ -36,3 +36,53 @@ def test_a_pymilvus_without_the_method_is_left_as_it_is():
             return object()
 
     answer_in_arrays(Client())
+
+
+@pytest.mark.server
+def test_a_search_by_a_kept_request_is_the_one_that_pymilvus_would_send(server, make_retriever):
+    retriever = make_retriever(server.uri)
+    retriever.versions.build(VECTORS, IDS)
+    client = retriever._connection._client
+    stub, requests = client._get_connection()._stub, []
+    real = stub.Search
+    stub.Search = lambda request, **how: requests.append(request) or real(request, **how)
+    for queries, k, consistency in (
+        (VECTORS[:1], 5, "Strong"),
+        (VECTORS[3:9], 5, "Strong"),  # by the request before
+        (VECTORS[3:9], 6, "Strong"),
+        (VECTORS[2:4], 5, "Bounded"),
+        (VECTORS[4:5], 5, "Bounded"),
+    ):
+        first = retriever.search(queries, k, consistency=consistency)
+        kept = requests.pop()
+        client.search.__self__._kept.clear()
+        second = retriever.search(queries, k, consistency=consistency)
+        assert kept == requests.pop()
+        assert np.array_equal(first.ids, second.ids)
+        assert np.array_equal(first.scores, second.scores)
+
+
+@pytest.mark.server
+def test_where_a_kept_request_fails_pymilvus_makes_it_anew(server, make_retriever):
+    retriever = make_retriever(server.uri)
+    retriever.versions.build(VECTORS, IDS)
+    before = retriever.search(VECTORS[:2], 5, consistency="Strong")
+    searches = retriever._connection._client.search.__self__
+    kept = dict(searches._kept)
+    assert len(kept) == 1
+    for kind, (_, group, context) in kept.items():
+        searches._kept[kind] = b"damaged", group, context
+    after = retriever.search(VECTORS[:2], 5, consistency="Strong")
+    assert np.array_equal(before.ids, after.ids)
+    assert {kind: one[:2] for kind, one in searches._kept.items()} == {
+        kind: one[:2] for kind, one in kept.items()
+    }
+
+
+@pytest.mark.server
+def test_a_kept_request_searches_what_its_alias_points_at_now(server, make_retriever):
+    retriever = make_retriever(server.uri)
+    retriever.versions.build(VECTORS, IDS)
+    assert retriever.search(VECTORS[:1], 1, consistency="Strong").ids[0, 0] == 1
+    retriever.versions.build(VECTORS, IDS + 500)
+    assert retriever.search(VECTORS[:1], 1, consistency="Strong").ids[0, 0] == 501

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from request_walk import ROUTER, walk_of
 
-# fair_queue.py, the deadline of settings.py, items that were deleted, the probe's sample, titles
-MOST_FILES = 17
+# fair_queue.py, callers.py, the deadline of settings.py, items that were deleted, the probe's
+# sample, titles, hits as arrays
+MOST_FILES = 18
 
 
 def test_a_request_for_candidates_enters_few_files(make_settings):

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.requests import ClientDisconnect
 
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
-from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.recommender import SMALL_BODY, CandidateService
 from paddlerec_milvus.serving.schemas import CandidatesAnswer, CandidatesRequest, request_body
 from paddlerec_milvus.serving.validation import body_of, wants_text
@@ -28,7 +27,7 @@ Reply = TypeVar("Reply")
     response_model=CandidatesAnswer,
     openapi_extra={"requestBody": request_body(CandidatesRequest)},
 )
-async def candidates(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+async def candidates(request: Request) -> Response:
     """A row of candidates for each history, best first.
 
     Users without a known item get popular ones, and so do all when Milvus is away: ``source`` says
@@ -36,7 +35,7 @@ async def candidates(request: Request, caller: Annotated[Caller, Depends(caller_
     """
     service: CandidateService = request.app.state.service
     body = await body_of(request, service.settings.max_body)
-    answering = service.candidates(body, as_text=wants_text(request), caller=caller)
+    answering = service.candidates(body, as_text=wants_text(request), caller=caller_of(request))
     reply = await while_connected(request, body, answering)
     return timed_response(request, reply.content, reply.stages)
 

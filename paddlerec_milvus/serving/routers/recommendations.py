@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import service_of
-from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.ranked_service import RankedService
 from paddlerec_milvus.serving.ranking_schemas import (
     RecommendAnswer,
@@ -32,7 +31,7 @@ router = APIRouter()
     response_model=RecommendAnswer,
     openapi_extra={"requestBody": request_body(RecommendRequest)},
 )
-async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+async def recommend(request: Request) -> Response:
     """A ranked list for each history: candidates of all channels, best first, and why.
 
     Without a ranker, or where it is late, the items are the vector model's in its own order, and
@@ -42,6 +41,7 @@ async def recommend(request: Request, caller: Annotated[Caller, Depends(caller_o
     body = await body_of(request, service_of(request).settings.max_body)
     origin = ListOrigin(request.state.request_id)
     as_text = wants_text(request)
+    caller = caller_of(request)
     answering = ranked.recommend(body, as_text=as_text, caller=caller, origin=origin)
     reply = await while_connected(request, body, answering)
     return timed_response(request, reply.content, reply.stages)
@@ -56,7 +56,6 @@ async def user_recommendations(
     request: Request,
     user: UserPath,
     query: Annotated[RecommendQuery, Query()],
-    caller: Annotated[Caller, Depends(caller_of)],
 ) -> Response:
     """A ranked list by the clicks stored of a user: one row, as ``/recommend`` gives it."""
     ranked: RankedService = request.app.state.ranked
@@ -64,7 +63,7 @@ async def user_recommendations(
     reply = await ranked.recommend_of(
         RecommendRequest[Any](hist_item=[stored.history], **query.model_dump()),
         *(stored.interests, stored.served, stored.began, stored.source),
-        caller=caller,
+        caller=caller_of(request),
         origin=ListOrigin(request.state.request_id, stored.own),
     )
     return timed_response(request, reply.content, {"user": stored.seconds, **reply.stages})

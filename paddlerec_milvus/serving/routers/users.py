@@ -23,7 +23,6 @@ from paddlerec_milvus.serving.auth import Role, needs
 from paddlerec_milvus.serving.callers import caller_of
 from paddlerec_milvus.serving.dependencies import id_of, service_of
 from paddlerec_milvus.serving.deployment import ServedVersion
-from paddlerec_milvus.serving.fair_queue import Caller
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.ranking_schemas import RecommendQuery
 from paddlerec_milvus.serving.recommender import CandidateService
@@ -103,14 +102,13 @@ async def user_candidates(
     request: Request,
     user: UserPath,
     query: Annotated[UserCandidatesQuery, Query()],
-    caller: Annotated[Caller, Depends(caller_of)],
 ) -> Response:
     """Candidates by the clicks that are stored of a user: one row, as ``/candidates`` gives it."""
     stored = await stored_clicks(request, user, query)
     reply = await service_of(request).candidates_of(
         CandidatesRequest[Any](hist_item=[stored.history], **query.model_dump()),
         *(stored.interests, stored.served, stored.began, stored.source),
-        caller=caller,
+        caller=caller_of(request),
     )
     return timed_response(request, reply.content, {"user": stored.seconds, **reply.stages})
 
