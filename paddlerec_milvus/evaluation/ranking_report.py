@@ -81,7 +81,7 @@ def ranking_result(model: RankingModel, ranked: RankedUsers, users: HeldOutUsers
         difference = paired_bootstrap(values, before[name], resamples=2_000)
         gains[name] = Gain(mean=difference.mean, low=difference.low, high=difference.high)
     return RankingResult(
-        ranker=model.manifest.digest,
+        ranker=model.digest,
         users=len(users),
         unranked=_means(before),
         ranked=_means(after),

@@ -150,7 +150,8 @@ class Channels(NamedTuple):
         pairs = {name: table.hits(history[::-1]) for name, table in self.tables.items()}
         listed = {INTERESTS: hits.items}
         for name in (TRANSITIONS, NEIGHBOURS):
-            listed[name] = pairs[name].items[np.argsort(-pairs[name].total, kind="stable")]
+            most = self.quotas.get(name, 0) + len(excluded) if allowed is None else None
+            listed[name] = pairs[name].items[_largest(pairs[name].total, most)]
         few = self.quotas.get(POPULAR, 0) + len(excluded)  # all, where many may not be listed
         last = len(self.clicks) - 1 if allowed is not None else min(few, len(self.clicks) - 1)
         listed[POPULAR] = np.arange(1, last + 1, dtype=np.int64)
@@ -165,6 +166,17 @@ class Channels(NamedTuple):
         for name, one in lists.items():
             ranks[np.searchsorted(items, one), CHANNELS.index(name)] = np.arange(1, len(one) + 1)
         return Pool(items, ranks, pairs)
+
+
+def _largest(values: FloatArray, most: int | None) -> IntArray:
+    """The places of at least the ``most`` largest of ``values`` [n], the largest first; None: all.
+
+    Equal ones are in their order.
+    """
+    places: IntArray = np.arange(len(values))
+    if most is not None and 0 < most < len(values):
+        places = np.flatnonzero(values >= np.partition(values, -most)[-most])
+    return places[np.argsort(-values[places], kind="stable")]
 
 
 def _first(items: IntArray, most: int, excluded: Set[int], allowed: Allowed | None) -> IntArray:

@@ -18,6 +18,7 @@ from paddlerec_milvus.ranking.features import ALL_FEATURES, SCORE
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
 ITEMS, CATEGORIES, MEANS, SCALES = "items", "categories", "means", "scales"
 Network = Mapping[str, FloatArray]
@@ -32,19 +33,36 @@ def tamed(rows: FloatArray) -> FloatArray:
 def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> FloatArray:
     """[n, 2 F] of ``rows`` [n, F]: standardised, 0 where unknown; then 1 where unknown."""
     unknown = np.isnan(rows)
-    values = np.where(unknown, 0.0, (tamed(rows) - means) / scales)
-    return np.concatenate([np.clip(values, -LARGEST, LARGEST), unknown], axis=1, dtype=np.float32)
+    values = _standardised(tamed(rows), unknown, means, scales)
+    return np.concatenate([values, unknown], axis=1, dtype=np.float32)
+
+
+def _standardised(
+    values: FloatArray, unknown: BoolArray, means: FloatArray, scales: FloatArray
+) -> FloatArray:
+    standardised = values - means
+    standardised /= scales
+    np.copyto(standardised, 0.0, where=unknown)
+    return np.clip(standardised, -LARGEST, LARGEST, out=standardised)
 
 
 class _Inputs:
     """What networks see of a user and candidates, whose features are ``rows``.
 
-    Directions are made once for all networks that share the tables.
+    What several networks share is made once for all.
     """
 
     def __init__(self, rows: FloatArray, items: IntArray, history: IntArray) -> None:
-        self.rows, self._items, self._history = rows, items, history
+        self._items, self._history = items, history
+        self._tamed, self._unknown = tamed(rows), np.isnan(rows)
         self._known: dict[tuple[int, int], tuple[FloatArray, ...]] = {}
+
+    def dense(self, network: Network) -> list[FloatArray | BoolArray]:
+        """The parts of :func:`dense_inputs`; none where features are no inputs."""
+        means, scales = network[MEANS], network[SCALES]
+        if not len(means):
+            return []
+        return [_standardised(self._tamed, self._unknown, means, scales), self._unknown]
 
     def directions(self, network: Network, categories: IntArray) -> tuple[FloatArray, ...]:
         """Those of the clicks [L, E] and of the candidates [n, E]."""
@@ -101,11 +119,10 @@ class DinRanker:
         """[n] for the candidates of ``inputs``, whose features are the network's own."""
         clicks, targets = inputs.directions(network, self._categories)
         user = _weights(network, clicks, targets) @ clicks
-        parts = [user, targets, user * targets]
-        if len(network[MEANS]):
-            parts.append(dense_inputs(inputs.rows, network[MEANS], network[SCALES]))
-        first = np.concatenate(parts, axis=1) @ network["mlp.hidden.0.weight"]
-        return _after_first(network, "mlp", first + network["mlp.hidden.0.bias"])
+        parts = [user, targets, user * targets, *inputs.dense(network)]
+        first = np.concatenate(parts, axis=1, dtype=np.float32) @ network["mlp.hidden.0.weight"]
+        first += network["mlp.hidden.0.bias"]
+        return _after_first(network, "mlp", first)
 
     @property
     def parameters(self) -> int:
@@ -157,10 +174,11 @@ def _directions(
     own: FloatArray, table: FloatArray | None, categories: IntArray, items: IntArray
 ) -> FloatArray:
     """[n, E] of ``items`` [n] with those of their categories in ``table``; zeros for item 0."""
+    rows = own.take(items, axis=0)  # faster than own[items]
     if table is None:
-        return own[items]
+        return rows
     numbers = np.where(items > 0, categories[items] + 1, 0)
-    return np.concatenate([own[items], table[numbers]], axis=1)
+    return np.concatenate([rows, table[numbers]], axis=1)
 
 
 def _shared(network: Network, first: Network) -> Network:
@@ -192,13 +210,17 @@ def _after_first(network: Network, name: str, hidden: FloatArray) -> FloatArray:
     shape, number = hidden.shape[:-1], 0
     hidden = hidden.reshape(-1, hidden.shape[-1])  # one product for all
     while (slope := network.get(f"{name}.slopes.{number}._weight")) is not None:
-        if number:
-            layer = f"{name}.hidden.{number}"
-            hidden = hidden @ network[f"{layer}.weight"]
-            hidden += network[f"{layer}.bias"]
-        below = np.minimum(hidden, 0)
-        below *= slope - 1
-        hidden += below  # PReLU, without a mask
         number += 1
-    out: FloatArray = hidden @ network[f"{name}.out.weight"] + network[f"{name}.out.bias"]
-    return out.reshape(shape)
+        layer = f"{name}.hidden.{number}"
+        if f"{layer}.weight" not in network:
+            layer = f"{name}.out"
+        weight = network[f"{layer}.weight"]
+        # PReLU(x) = (1 + slope) / 2 x + (1 - slope) / 2 |x|: two products cost less than a minimum
+        of_value, of_size = (
+            np.asarray(weight * half[:, None], np.float32)
+            for half in ((1 + slope) / 2, (1 - slope) / 2)
+        )
+        values = hidden @ of_value
+        sizes = np.abs(hidden, out=hidden) @ of_size
+        hidden = np.asarray(values + sizes + network[f"{layer}.bias"], np.float32)
+    return hidden.reshape(shape)

@@ -68,7 +68,7 @@ class ItemTraits(NamedTuple):
     def of(cls, vectors: FloatArray, channels: Channels, categories: IntArray) -> ItemTraits:
         """From the item table, what ``channels`` know of its items, and ``categories`` [V]."""
         popularity = np.log1p(channels.clicks).astype(np.float32)
-        return cls(vectors, popularity, categories, channels.trends)
+        return cls(np.asarray(vectors), popularity, categories, channels.trends)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def _put_interests(
 ) -> None:
     """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks."""
     known = pool.items < len(table)
-    vectors = table[np.where(known, pool.items, 0)]
+    vectors = table.take(np.where(known, pool.items, 0), axis=0)
     scores = np.sort(vectors @ interests.T, axis=1)
     near = vectors @ table[history[::-1][:RECENT]].T
     best, ranks = scores[:, -1], pool.ranks[:, 0]

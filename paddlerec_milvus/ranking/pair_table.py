@@ -29,8 +29,6 @@ class PairHits(NamedTuple):
     """W of the newest click."""
     clicks: IntArray
     """How many clicks it goes with."""
-    follows: IntArray
-    """The age of the click that adds most to ``total``."""
 
 
 class PairTable(NamedTuple):
@@ -61,31 +59,47 @@ class PairTable(NamedTuple):
 
     def hits(self, clicks: IntArray) -> PairHits:
         """What goes with ``clicks`` [L], the newest first; unknown items add nothing."""
+        items, ages, weights = self._pairs(clicks)
+        if not len(items):
+            none, empty = np.zeros(0, np.float32), np.zeros(0, np.int64)
+            return PairHits(empty, none, none, none, empty)
+        order = np.argsort(items.astype(np.int64) * len(clicks) + ages)  # no two are equal
+        items, ages, weights = items[order], ages[order], weights[order]
+        is_first = np.ones(len(items), np.bool_)
+        np.not_equal(items[1:], items[:-1], out=is_first[1:])
+        first = np.flatnonzero(is_first)
+        return PairHits(
+            items[first].astype(np.int64),
+            np.add.reduceat(weights * _fading(clicks)[ages], first),
+            np.maximum.reduceat(weights, first),
+            np.where(ages[first] == 0, weights[first], np.float32(0)),
+            np.diff(first, append=len(items)),
+        )
+
+    def strongest(self, clicks: IntArray, items: IntArray) -> IntArray:
+        """[k], of each of ``items`` [k] the age of the click that adds most to its total.
+
+        Of equal ones the newest; len(``clicks``) where it goes with none. No item comes twice.
+        """
+        others, ages, weights = self._pairs(clicks)
+        order = np.argsort(items)
+        place = np.searchsorted(items, others, sorter=order)
+        own = np.flatnonzero(place < len(items))
+        own = own[items[order[place[own]]] == others[own]]
+        faded = np.zeros((len(clicks) + 1, len(items)), np.float32)
+        faded[ages[own], order[place[own]]] = weights[own] * _fading(clicks)[ages[own]]
+        return np.where(faded.any(axis=0), faded.argmax(axis=0), len(clicks))
+
+    def _pairs(self, clicks: IntArray) -> tuple[npt.NDArray[np.int32], IntArray, FloatArray]:
+        """Items of all rows of ``clicks`` [L], the ages of these, and weights; all [n]."""
         known = np.where((clicks > 0) & (clicks < len(self.indptr) - 1), clicks, 0)
         starts = self.indptr[known]
         counts = self.indptr[known + 1] - starts
-        total = int(counts.sum())
         before = np.cumsum(counts) - counts
-        places = np.repeat(starts - before, counts) + np.arange(total)
-        ages = np.repeat(np.arange(len(clicks)), counts)
-        items = self.items[places]
-        order = np.lexsort((ages, items))
-        items, ages, weights = items[order], ages[order], self.weights[places[order]]
-        first = np.flatnonzero(np.diff(items, prepend=-1))
-        if not total:
-            none = np.zeros(0, np.float32)
-            empty = np.zeros(0, np.int64)
-            return PairHits(empty, none, none, none, empty, empty)
-        faded = weights * np.float32(GAMMA) ** ages.astype(np.float32)
-        largest_faded = np.maximum.reduceat(faded, first)
-        sizes = np.diff(first, append=total)
-        is_largest = faded == np.repeat(largest_faded, sizes)
-        age_of_largest = np.where(is_largest, ages, len(clicks))
-        return PairHits(
-            items[first].astype(np.int64),
-            np.add.reduceat(faded, first),
-            np.maximum.reduceat(weights, first),
-            np.where(ages[first] == 0, weights[first], np.float32(0)),
-            sizes,
-            np.minimum.reduceat(age_of_largest, first),
-        )
+        places = np.repeat(starts - before, counts) + np.arange(counts.sum())
+        return self.items[places], np.repeat(np.arange(len(clicks)), counts), self.weights[places]
+
+
+def _fading(clicks: IntArray) -> FloatArray:
+    fading: FloatArray = np.float32(GAMMA) ** np.arange(len(clicks), dtype=np.float32)
+    return fading

@@ -22,7 +22,6 @@ from paddlerec_milvus.ranking.channels import (
     TRANSITIONS,
     Allowed,
     Channels,
-    Pool,
     VectorHits,
 )
 from paddlerec_milvus.ranking.contributions import MOST_ITEMS, group_contributions
@@ -101,7 +100,8 @@ class RankingModel:
         categories: IntArray,
     ) -> None:
         """``vectors`` [V, D] are the model's item table, ``categories`` [V] numbers, -1: none."""
-        self.manifest, self.channels, self.ranker = manifest, channels, ranker
+        self.manifest, self.digest = manifest, manifest.digest
+        self.channels, self.ranker = channels, ranker
         self.traits = ItemTraits.of(vectors, channels, categories)
 
     def rank(
@@ -144,9 +144,12 @@ class RankingModel:
             raise FloatingPointError("the ranker gave a score that is no number")
         best = np.argsort(-scores, kind="stable")
 
+        transitions = self.channels.tables[TRANSITIONS]
+
         def reasons(items: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
             nearest = self._nearest(items, ranks[:, 0], interests, hits)
-            return nearest, _followed(pool, items, history)
+            newest_first = np.append(history[::-1], 0)
+            return nearest, newest_first[transitions.strongest(newest_first[:-1], items)]
 
         return RankedCandidates(
             pool.items[best],
@@ -195,7 +198,7 @@ class RankingModel:
             manifest = self.manifest.model_copy(update={"files": files})
             text = json.dumps(manifest.model_dump(), indent=2)
             (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        self.manifest = manifest
+        self.manifest, self.digest = manifest, manifest.digest
 
 
 def require_inner_product(settings: Settings) -> None:
@@ -303,13 +306,3 @@ def _is_timed(manifest: RankingManifest) -> bool:
 def _channels_of(manifest: RankingManifest) -> list[str]:
     """Those that it may have."""
     return [name for name in CHANNELS if name not in OF_TIMES or _is_timed(manifest)]
-
-
-def _followed(pool: Pool, items: IntArray, history: IntArray) -> IntArray:
-    """[k]: of each of ``items`` the click after which it came most, 0: after none."""
-    hits = pool.pairs[TRANSITIONS]
-    if not len(hits.items):
-        return np.zeros(len(items), np.int64)
-    place = np.minimum(np.searchsorted(hits.items, items), len(hits.items) - 1)
-    clicks = history[len(history) - 1 - hits.follows[place]]
-    return np.where(hits.items[place] == items, clicks, 0)

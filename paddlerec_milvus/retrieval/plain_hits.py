@@ -16,7 +16,7 @@ import numpy as np
 
 from paddlerec_milvus.retrieval.base import FloatArray, IntArray
 
-KEPT_LEVELS = ("Strong", "Bounded", "Eventually")  # of Session each request names another time
+REPEATED_LEVELS = ("Strong", "Bounded", "Eventually")  # of Session each request names another time
 MOST_KINDS = 1_024
 
 
@@ -55,11 +55,11 @@ class _PlainSearches:
         from pymilvus.grpc_gen.milvus_pb2 import SearchRequest
 
         self._metadata, self._check, self._problem = _api_level_md, check_status, MilvusException
-        self._group, self._request = PlaceholderGroup, SearchRequest
+        self._group, self._search_request = PlaceholderGroup, SearchRequest
         self._connection = client._get_connection()
         self._usual_sent, self._usual = self._connection._execute_search, client.search
         self._last = threading.local()  # what this thread has sent
-        self._kept: dict[tuple[str, ...], tuple[bytes, bytes, Any]] = {}
+        self._requests: dict[tuple[str, ...], tuple[bytes, bytes, Any]] = {}
         self._connection._execute_search, client.search = self.sent, self.search
 
     def search(
@@ -70,18 +70,18 @@ class _PlainSearches:
         Where that fails, pymilvus makes and tries it anew in what is left of ``timeout`` seconds.
         """
         level = options.get("consistency_level")
-        if options.get("filter") or level not in KEPT_LEVELS:
+        if options.get("filter") or level not in REPEATED_LEVELS:
             return self._usual(collection, vectors, timeout=timeout, **options)
         kind, end = (collection, *map(str, options.items())), time.monotonic() + timeout
-        if kind in self._kept:
+        if kind in self._requests:
             try:
-                return self._again(*self._kept[kind], vectors, timeout)
+                return self._again(*self._requests[kind], vectors, timeout)
             except Exception:
                 if (timeout := end - time.monotonic()) <= 0:
                     raise
-        self._kept.pop(kind, None)
+        self._requests.pop(kind, None)
         hits = self._usual(collection, vectors, timeout=timeout, **options)
-        self._keep(kind)
+        self._remember(kind)
         return hits
 
     def sent(
@@ -106,23 +106,23 @@ class _PlainSearches:
         ends = list(accumulate(answer.results.topks, initial=0))
         return [PlainHits(ids[start:end], distances[start:end]) for start, end in pairwise(ends)]
 
-    def _keep(self, kind: tuple[str, ...]) -> None:
+    def _remember(self, kind: tuple[str, ...]) -> None:
         """Keep the request that this thread has just sent, without its vectors."""
         sent, self._last.sent = getattr(self._last, "sent", None), None
         if sent is None:
             return
-        request, group = self._request(), self._group.FromString(sent[0].placeholder_group)
+        request, group = self._search_request(), self._group.FromString(sent[0].placeholder_group)
         del group.placeholders[0].values[:]
         request.CopyFrom(sent[0])
         request.placeholder_group = b""
-        if len(self._kept) >= MOST_KINDS:
-            self._kept.clear()
-        self._kept[kind] = request.SerializeToString(), group.SerializeToString(), sent[1]
+        if len(self._requests) >= MOST_KINDS:
+            self._requests.clear()
+        self._requests[kind] = request.SerializeToString(), group.SerializeToString(), sent[1]
 
     def _again(
         self, request: bytes, group: bytes, context: Any, vectors: list[FloatArray], timeout: float
     ) -> list[PlainHits]:
-        filled, renewed = self._group.FromString(group), self._request.FromString(request)
+        filled, renewed = self._group.FromString(group), self._search_request.FromString(request)
         filled.placeholders[0].values.extend(vector.tobytes() for vector in vectors)
         renewed.placeholder_group, renewed.nq = filled.SerializeToString(), len(vectors)
         return self._hits(renewed, timeout, context)

@@ -60,7 +60,7 @@ class ServingModel(NamedTuple):
     @property
     def ranker(self) -> str:
         """The digest of its ranker, or ``WITHOUT``."""
-        return WITHOUT if self.ranking is None else self.ranking.manifest.digest
+        return WITHOUT if self.ranking is None else self.ranking.digest
 
     @property
     def key(self) -> str:
@@ -184,7 +184,7 @@ def _with_ranking(model: ServingModel, trained: TrainedModel) -> ServingModel:
     except UserError as error:
         warn(f"the ranker cannot be used, lists stay in the model's order: {error}")
         return model._replace(ranking=None, is_ranker_refused=True)
-    logger.info("ranker %s ranks its candidates", ranking.manifest.digest)
+    logger.info("ranker %s ranks its candidates", ranking.digest)
     return model._replace(ranking=ranking, is_ranker_refused=False)
 
 

@@ -22,6 +22,7 @@ from paddlerec_milvus.serving.deployment import ServedVersion
 from paddlerec_milvus.serving.fair_queue import NOBODY, Caller
 from paddlerec_milvus.serving.hidden_items import ChangeableItems
 from paddlerec_milvus.serving.joint_lookup import JointLookup
+from paddlerec_milvus.serving.joint_ranking import JointRanking
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.ranked_lists import (
     SPARE,
@@ -67,6 +68,7 @@ class RankedService:
         self._service = service
         # a pool of its own: a ranker that hangs keeps no search and no fallback waiting
         self._pool = ThreadPoolExecutor(service.settings.threads, "ranking")
+        self._joint = JointRanking(self._pool)
         self._lookups = ThreadPoolExecutor(1, "stored")  # it makes one call at a time
         self._lookup = JointLookup(self._lookups)
         folder = service.settings.shown_log
@@ -197,7 +199,9 @@ class RankedService:
         top_k: int,
     ) -> Lists:
         """Lists of what ``rank`` finds and ``served`` has stored; see ``ranked_lists``."""
-        ranked, gone = await self._aside(rank), batch.hidden
+        few = len(batch.rows) <= USERS
+        ranked = await (self._joint.add(rank) if few else self._aside(rank))
+        gone = batch.hidden
         if isinstance(served.retriever, ChangeableItems):
             for length in checked_lengths(ranking, top_k):
                 items, level = unseen_items(ranked, length), batch.request.consistency
@@ -206,7 +210,7 @@ class RankedService:
                 if len(gone) <= SPARE:
                     break
         listed = partial(best_lists, ranked, gone, top_k)
-        return listed() if len(ranked) <= USERS else await self._aside(listed)
+        return listed() if few else await self._aside(listed)
 
     async def _within(self, work: Awaitable[Lists], batch: UserBatch) -> Lists | None:
         """The result of ``work``; None, counted and logged, where there is none in time."""
@@ -253,6 +257,6 @@ def _answer(
     sources = [source if row in lists else other for row, other in enumerate(others)]
     missing = [row for row in range(len(sources)) if row not in lists]
     lists = lists | popular_lists(batch, model.catalogue, missing, top_k)
-    ranker = None if model.ranking is None else model.ranking.manifest.digest
+    ranker = None if model.ranking is None else model.ranking.digest
     answer = ranked_answer(batch, model.catalogue, lists, sources, ranker)
     return answer, json_of(answer, len(sources))

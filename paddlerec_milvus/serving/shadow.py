@@ -215,7 +215,7 @@ def _logged(
     ranking = model.ranking if source in ("ranked", "other_channels") else None
     return {
         "model": model.tower.fingerprint,
-        "ranker": None if ranking is None else ranking.manifest.digest,
+        "ranker": None if ranking is None else ranking.digest,
         "source": source,
         "items": [item.id for item in items],
         "scores": [item.score for item in items],

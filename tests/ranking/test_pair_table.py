@@ -34,9 +34,16 @@ def slow_hits(weights: NDArray[np.float32], clicks: list[int]) -> PairHits:
         if of_ages:
             faded = {age: weight * GAMMA**age for age, weight in of_ages.items()}
             total, largest = sum(faded.values()), max(of_ages.values())
-            adds_most = next(a for a in faded if faded[a] == pytest.approx(max(faded.values())))
-            rows.append((item, total, largest, of_ages.get(0, 0), len(of_ages), adds_most))
-    return PairHits(*np.array(rows).reshape(-1, 6).T)
+            rows.append((item, total, largest, of_ages.get(0, 0), len(of_ages)))
+    return PairHits(*np.array(rows).reshape(-1, 5).T)
+
+
+def slow_strongest(weights: NDArray[np.float32], clicks: list[int], item: int) -> int:
+    """The age of the click that adds most to ``item``; as many as there are where none does."""
+    known = {age: click for age, click in enumerate(clicks) if 0 < click < ITEMS}
+    faded = {age: float(weights[click, item]) * GAMMA**age for age, click in known.items()}
+    most = max(faded.values(), default=0)
+    return next(a for a in faded if faded[a] == pytest.approx(most)) if most else len(clicks)
 
 
 @given(st.integers(0, 50), CLICKS)
@@ -46,7 +53,10 @@ def test_hits_are_those_of_dense_sums(seed: int, clicks: list[int]) -> None:
     hits = table.hits(np.array(clicks, np.int64))
     for part, expected in zip(hits, slow_hits(weights, clicks), strict=True):
         assert part == pytest.approx(expected, rel=1e-5)
-    assert [part.dtype.kind for part in hits] == list("ifffii")
+    assert [part.dtype.kind for part in hits] == list("ifffi")
+    items = np.array([6, 2, 5, 4])
+    expected_ages = [slow_strongest(weights, clicks, item) for item in items]
+    assert table.strongest(np.array(clicks, np.int64), items).tolist() == expected_ages
 
 
 def test_of_equal_shares_the_newest_click_is_followed() -> None:
@@ -56,7 +66,8 @@ def test_of_equal_shares_the_newest_click_is_followed() -> None:
     hits = table.hits(np.array([4, 2, 2]))
     # 2 was clicked at the ages 1 and 2: 0.8 + 0.64
     assert hits.total == pytest.approx([1.44])
-    assert (hits.largest, hits.newest, hits.clicks, hits.follows) == ([1], [0], [2], [1])
+    assert (hits.largest, hits.newest, hits.clicks) == ([1], [0], [2])
+    assert table.strongest(np.array([4, 2, 2]), np.array([3, 5])).tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -82,4 +93,4 @@ def test_nothing_goes_with_no_clicks_and_nothing_is_in_an_empty_table() -> None:
     full = PairTable.of(sparse.csr_matrix(dense(1)), ITEMS)
     empty = PairTable.of(sparse.csr_matrix((ITEMS, ITEMS), dtype=np.float32), ITEMS)
     for table, clicks in ((full, []), (full, [0, 3, ITEMS, 99]), (empty, [1, 2])):
-        assert [len(part) for part in table.hits(np.array(clicks, np.int64))] == [0] * 6
+        assert [len(part) for part in table.hits(np.array(clicks, np.int64))] == [0] * 5

@@ -39,7 +39,7 @@ def test_a_pymilvus_without_the_method_is_left_as_it_is():
 
 
 @pytest.mark.server
-def test_a_search_by_a_kept_request_is_the_one_that_pymilvus_would_send(server, make_retriever):
+def test_a_search_by_a_requests_request_is_the_one_that_pymilvus_would_send(server, make_retriever):
     retriever = make_retriever(server.uri)
     retriever.versions.build(VECTORS, IDS)
     client = retriever._connection._client
@@ -55,7 +55,7 @@ def test_a_search_by_a_kept_request_is_the_one_that_pymilvus_would_send(server, 
     ):
         first = retriever.search(queries, k, consistency=consistency)
         kept = requests.pop()
-        client.search.__self__._kept.clear()
+        client.search.__self__._requests.clear()
         second = retriever.search(queries, k, consistency=consistency)
         assert kept == requests.pop()
         assert np.array_equal(first.ids, second.ids)
@@ -63,24 +63,24 @@ def test_a_search_by_a_kept_request_is_the_one_that_pymilvus_would_send(server, 
 
 
 @pytest.mark.server
-def test_where_a_kept_request_fails_pymilvus_makes_it_anew(server, make_retriever):
+def test_where_a_requests_request_fails_pymilvus_makes_it_anew(server, make_retriever):
     retriever = make_retriever(server.uri)
     retriever.versions.build(VECTORS, IDS)
     before = retriever.search(VECTORS[:2], 5, consistency="Strong")
     searches = retriever._connection._client.search.__self__
-    kept = dict(searches._kept)
+    kept = dict(searches._requests)
     assert len(kept) == 1
     for kind, (_, group, context) in kept.items():
-        searches._kept[kind] = b"damaged", group, context
+        searches._requests[kind] = b"damaged", group, context
     after = retriever.search(VECTORS[:2], 5, consistency="Strong")
     assert np.array_equal(before.ids, after.ids)
-    assert {kind: one[:2] for kind, one in searches._kept.items()} == {
+    assert {kind: one[:2] for kind, one in searches._requests.items()} == {
         kind: one[:2] for kind, one in kept.items()
     }
 
 
 @pytest.mark.server
-def test_a_kept_request_searches_what_its_alias_points_at_now(server, make_retriever):
+def test_a_requests_request_searches_what_its_alias_points_at_now(server, make_retriever):
     retriever = make_retriever(server.uri)
     retriever.versions.build(VECTORS, IDS)
     assert retriever.search(VECTORS[:1], 1, consistency="Strong").ids[0, 0] == 1
