@@ -214,7 +214,10 @@ def _hits(searched: SearchedUsers, place: int) -> VectorHits:
 
 
 def _listed(ranked: RankedCandidates, gone: Set[int], top_k: int) -> list[ListedItem]:
-    best = ranked.listed(np.flatnonzero(~np.isin(ranked.items, list(gone)))[:top_k])
+    places = np.arange(len(ranked.items))
+    if gone:
+        places = np.flatnonzero(~np.isin(ranked.items, list(gone)))
+    best = ranked.listed(places[:top_k])
     columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
     explained = () if best.contributions is None else best.contributions
     return [
