@@ -80,6 +80,7 @@ class _PlainSearches:
                 if (timeout := end - time.monotonic()) <= 0:
                     raise
         self._requests.pop(kind, None)
+        self._last.sent = None
         hits = self._usual(collection, vectors, timeout=timeout, **options)
         self._remember(kind)
         return hits
@@ -108,8 +109,7 @@ class _PlainSearches:
 
     def _remember(self, kind: tuple[str, ...]) -> None:
         """Keep the request that this thread has just sent, without its vectors."""
-        sent, self._last.sent = getattr(self._last, "sent", None), None
-        if sent is None:
+        if (sent := self._last.sent) is None:
             return
         request, group = self._search_request(), self._group.FromString(sent[0].placeholder_group)
         del group.placeholders[0].values[:]
