@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple
 
 from paddlerec_milvus.serving.ranked_lists import RankedByRow
@@ -26,7 +27,7 @@ class _Ranking(NamedTuple):
     answer: asyncio.Future[RankedByRow]
 
 
-_Work = Future[list[RankedByRow | Exception]]
+_Work = asyncio.Future[list[RankedByRow | Exception]]
 
 
 class JointRanking:
@@ -48,14 +49,9 @@ class JointRanking:
         waiting = [one for one in self._waiting if not one.answer.done()]
         if self._busy or not waiting:
             return
-
-        def tell(work: _Work) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._ended, loop, waiting, work)
-
         self._busy, self._waiting = True, []
-        work = self._pool.submit(_ranked, waiting)
-        work.add_done_callback(tell)
+        work = loop.run_in_executor(self._pool, _ranked, waiting)
+        work.add_done_callback(partial(self._ended, loop, waiting))
 
     def _ended(self, loop: asyncio.AbstractEventLoop, batch: list[_Ranking], work: _Work) -> None:
         self._busy = False

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 VARIABLE = "OMP_NUM_THREADS"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 LARGE_BLOCK = 4 << 20  # bytes; no request needs such a block
-FREE = 8 << 20  # bytes that a thread keeps for its next request: new ones cost a ranking 8 %
+FREE = 8 << 20  # bytes that a thread keeps: its next request need not ask for them anew
 
 
 def limit_resources() -> None:
