@@ -148,17 +148,20 @@ class Channels(NamedTuple):
         ``allowed`` [V].
         """
         pairs = {name: table.hits(history[::-1]) for name, table in self.tables.items()}
-        listed = {INTERESTS: hits.items}
+        barred = np.sort(np.fromiter(excluded, np.int64, len(excluded)))
+        listed = {}
         for name in (TRANSITIONS, NEIGHBOURS):
-            most = self.quotas.get(name, 0) + len(excluded) if allowed is None else None
+            most = self.quotas.get(name, 0) + len(barred) if allowed is None else None
             listed[name] = pairs[name].items[_largest(pairs[name].total, most)]
-        few = self.quotas.get(POPULAR, 0) + len(excluded)  # all, where many may not be listed
+        few = self.quotas.get(POPULAR, 0) + len(barred)  # all, where many may not be listed
         last = len(self.clicks) - 1 if allowed is not None else min(few, len(self.clicks) - 1)
         listed[POPULAR] = np.arange(1, last + 1, dtype=np.int64)
         if self.trends is not None:
             listed |= {RISING: self.trends.rising, NEW: self.trends.new}
         lists = {
-            name: _first(listed[name], most, excluded, None if name == INTERESTS else allowed)
+            name: hits.items[:most]
+            if name == INTERESTS
+            else _first(listed[name], most, barred, allowed)
             for name, most in self.quotas.items()
         }
         items = np.unique(np.concatenate(list(lists.values())))
@@ -179,9 +182,11 @@ def _largest(values: FloatArray, most: int | None) -> IntArray:
     return places[np.argsort(-values[places], kind="stable")]
 
 
-def _first(items: IntArray, most: int, excluded: Set[int], allowed: Allowed | None) -> IntArray:
-    """The first ``most`` of ``items`` that may be listed."""
+def _first(items: IntArray, most: int, barred: IntArray, allowed: Allowed | None) -> IntArray:
+    """The first ``most`` of ``items`` that are ``allowed`` and not ``barred``, which rise."""
     if allowed is not None:
         items = items[allowed[items]]
-    few = items[: most + len(excluded)].tolist()
-    return np.array([item for item in few if item not in excluded][:most], np.int64)
+    few = items[: most + len(barred)]
+    if len(barred):
+        few = few[barred.take(np.searchsorted(barred, few), mode="clip") != few]
+    return few[:most]

@@ -3,6 +3,9 @@
 
 The loss is the paper's, binary cross entropy of each candidate; its negatives are what stood beside
 the click, as in serving. A softmax over the list orders held-out lists a little worse.
+Several networks learn from clicks, each without a part of the lists that says when to stop; one
+network then learns what they say together (Hinton, Vinyals and Dean, "Distilling the Knowledge in a
+Neural Network", arXiv:1503.02531), from all lists, and serves alone: it ranks as well as they do.
 Letters: B lists of a step, N candidates, L clicks, F features, V items, D dimensions of the vector
 model, E those of an item here.
 """
@@ -43,7 +46,8 @@ FloatArray = npt.NDArray[np.float32]
 YAML = "din/config_ranker.yaml"
 LEAST, MOST = 10, 6_000  # lists
 FOLDS, PATIENCE = 5, 3  # a fifth of the lists is held out; epochs without a better one end it
-NETWORKS = 3  # each with another fifth held out
+TEACHERS = 3  # networks, each with another fifth held out
+DISTILLING = 12  # epochs of the network that learns from these
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 TOP_N = 10  # the lists held out are measured by ndcg@10
@@ -69,10 +73,10 @@ def fit_din(
     features: Sequence[str] = FEATURES,
     epochs: int = ROUNDS,
 ) -> DinRanker:
-    """DIN for ``lists``, ``NETWORKS`` of them; the same lists and seed give the same numbers.
+    """DIN for ``lists``; the same lists and seed give the same numbers.
 
     ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. Of each
-    network the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
+    teacher the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
     taken; if none was better than the vector model, that is its order as it was. More than
     ``MOST`` lists take longer than they are worth. DataError: too few lists.
     """
@@ -83,15 +87,21 @@ def fit_din(
             "to train a ranker: prepare more valid users"
         )
     ends = np.linspace(0, count, FOLDS + 1).astype(int).tolist()
-    best = [
+    teachers = [
         _best_network(
             *lists.split(first, last), vectors, categories, seed + number, features, epochs
         )
-        for number, (first, last) in enumerate(islice(pairwise(ends), NETWORKS))
+        for number, (first, last) in enumerate(islice(pairwise(ends), TEACHERS))
     ]
-    start = float(np.mean([one.start for one in best]))
-    networks = [network for one in best for network in one.networks]
-    return DinRanker(networks, start, features, categories)
+    if not any(one.network["mlp.out.weight"].any() for one in teachers):
+        return teachers[0]  # none has an opinion
+    pupil = _Trainer(lists, vectors, categories, seed + TEACHERS, features)
+    pupil.follow(teachers)
+    rate, rounds = pupil.optimizer.get_lr(), min(DISTILLING, epochs)
+    for epoch in range(rounds):
+        pupil.optimizer.set_lr(rate * (1 - epoch / rounds))
+        logger.info("one network for all, epoch %d: loss %.4f", epoch, pupil.epoch())
+    return pupil.ranker()
 
 
 def _best_network(
@@ -137,6 +147,7 @@ class _Trainer:
         self.epochs, self.batch_size = settings.runner.epochs, settings.runner.train_batch_size
         self.categories = categories + 1
         self.scores = lists.rows[:, FEATURES.index(SCORE)]
+        self.targets = lists.labels.astype(np.float32)
         self.start = START / (float(np.std(self.scores)) or 1.0)
         drawn = np.minimum(lists.sizes, SAMPLED).sum()
         # makes the mean logit that of the share of clicks; the order is the same without it
@@ -168,13 +179,23 @@ class _Trainer:
             table.set_value(directions(vectors, table.shape[1]))
             self.optimizer = contract.create_optimizer(self.network, config)
 
+    def follow(self, teachers: Sequence[DinRanker]) -> None:
+        """Begin where the first of ``teachers`` is, and learn what all say in place of clicks."""
+        scores = np.mean([list_scores(one, self.lists) for one in teachers], axis=0)
+        self.targets = 1 / (1 + np.exp(-(scores + self.prior), dtype=np.float32))
+        network = teachers[0].network
+        self.means, self.scales = network[MEANS], network[SCALES]
+        for name, value in self.network.state_dict().items():
+            if name != "item_emb.weight":
+                value.set_value(network[CATEGORIES if name == "cat_emb.weight" else name])
+
     def epoch(self) -> float:
         """One step for each batch of all lists; the mean loss."""
         self.network.train()
         losses = []
         for batch in self._batches():
-            labels = self.lists.labels[batch.rows] & batch.real
-            loss = candidate_loss(self._logits(batch) + self.prior, labels, batch.real)
+            targets = self.targets[batch.rows] * batch.real
+            loss = candidate_loss(self._logits(batch) + self.prior, targets, batch.real)
             loss.backward()
             self.optimizer.step()
             self.optimizer.clear_grad()
@@ -190,7 +211,7 @@ class _Trainer:
         for table in tables.values():
             table[0] = 0  # as padding is in the network
         arrays = {**tables, MEANS: self.means, SCALES: self.scales, **state}
-        return DinRanker([arrays], self.start, self.features, self.categories - 1)
+        return DinRanker(arrays, self.start, self.features, self.categories - 1)
 
     def _batches(self) -> Iterator[Batch]:
         """All lists in an order of their own; of each the clicked candidates, and others drawn."""
@@ -230,9 +251,12 @@ class _Trainer:
         )
 
 
-def candidate_loss(logits: Any, labels: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> Any:
-    """Mean binary cross entropy of ``logits`` and clicks ``labels`` where ``real``; all [B, N]."""
-    target = paddle.to_tensor(labels.astype("float32"))
+def candidate_loss(logits: Any, targets: FloatArray, real: npt.NDArray[np.bool_]) -> Any:
+    """Mean binary cross entropy of ``logits`` where ``real``; all [B, N].
+
+    ``targets`` are clicks, 0 or 1, or how likely one is said to be.
+    """
+    target = paddle.to_tensor(targets.astype("float32"))
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return paddle.sum(losses * paddle.to_tensor(real.astype("float32"))) / int(real.sum())
 
@@ -240,15 +264,25 @@ def candidate_loss(logits: Any, labels: npt.NDArray[np.bool_], real: npt.NDArray
 def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
     """Mean ndcg@10 of ``lists`` in the order of ``ranker``, equal scores in the order of rows."""
     gains = 1 / np.log2(np.arange(2, TOP_N + 2))
-    ends, values = np.cumsum(lists.sizes), []
-    for place, end in enumerate(ends.tolist()):
-        rows = slice(end - int(lists.sizes[place]), end)
-        clicks = lists.clicks[place]
-        scores = ranker.scores(lists.rows[rows], lists.items[rows], clicks[clicks > 0])
-        best = lists.labels[rows][np.argsort(-scores, kind="stable")[:TOP_N]]
+    ends, values = np.cumsum(lists.sizes)[:-1], []
+    by_list = (np.split(array, ends) for array in (list_scores(ranker, lists), lists.labels))
+    for scores, labels in zip(*by_list, strict=True):
+        best = labels[np.argsort(-scores, kind="stable")[:TOP_N]]
         reached = float(gains[: len(best)] @ best)
-        values.append(reached / float(gains[: int(lists.labels[rows].sum())].sum()))
+        values.append(reached / float(gains[: int(labels.sum())].sum()))
     return float(np.mean(values))
+
+
+def list_scores(ranker: DinRanker, lists: RankingLists) -> FloatArray:
+    """[n], of all candidates."""
+    ends = np.cumsum(lists.sizes)[:-1]
+    by_list = (np.split(array, ends) for array in (lists.rows, lists.items))
+    return np.concatenate(
+        [
+            ranker.scores(rows, items, clicks[clicks > 0])
+            for rows, items, clicks in zip(*by_list, lists.clicks, strict=True)
+        ]
+    )
 
 
 def directions(vectors: FloatArray, size: int) -> FloatArray:

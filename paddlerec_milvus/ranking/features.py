@@ -120,19 +120,20 @@ def _put_interests(
     """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks."""
     known = pool.items < len(table)
     vectors = table.take(np.where(known, pool.items, 0), axis=0)
-    scores = np.sort(vectors @ interests.T, axis=1)
-    near = vectors @ table[history[::-1][:RECENT]].T
-    best, ranks = scores[:, -1], pool.ranks[:, 0]
-    if not known.all():
-        scores[~known], near[~known] = np.nan, np.nan
-        best[~known] = hits.scores[ranks[~known] - 1]
+    recent = table[history[::-1][:RECENT]]
+    cosines = np.concatenate([interests, recent]) @ vectors.T
+    cosines[:, ~known] = np.nan
+    scores, near = np.split(cosines, [len(interests)])
+    scores.sort(axis=0)
+    best, ranks = scores[-1], pool.ranks[:, 0]
+    best[~known] = hits.scores[ranks[~known] - 1]
     put(best)
     put(best - best.max())
-    put(scores[:, -2] if scores.shape[1] > 1 else best)
-    put(scores.mean(axis=1))
+    put(scores[-2] if len(scores) > 1 else best)
+    put(scores.mean(axis=0))
     put(np.where(ranks > 0, ranks, np.nan))
-    put(near[:, 0])
-    put(near.max(axis=1))
+    put(near[0])
+    put(near.max(axis=0))
 
 
 def _put_pairs(put: _Put, items: IntArray, hits: PairHits) -> None:
@@ -142,13 +143,13 @@ def _put_pairs(put: _Put, items: IntArray, hits: PairHits) -> None:
             put(0)
         return
     place = np.minimum(np.searchsorted(hits.items, items), len(hits.items) - 1)
-    known = hits.items[place] == items
+    known = hits.items.take(place) == items
     for name in PAIR_FEATURES:
-        put(np.where(known, getattr(hits, name)[place], 0))
+        put(getattr(hits, name).take(place) * known)
 
 
 def _put_categories(put: _Put, categories: IntArray, clicked: IntArray) -> None:
     """How many clicks share the category, and the age of the newest of them."""
-    same = (categories[:, None] == clicked) & (categories != NO_CATEGORY)[:, None]
-    put(same.sum(axis=1))
-    put(np.where(same.any(axis=1), same.argmax(axis=1), NEVER))
+    same = (clicked[:, None] == categories) & (categories != NO_CATEGORY)
+    put(same.sum(axis=0))
+    put(np.where(same.any(axis=0), same.argmax(axis=0), NEVER))

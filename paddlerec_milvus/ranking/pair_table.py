@@ -15,6 +15,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 GAMMA = 0.8  # a click weighs GAMMA^age, age 0 the newest
+PLACE_BITS = 32  # of a sorted key, below the item: where the pair was, by rising age
 
 
 class PairHits(NamedTuple):
@@ -59,21 +60,26 @@ class PairTable(NamedTuple):
 
     def hits(self, clicks: IntArray) -> PairHits:
         """What goes with ``clicks`` [L], the newest first; unknown items add nothing."""
-        items, ages, weights = self._pairs(clicks)
+        items, weights, counts = self._pairs(clicks)
         if not len(items):
             none, empty = np.zeros(0, np.float32), np.zeros(0, np.int64)
             return PairHits(empty, none, none, none, empty)
-        order = np.argsort(items.astype(np.int64) * len(clicks) + ages)  # no two are equal
-        items, ages, weights = items[order], ages[order], weights[order]
-        is_first = np.ones(len(items), np.bool_)
-        np.not_equal(items[1:], items[:-1], out=is_first[1:])
-        first = np.flatnonzero(is_first)
+        keys = items.astype(np.int64) << PLACE_BITS  # to sort them is faster than an argsort
+        keys |= np.arange(len(items))
+        keys.sort()
+        others, order = keys >> PLACE_BITS, keys & ((1 << PLACE_BITS) - 1)
+        is_edge = np.ones(len(others) + 1, np.bool_)
+        np.not_equal(others[1:], others[:-1], out=is_edge[1:-1])
+        edges = np.flatnonzero(is_edge)
+        first = edges[:-1]
+        faded = weights * np.repeat(_fading(clicks), counts)
+        weights = weights.take(order)
         return PairHits(
-            items[first].astype(np.int64),
-            np.add.reduceat(weights * _fading(clicks)[ages], first),
+            others.take(first),
+            np.add.reduceat(faded.take(order), first),
             np.maximum.reduceat(weights, first),
-            np.where(ages[first] == 0, weights[first], np.float32(0)),
-            np.diff(first, append=len(items)),
+            np.where(order.take(first) < counts[0], weights.take(first), np.float32(0)),
+            edges[1:] - first,
         )
 
     def strongest(self, clicks: IntArray, items: IntArray) -> IntArray:
@@ -81,7 +87,8 @@ class PairTable(NamedTuple):
 
         Of equal ones the newest; len(``clicks``) where it goes with none. No item comes twice.
         """
-        others, ages, weights = self._pairs(clicks)
+        others, weights, counts = self._pairs(clicks)
+        ages = np.repeat(np.arange(len(clicks)), counts)
         order = np.argsort(items)
         place = np.searchsorted(items, others, sorter=order)
         own = np.flatnonzero(place < len(items))
@@ -90,14 +97,16 @@ class PairTable(NamedTuple):
         faded[ages[own], order[place[own]]] = weights[own] * _fading(clicks)[ages[own]]
         return np.where(faded.any(axis=0), faded.argmax(axis=0), len(clicks))
 
-    def _pairs(self, clicks: IntArray) -> tuple[npt.NDArray[np.int32], IntArray, FloatArray]:
-        """Items of all rows of ``clicks`` [L], the ages of these, and weights; all [n]."""
+    def _pairs(self, clicks: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray, IntArray]:
+        """Items [n] and weights [n] of the rows of ``clicks`` [L], and how many each has [L]."""
         known = np.where((clicks > 0) & (clicks < len(self.indptr) - 1), clicks, 0)
-        starts = self.indptr[known]
-        counts = self.indptr[known + 1] - starts
-        before = np.cumsum(counts) - counts
-        places = np.repeat(starts - before, counts) + np.arange(counts.sum())
-        return self.items[places], np.repeat(np.arange(len(clicks)), counts), self.weights[places]
+        starts, ends = self.indptr[known], self.indptr[known + 1]
+        rows = [slice(*row) for row in zip(starts.tolist(), ends.tolist(), strict=True)]
+        items, weights = (
+            np.concatenate([array[:0], *(array[row] for row in rows)])
+            for array in (self.items, self.weights)
+        )
+        return items, weights, ends - starts
 
 
 def _fading(clicks: IntArray) -> FloatArray:

@@ -12,7 +12,7 @@ from paddlerec_milvus.data.catalogue import Catalogue
 from paddlerec_milvus.ranking.channels import CHANNELS, INTERESTS, Allowed, VectorHits
 from paddlerec_milvus.ranking.contributions import main_groups
 from paddlerec_milvus.ranking.ranking_model import RankedCandidates, RankingModel
-from paddlerec_milvus.retrieval.base import MISSING_ID, Retriever
+from paddlerec_milvus.retrieval.base import MISSING_ID, IntArray, Retriever
 from paddlerec_milvus.retrieval.candidates import no_candidates, popular_items
 from paddlerec_milvus.serving.batching import SearchedUsers
 from paddlerec_milvus.serving.candidates import ModelCandidates, by_popularity
@@ -27,7 +27,7 @@ from paddlerec_milvus.serving.ranking_schemas import (
 from paddlerec_milvus.serving.tower import UserTower
 from paddlerec_milvus.serving.validation import UserBatch
 
-SPARE = 20  # items beyond top_k of which it is asked whether they are stored; of all, if not enough
+AHEAD = 4  # further items to ask for, for each that is gone
 INTERESTS_COLUMN = CHANNELS.index(INTERESTS)
 
 
@@ -72,13 +72,30 @@ def ranked_candidates(
     }
 
 
-def unseen_items(ranked: RankedByRow, length: int) -> set[int]:
-    """Of the first ``length`` items of all lists, those that no search has just seen."""
-    return {
-        item
-        for best in ranked.values()
-        for item in best.items[:length][best.ranks[:length, INTERESTS_COLUMN] == 0].tolist()
-    }
+def doubtful_items(ranked: RankedByRow, top_k: int, checked: Set[int], gone: Set[int]) -> set[int]:
+    """Items of which it is to be asked whether they are stored; none: lists can be made.
+
+    No search has just seen them, they were not ``checked``, and are among the ``top_k`` best of a
+    list that are not ``gone``, or, where some are gone, stand a little behind these.
+    """
+    items = set[int]()
+    for best in ranked.values():
+        if _unseen(best, gone, top_k) - checked:
+            items |= _unseen(best, gone, top_k + AHEAD * len(gone)) - checked
+    return items
+
+
+def _unseen(best: RankedCandidates, gone: Set[int], length: int) -> set[int]:
+    """Of the first ``length`` items that are not ``gone``, those that no search has just seen."""
+    places = _there(best, gone)[:length]
+    return set(best.items[places][best.ranks[places, INTERESTS_COLUMN] == 0].tolist())
+
+
+def _there(best: RankedCandidates, gone: Set[int]) -> IntArray:
+    """The places of the items that are not ``gone``."""
+    if not gone:
+        return np.arange(len(best.items))
+    return np.flatnonzero(~np.isin(best.items, list(gone)))
 
 
 def gone_items(items: Set[int], stored: Mapping[int, str], batch: UserBatch) -> set[int]:
@@ -111,19 +128,12 @@ def ranked_lists(
     ranked = ranked_candidates(ranking, batch, searched, categories)
     if not isinstance(retriever, ChangeableItems):
         return best_lists(ranked, batch.hidden, top_k)
-    gone: set[int] = set()
-    for length in checked_lengths(ranking, top_k):
-        items = unseen_items(ranked, length)
-        stored = retriever.categories_of(sorted(items), batch.request.consistency) if items else {}
-        gone = gone_items(items, stored, batch)
-        if len(gone) <= SPARE:
-            break
+    checked, gone = set[int](), set[int]()
+    while items := doubtful_items(ranked, top_k, checked, gone):
+        stored = retriever.categories_of(sorted(items), batch.request.consistency)
+        checked |= items
+        gone |= gone_items(items, stored, batch)
     return best_lists(ranked, gone, top_k)
-
-
-def checked_lengths(ranking: RankingModel, top_k: int) -> tuple[int, int]:
-    """Of how many items of a list it is asked whether they are stored; the second if need be."""
-    return top_k + SPARE, ranking.channels.most
 
 
 def lists_without_search(
@@ -214,10 +224,7 @@ def _hits(searched: SearchedUsers, place: int) -> VectorHits:
 
 
 def _listed(ranked: RankedCandidates, gone: Set[int], top_k: int) -> list[ListedItem]:
-    places = np.arange(len(ranked.items))
-    if gone:
-        places = np.flatnonzero(~np.isin(ranked.items, list(gone)))
-    best = ranked.listed(places[:top_k])
+    best = ranked.listed(_there(ranked, gone)[:top_k])
     columns = (best.items, best.scores, best.ranks, best.interests, best.follows)
     explained = () if best.contributions is None else best.contributions
     return [

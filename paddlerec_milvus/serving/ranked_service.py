@@ -7,14 +7,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.ranking.channels import SEARCHED
-from paddlerec_milvus.ranking.ranking_model import RankingModel
 from paddlerec_milvus.retrieval.base import FloatArray
 from paddlerec_milvus.serving.batching import CandidatesReply, SearchedUsers
 from paddlerec_milvus.serving.candidates import json_of
@@ -25,18 +24,16 @@ from paddlerec_milvus.serving.joint_lookup import JointLookup
 from paddlerec_milvus.serving.joint_ranking import JointRanking
 from paddlerec_milvus.serving.model_cache import ServingModel
 from paddlerec_milvus.serving.ranked_lists import (
-    SPARE,
     Lists,
     RankedByRow,
     best_lists,
-    checked_lengths,
+    doubtful_items,
     gone_items,
     lists_without_search,
     popular_lists,
     ranked_answer,
     ranked_candidates,
     unranked_lists,
-    unseen_items,
 )
 from paddlerec_milvus.serving.ranking_schemas import RankedSource, RecommendAnswer, RecommendRequest
 from paddlerec_milvus.serving.recommender import SMALL_BODY, SMALL_LISTS, CandidateService, is_small
@@ -182,7 +179,7 @@ class RankedService:
             rank = partial(
                 ranked_candidates, ranking, batch, searched, model.categories, explain=explain
             )
-            ranked = await self._within(self._stored(rank, served, ranking, batch, top_k), batch)
+            ranked = await self._within(self._stored(rank, served, batch, top_k), batch)
         if ranked is not None:
             return ranked, "ranked"
         return {}, "unranked"
@@ -194,21 +191,19 @@ class RankedService:
         self,
         rank: Callable[[], RankedByRow],
         served: ServedVersion,
-        ranking: RankingModel,
         batch: UserBatch,
         top_k: int,
     ) -> Lists:
         """Lists of what ``rank`` finds and ``served`` has stored; see ``ranked_lists``."""
         few = len(batch.rows) <= USERS
         ranked = await (self._joint.add(rank) if few else self._aside(rank))
-        gone = batch.hidden
+        gone: Set[int] = batch.hidden
         if isinstance(served.retriever, ChangeableItems):
-            for length in checked_lengths(ranking, top_k):
-                items, level = unseen_items(ranked, length), batch.request.consistency
+            checked, gone, level = set[int](), frozenset(), batch.request.consistency
+            while items := doubtful_items(ranked, top_k, checked, gone):
                 stored = await self._lookup.categories_of(served.retriever, items, level)
-                gone = frozenset(gone_items(items, stored, batch))
-                if len(gone) <= SPARE:
-                    break
+                checked |= items
+                gone |= gone_items(items, stored, batch)
         listed = partial(best_lists, ranked, gone, top_k)
         return listed() if few else await self._aside(listed)
 

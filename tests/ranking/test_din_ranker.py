@@ -125,6 +125,23 @@ def test_numpy_gives_what_the_network_gives(
     assert logits.std(axis=1).min() > 0.1
 
 
+def test_one_network_learns_what_several_say() -> None:
+    lists = lists_of(40, 30, 4, SIGNAL)
+    teachers = []
+    for seed in (1, 2):
+        trainer = din_training._Trainer(lists, VECTORS, CATEGORIES, seed, FEATURES)
+        trainer.epoch()
+        teachers.append(trainer.ranker())
+    pupil = din_training._Trainer(lists, VECTORS, CATEGORIES, 3, FEATURES)
+    pupil.follow(teachers)
+    first, *others = (by_list(one, lists) for one in (pupil.ranker(), *teachers))
+    np.testing.assert_allclose(first, others[0], atol=1e-5)
+    for _ in range(5):
+        pupil.epoch()
+    last, both = by_list(pupil.ranker(), lists), np.mean(others, axis=0)
+    assert np.abs(last - both).mean() < np.abs(first - both).mean() / 2
+
+
 def test_a_step_sees_what_was_clicked_and_some_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
