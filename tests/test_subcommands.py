@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,24 @@ def test_a_missing_package_is_named_with_what_to_type(
         monkeypatch.delitem(sys.modules, f"paddlerec_milvus.serving.{module}", raising=False)
     assert main_command.main(["serve"]) == 2
     assert "pip install 'paddlerec-milvus[serve]'" in capsys.readouterr().err
+
+
+def test_the_service_s_own_command_names_a_missing_package_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from importlib import util\n"
+        "find_spec = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'fastapi' else find_spec(name)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "paddlerec_milvus.serving", "--help"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    expected = "error: the candidate service needs fastapi: pip install 'paddlerec-milvus[serve]'\n"
+    assert done.stderr == expected
 
 
 def test_a_wheel_is_told_from_a_checkout() -> None:

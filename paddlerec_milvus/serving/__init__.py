@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ _NEEDED = (
 )
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
-    raise ModuleNotFoundError(
-        f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'",
-        name=_missing[0],
+    _message = (
+        f"the candidate service needs {', '.join(_missing)}: pip install 'paddlerec-milvus[serve]'"
     )
+    if sys.argv[:1] == ["-m"]:  # python -m paddlerec_milvus.serving, which is not found yet
+        print(f"error: {_message}", file=sys.stderr)
+        sys.exit(2)
+    raise ModuleNotFoundError(_message, name=_missing[0])
 
 __all__ = ["Client"]
 
