@@ -5,7 +5,7 @@ The loss is the paper's, binary cross entropy of each candidate; its negatives a
 the click, as in serving. A softmax over the list orders held-out lists a little worse.
 Several networks learn from clicks, each without a part of the lists that says when to stop; one
 network then learns what they say together (Hinton, Vinyals and Dean, "Distilling the Knowledge in a
-Neural Network", arXiv:1503.02531), from all lists, and serves alone: it ranks as well as they do.
+Neural Network", arXiv:1503.02531), from all lists, and serves alone.
 Letters: B lists of a step, N candidates, L clicks, F features, V items, D dimensions of the vector
 model, E those of an item here.
 """
@@ -29,6 +29,7 @@ from paddlerec_milvus.ranking.din_ranker import (
     CATEGORIES,
     ITEMS,
     MEANS,
+    MLP,
     SCALES,
     DinRanker,
     dense_inputs,
@@ -52,6 +53,7 @@ SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 TOP_N = 10  # the lists held out are measured by ndcg@10
 NEVER = -1e9  # the logit of a place without a candidate
+TABLES = {"item_emb.weight": ITEMS, "cat_emb.weight": CATEGORIES}  # in the network, in the ranker
 
 
 class Batch(NamedTuple):
@@ -73,7 +75,7 @@ def fit_din(
     features: Sequence[str] = FEATURES,
     epochs: int = ROUNDS,
 ) -> DinRanker:
-    """DIN for ``lists``; the same lists and seed give the same numbers.
+    """DIN for ``lists``, which learned from others; the same lists and seed give the same numbers.
 
     ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. Of each
     teacher the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
@@ -93,15 +95,28 @@ def fit_din(
         )
         for number, (first, last) in enumerate(islice(pairwise(ends), TEACHERS))
     ]
-    if not any(one.network["mlp.out.weight"].any() for one in teachers):
-        return teachers[0]  # none has an opinion
     pupil = _Trainer(lists, vectors, categories, seed + TEACHERS, features)
-    pupil.follow(teachers)
-    rate, rounds = pupil.optimizer.get_lr(), min(DISTILLING, epochs)
+    return _distilled(teachers, pupil, epochs)
+
+
+def _distilled(teachers: Sequence[DinRanker], pupil: _Trainer, epochs: int) -> DinRanker:
+    """What ``pupil`` makes of ``teachers``; one of these if they all say the same, or it failed."""
+    first = next((one for one in teachers if one.network[f"{MLP}.out.weight"].any()), None)
+    if first is None:
+        return teachers[0]  # the vector model's order
+    by_teacher = [list_scores(one, pupil.lists) for one in teachers]
+    mean_scores = np.mean(by_teacher, axis=0)
+    pupil.follow(first, float(np.mean([one.start for one in teachers])), mean_scores)
+    rate, rounds = pupil.optimizer.get_lr(), min(DISTILLING, pupil.epochs, epochs)
     for epoch in range(rounds):
         pupil.optimizer.set_lr(rate * (1 - epoch / rounds))
         logger.info("one network for all, epoch %d: loss %.4f", epoch, pupil.epoch())
-    return pupil.ranker()
+    ranker = pupil.ranker()
+    now, before = (
+        np.abs(scores - mean_scores).mean()
+        for scores in (list_scores(ranker, pupil.lists), by_teacher[teachers.index(first)])
+    )
+    return ranker if now < before else first  # what is no number is not below any
 
 
 def _best_network(
@@ -179,15 +194,13 @@ class _Trainer:
             table.set_value(directions(vectors, table.shape[1]))
             self.optimizer = contract.create_optimizer(self.network, config)
 
-    def follow(self, teachers: Sequence[DinRanker]) -> None:
-        """Begin where the first of ``teachers`` is, and learn what all say in place of clicks."""
-        scores = np.mean([list_scores(one, self.lists) for one in teachers], axis=0)
-        self.targets = 1 / (1 + np.exp(-(scores + self.prior), dtype=np.float32))
-        network = teachers[0].network
+    def follow(self, ranker: DinRanker, start: float, scores: FloatArray) -> None:
+        """Begin as ``ranker`` with ``start``, and learn ``scores`` [n] in place of clicks."""
+        self.targets = np.asarray(1 / (1 + np.exp(-(scores + self.prior))), np.float32)
+        self.start, network = start, ranker.network
         self.means, self.scales = network[MEANS], network[SCALES]
         for name, value in self.network.state_dict().items():
-            if name != "item_emb.weight":
-                value.set_value(network[CATEGORIES if name == "cat_emb.weight" else name])
+            value.set_value(network[TABLES.get(name, name)])
 
     def epoch(self) -> float:
         """One step for each batch of all lists; the mean loss."""
@@ -205,12 +218,11 @@ class _Trainer:
     def ranker(self) -> DinRanker:
         """The network as it is now."""
         state = {name: value.numpy() for name, value in self.network.state_dict().items()}
-        tables = {ITEMS: state.pop("item_emb.weight")}
-        if "cat_emb.weight" in state:
-            tables[CATEGORIES] = state.pop("cat_emb.weight")
-        for table in tables.values():
-            table[0] = 0  # as padding is in the network
-        arrays = {**tables, MEANS: self.means, SCALES: self.scales, **state}
+        arrays = {TABLES.get(name, name): array for name, array in state.items()}
+        for name in TABLES.values():
+            if name in arrays:
+                arrays[name][0] = 0  # as padding is in the network
+        arrays |= {MEANS: self.means, SCALES: self.scales}
         return DinRanker(arrays, self.start, self.features, self.categories - 1)
 
     def _batches(self) -> Iterator[Batch]:

@@ -121,9 +121,9 @@ def _put_interests(
     known = pool.items < len(table)
     vectors = table.take(np.where(known, pool.items, 0), axis=0)
     recent = table[history[::-1][:RECENT]]
-    cosines = np.concatenate([interests, recent]) @ vectors.T
-    cosines[:, ~known] = np.nan
-    scores, near = np.split(cosines, [len(interests)])
+    products = np.concatenate([interests, recent]) @ vectors.T
+    products[:, ~known] = np.nan
+    scores, near = np.split(products, [len(interests)])
     scores.sort(axis=0)
     best, ranks = scores[-1], pool.ranks[:, 0]
     best[~known] = hits.scores[ranks[~known] - 1]

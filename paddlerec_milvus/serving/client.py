@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 
 from paddlerec_milvus.data.id_map import OwnId
 from paddlerec_milvus.errors import UserError
-from paddlerec_milvus.ranking.channels import SEARCHED
 from paddlerec_milvus.serving.ranking_schemas import RecommendAnswer
 from paddlerec_milvus.serving.schemas import (
     SECONDS_PER_CANDIDATE,
@@ -37,6 +36,7 @@ from paddlerec_milvus.serving.schemas import (
 Answer = TypeVar("Answer", bound=BaseModel)
 
 BUILD_SECONDS = 4 * 3600.0  # an insert builds an index
+RANKED = 1_000  # candidates of a user that a ranker orders; hardly one has as many
 
 
 class ServiceError(UserError):
@@ -148,7 +148,7 @@ class Client:
             "consistency": consistency,
             "explain": explain,
         }
-        seconds = SECONDS_PER_CANDIDATE * len(histories) * SEARCHED
+        seconds = SECONDS_PER_CANDIDATE * len(histories) * RANKED
         return self._call(RecommendAnswer, "POST", "/recommend", more_seconds=seconds, json=body)
 
     def user_recommendations(

@@ -72,22 +72,27 @@ def ranked_candidates(
     }
 
 
-def doubtful_items(ranked: RankedByRow, top_k: int, checked: Set[int], gone: Set[int]) -> set[int]:
+def doubtful_items(
+    ranked: RankedByRow, top_k: int, checked: Set[int], gone: Set[int], hidden: Set[int]
+) -> set[int]:
     """Items of which it is to be asked whether they are stored; none: lists can be made.
 
     No search has just seen them, they were not ``checked``, and are among the ``top_k`` best of a
-    list that are not ``gone``, or, where some are gone, stand a little behind these.
+    list that are not ``gone``; where some of that list are gone, or are said to be ``hidden``, some
+    that stand behind these as well.
     """
-    items = set[int]()
+    items, perhaps_gone = set[int](), gone | hidden
     for best in ranked.values():
-        if _unseen(best, gone, top_k) - checked:
-            items |= _unseen(best, gone, top_k + AHEAD * len(gone)) - checked
-    return items
+        there = _there(best, gone)
+        if _unseen(best, there[:top_k]) - checked:
+            ahead = AHEAD * (len(best.items) - len(there))
+            items |= _unseen(best, there[: top_k + ahead])
+            items |= _unseen(best, _there(best, perhaps_gone)[:top_k])
+    return items - checked
 
 
-def _unseen(best: RankedCandidates, gone: Set[int], length: int) -> set[int]:
-    """Of the first ``length`` items that are not ``gone``, those that no search has just seen."""
-    places = _there(best, gone)[:length]
+def _unseen(best: RankedCandidates, places: IntArray) -> set[int]:
+    """Of the items at ``places``, those that no search has just seen."""
     return set(best.items[places][best.ranks[places, INTERESTS_COLUMN] == 0].tolist())
 
 
@@ -129,7 +134,7 @@ def ranked_lists(
     if not isinstance(retriever, ChangeableItems):
         return best_lists(ranked, batch.hidden, top_k)
     checked, gone = set[int](), set[int]()
-    while items := doubtful_items(ranked, top_k, checked, gone):
+    while items := doubtful_items(ranked, top_k, checked, gone, batch.hidden):
         stored = retriever.categories_of(sorted(items), batch.request.consistency)
         checked |= items
         gone |= gone_items(items, stored, batch)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from paddlerec_milvus.errors import UserError
 from paddlerec_milvus.ranking.channels import SEARCHED
-from paddlerec_milvus.retrieval.base import FloatArray
+from paddlerec_milvus.retrieval.base import FloatArray, Retriever
 from paddlerec_milvus.serving.batching import CandidatesReply, SearchedUsers
 from paddlerec_milvus.serving.candidates import json_of
 from paddlerec_milvus.serving.deployment import ServedVersion
@@ -197,15 +197,25 @@ class RankedService:
         """Lists of what ``rank`` finds and ``served`` has stored; see ``ranked_lists``."""
         few = len(batch.rows) <= USERS
         ranked = await (self._joint.add(rank) if few else self._aside(rank))
-        gone: Set[int] = batch.hidden
-        if isinstance(served.retriever, ChangeableItems):
-            checked, gone, level = set[int](), frozenset(), batch.request.consistency
-            while items := doubtful_items(ranked, top_k, checked, gone):
-                stored = await self._lookup.categories_of(served.retriever, items, level)
-                checked |= items
-                gone |= gone_items(items, stored, batch)
+        gone = await self._gone(ranked, served.retriever, batch, top_k)
         listed = partial(best_lists, ranked, gone, top_k)
         return listed() if few else await self._aside(listed)
+
+    async def _gone(
+        self, ranked: RankedByRow, retriever: Retriever, batch: UserBatch, top_k: int
+    ) -> Set[int]:
+        """The items that lists of the ``top_k`` best are to leave out: they are not stored."""
+        if not isinstance(retriever, ChangeableItems):
+            return batch.hidden
+        checked, gone = set[int](), set[int]()
+        while True:
+            doubtful = partial(doubtful_items, ranked, top_k, checked, gone, batch.hidden)
+            items = doubtful() if len(ranked) <= USERS else await self._aside(doubtful)
+            if not items:
+                return gone
+            stored = await self._lookup.categories_of(retriever, items, batch.request.consistency)
+            checked |= items
+            gone |= gone_items(items, stored, batch)
 
     async def _within(self, work: Awaitable[Lists], batch: UserBatch) -> Lists | None:
         """The result of ``work``; None, counted and logged, where there is none in time."""

@@ -125,21 +125,34 @@ def test_numpy_gives_what_the_network_gives(
     assert logits.std(axis=1).min() > 0.1
 
 
-def test_one_network_learns_what_several_say() -> None:
+@pytest.mark.parametrize("options", [(), ("hyper_parameters.train_items=True",)])
+def test_one_network_learns_what_several_say(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    use(monkeypatch, *options)
     lists = lists_of(40, 30, 4, SIGNAL)
-    teachers = []
-    for seed in (1, 2):
-        trainer = din_training._Trainer(lists, VECTORS, CATEGORIES, seed, FEATURES)
+    new = din_training._Trainer(lists, VECTORS, CATEGORIES, 1, FEATURES).ranker()
+    teachers = [new]  # which has no opinion
+    for seed, part in enumerate(lists.split(0, 20), 2):
+        trainer = din_training._Trainer(part, VECTORS, CATEGORIES, seed, FEATURES)
         trainer.epoch()
         teachers.append(trainer.ranker())
-    pupil = din_training._Trainer(lists, VECTORS, CATEGORIES, 3, FEATURES)
-    pupil.follow(teachers)
-    first, *others = (by_list(one, lists) for one in (pupil.ranker(), *teachers))
-    np.testing.assert_allclose(first, others[0], atol=1e-5)
-    for _ in range(5):
-        pupil.epoch()
-    last, both = by_list(pupil.ranker(), lists), np.mean(others, axis=0)
-    assert np.abs(last - both).mean() < np.abs(first - both).mean() / 2
+
+    def distilled(epochs: int) -> DinRanker:
+        pupil = din_training._Trainer(lists, VECTORS, CATEGORIES, 3, FEATURES)
+        return din_training._distilled(teachers, pupil, epochs)
+
+    last, first, *others = (by_list(one, lists) for one in (distilled(9), teachers[1], *teachers))
+    together = np.mean(others, axis=0)
+    assert np.abs(last - together).mean() < np.abs(first - together).mean() / 2
+    monkeypatch.setattr(din_training._Trainer, "ranker", lambda trainer: nothing(new))
+    assert distilled(1) is teachers[1]
+
+
+def nothing(ranker: DinRanker) -> DinRanker:
+    """``ranker``, whose scores are no numbers."""
+    broken = {name: np.full_like(array, np.nan) for name, array in ranker.network.items()}
+    return DinRanker(broken, ranker.start, ranker.features, CATEGORIES)
 
 
 def test_a_step_sees_what_was_clicked_and_some_others(

@@ -21,10 +21,12 @@ def best(items: list[int], searched: set[int]) -> RankedCandidates:
     return RankedCandidates(np.array(items), scores, ranks, None, lambda *_: pytest.fail("unused"))
 
 
-def questions(ranked: RankedByRow, deleted: set[int]) -> list[set[int]]:
+def questions(
+    ranked: RankedByRow, deleted: set[int], hidden: frozenset[int] = frozenset()
+) -> list[set[int]]:
     """What is asked, one time after the other, until nothing is left to ask."""
     checked, gone, asked = set[int](), set[int](), []
-    while items := doubtful_items(ranked, TOP_K, checked, gone):
+    while items := doubtful_items(ranked, TOP_K, checked, gone, hidden):
         asked.append(items)
         checked |= items
         gone |= items & deleted
@@ -44,6 +46,12 @@ def test_what_a_list_then_shows_was_checked_though_many_are_gone(deleted: set[in
     assert set(shown) <= set().union(*asked)
     assert len(asked) <= 4
     assert sum(map(len, asked)) == len(set().union(*asked))  # of none twice
+
+
+def test_where_some_are_known_to_be_hidden_one_question_is_enough() -> None:
+    ranked = {0: best(list(range(1, 51)), set())}
+    assert questions(ranked, {2, 3}, frozenset({2, 3, 70})) == [{1, 2, 3, 4, 5, 6, 7}]
+    assert questions(ranked, {2}, frozenset({2, 3})) == [{1, 2, 3, 4, 5, 6, 7}]  # 3 is back
 
 
 def test_of_a_list_that_is_known_nothing_further_is_asked() -> None:
