@@ -100,6 +100,8 @@ class DinRanker:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 network = {name: np.asarray(file[name], np.float32) for name in file.files}
+            if ITEMS not in network:
+                raise ValueError("it has no items: is it of an earlier version?")
             ranker = cls(network, start, features, categories)
             if (count := len(network[ITEMS])) != len(categories):
                 raise ValueError(f"{count} items, here {len(categories)}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -210,6 +211,10 @@ def test_what_is_no_network_is_refused() -> None:
     for bad in (b"", content[:-9], b"no network"):
         with pytest.raises(CheckpointError, match="the network of a ranker cannot be read"):
             DinRanker.of_content(bad, start, FEATURES, none)
+    before = io.BytesIO()
+    np.savez(before, **{f"0.{name}": array for name, array in ranker.network.items()})
+    with pytest.raises(CheckpointError, match=r"an earlier version.*train it anew"):
+        DinRanker.of_content(before.getvalue(), start, FEATURES, none)
     for features, items in ((FEATURES[1:], none), (FEATURES, np.full(ITEMS + 1, -1))):
         with pytest.raises(CheckpointError, match="the network of a ranker cannot be read"):
             DinRanker.of_content(content, start, features, items)
