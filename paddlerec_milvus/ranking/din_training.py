@@ -195,7 +195,11 @@ class _Trainer:
             self.optimizer = contract.create_optimizer(self.network, config)
 
     def follow(self, ranker: DinRanker, start: float, scores: FloatArray) -> None:
-        """Begin as ``ranker`` with ``start``, and learn ``scores`` [n] in place of clicks."""
+        """Begin as ``ranker`` with ``start``, and learn ``scores`` [n] in place of clicks.
+
+        Without dropout: scores are no samples, to be near all of them is the aim.
+        """
+        self.network.dropout = 0.0
         self.targets = np.asarray(1 / (1 + np.exp(-(scores + self.prior))), np.float32)
         self.start, network = start, ranker.network
         self.means, self.scales = network[MEANS], network[SCALES]
