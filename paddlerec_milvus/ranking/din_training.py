@@ -75,12 +75,14 @@ def fit_din(
     features: Sequence[str] = FEATURES,
     epochs: int = ROUNDS,
 ) -> DinRanker:
-    """DIN for ``lists``, which learned from others; the same lists and seed give the same numbers.
+    """DIN for ``lists``, one network that learned from ``TEACHERS`` others.
 
-    ``vectors`` [V, D] are the vector model's items, ``categories`` [V] numbers, -1: none. Of each
-    teacher the epoch that ordered its held-out fifth of the lists best, of at most ``epochs``, is
-    taken; if none was better than the vector model, that is its order as it was. More than
-    ``MOST`` lists take longer than they are worth. DataError: too few lists.
+    The same lists and seed give the same numbers. ``vectors`` [V, D] are the vector model's items,
+    ``categories`` [V] numbers, -1: none. Of each teacher the epoch that ordered its held-out fifth
+    of the lists best, of at most ``epochs``, is taken; if none was better than the vector model,
+    that is its order as it was. More than ``MOST`` lists take longer than they are worth.
+
+    DataError: too few lists.
     """
     count = len(lists.sizes)
     if count < LEAST:
