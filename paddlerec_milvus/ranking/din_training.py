@@ -3,9 +3,6 @@
 
 The loss is the paper's, binary cross entropy of each candidate; its negatives are what stood beside
 the click, as in serving. A softmax over the list orders held-out lists a little worse.
-Several networks learn from clicks, each without a part of the lists that says when to stop; one
-network then learns what they say together (Hinton, Vinyals and Dean, "Distilling the Knowledge in a
-Neural Network", arXiv:1503.02531), from all lists, and serves alone.
 Letters: B lists of a step, N candidates, L clicks, F features, V items, D dimensions of the vector
 model, E those of an item here.
 """
@@ -13,8 +10,8 @@ model, E those of an item here.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +21,11 @@ import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
 
 from paddlerec_milvus.collate import seed_everything
 from paddlerec_milvus.config import load_settings
-from paddlerec_milvus.errors import DataError
+from paddlerec_milvus.errors import DataError, TrainingError
 from paddlerec_milvus.ranking.din_ranker import (
     CATEGORIES,
     ITEMS,
     MEANS,
-    MLP,
     SCALES,
     DinRanker,
     dense_inputs,
@@ -46,9 +42,7 @@ FloatArray = npt.NDArray[np.float32]
 
 YAML = "din/config_ranker.yaml"
 LEAST, MOST = 10, 6_000  # lists
-FOLDS, PATIENCE = 5, 3  # a fifth of the lists is held out; epochs without a better one end it
-TEACHERS = 3  # networks, each with another fifth held out
-DISTILLING = 12  # epochs of the network that learns from these
+HELD_OUT = 500  # lists, a fifth of them at most: so many say whether the network is of use
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 TOP_N = 10  # the lists held out are measured by ndcg@10
@@ -75,14 +69,14 @@ def fit_din(
     features: Sequence[str] = FEATURES,
     epochs: int = ROUNDS,
 ) -> DinRanker:
-    """DIN for ``lists``, one network that learned from ``TEACHERS`` others.
+    """DIN for ``lists``, after the epochs of its yaml, at most ``epochs``.
 
     The same lists and seed give the same numbers. ``vectors`` [V, D] are the vector model's items,
-    ``categories`` [V] numbers, -1: none. Of each teacher the epoch that ordered its held-out fifth
-    of the lists best, of at most ``epochs``, is taken; if none was better than the vector model,
-    that is its order as it was. More than ``MOST`` lists take longer than they are worth.
+    ``categories`` [V] numbers, -1: none. Some lists are held out; if the network orders them no
+    better than the vector model, that is its order as it was. More than ``MOST`` lists take longer
+    than they are worth.
 
-    DataError: too few lists.
+    DataError: too few lists. TrainingError: the loss is no number any more.
     """
     count = len(lists.sizes)
     if count < LEAST:
@@ -90,62 +84,21 @@ def fit_din(
             f"{count} lists with a later click among their candidates, at least {LEAST} are needed "
             "to train a ranker: prepare more valid users"
         )
-    ends = np.linspace(0, count, FOLDS + 1).astype(int).tolist()
-    teachers = [
-        _best_network(
-            *lists.split(first, last), vectors, categories, seed + number, features, epochs
-        )
-        for number, (first, last) in enumerate(islice(pairwise(ends), TEACHERS))
-    ]
-    pupil = _Trainer(lists, vectors, categories, seed + TEACHERS, features)
-    return _distilled(teachers, pupil, epochs)
-
-
-def _distilled(teachers: Sequence[DinRanker], pupil: _Trainer, epochs: int) -> DinRanker:
-    """What ``pupil`` makes of ``teachers``; one of these if they all say the same, or it failed."""
-    first = next((one for one in teachers if one.network[f"{MLP}.out.weight"].any()), None)
-    if first is None:
-        return teachers[0]  # the vector model's order
-    by_teacher = [list_scores(one, pupil.lists) for one in teachers]
-    mean_scores = np.mean(by_teacher, axis=0)
-    pupil.follow(first, float(np.mean([one.start for one in teachers])), mean_scores)
-    rate, rounds = pupil.optimizer.get_lr(), min(DISTILLING, pupil.epochs, epochs)
-    for epoch in range(rounds):
-        pupil.optimizer.set_lr(rate * (1 - epoch / rounds))
-        logger.info("one network for all, epoch %d: loss %.4f", epoch, pupil.epoch())
-    ranker = pupil.ranker()
-    now, before = (
-        np.abs(scores - mean_scores).mean()
-        for scores in (list_scores(ranker, pupil.lists), by_teacher[teachers.index(first)])
-    )
-    return ranker if now < before else first  # what is no number is not below any
-
-
-def _best_network(
-    held: RankingLists,
-    learned: RankingLists,
-    vectors: FloatArray,
-    categories: IntArray,
-    seed: int,
-    features: Sequence[str],
-    epochs: int,
-) -> DinRanker:
-    """Of one network, the epoch that ordered ``held`` best."""
+    held, learned = lists.split(0, min(HELD_OUT, count // 5))
     trainer = _Trainer(learned, vectors, categories, seed, features)
-    best = trainer.ranker()
-    highest, waited = mean_ndcg(best, held), 0
-    logger.info("the vector model's own order: ndcg@%d %.4f on held-out lists", TOP_N, highest)
-    for epoch in range(min(trainer.epochs, epochs)):
-        loss = trainer.epoch()
-        ranker = trainer.ranker()
-        reached = mean_ndcg(ranker, held)
-        logger.info("epoch %d: loss %.4f, ndcg@%d %.4f", epoch, loss, TOP_N, reached)
-        waited = 0 if reached > highest else waited + 1
-        if waited == 0:
-            best, highest = ranker, reached
-        elif waited == PATIENCE:
-            break
-    return best
+    unchanged = trainer.ranker()
+    for epoch, loss in enumerate(trainer.losses(epochs)):
+        logger.info("epoch %d: loss %.4f", epoch, loss)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{YAML}: epoch {epoch}: the loss is {loss}; lower "
+                f"hyper_parameters.optimizer.learning_rate ({trainer.rate}), or look for such "
+                "values in the vector model"
+            )
+    ranker = trainer.ranker()
+    before, after = mean_ndcg(unchanged, held), mean_ndcg(ranker, held)
+    logger.info("ndcg@%d on lists held out: %.4f, before %.4f", TOP_N, after, before)
+    return ranker if after > before else unchanged
 
 
 class _Trainer:
@@ -164,7 +117,6 @@ class _Trainer:
         self.epochs, self.batch_size = settings.runner.epochs, settings.runner.train_batch_size
         self.categories = categories + 1
         self.scores = lists.rows[:, FEATURES.index(SCORE)]
-        self.targets = lists.labels.astype(np.float32)
         self.start = START / (float(np.std(self.scores)) or 1.0)
         drawn = np.minimum(lists.sizes, SAMPLED).sum()
         # makes the mean logit that of the share of clicks; the order is the same without it
@@ -195,26 +147,25 @@ class _Trainer:
             table = self.network.item_emb.weight
             table.set_value(directions(vectors, table.shape[1]))
             self.optimizer = contract.create_optimizer(self.network, config)
+        self.rate = float(self.optimizer.get_lr())
 
-    def follow(self, ranker: DinRanker, start: float, scores: FloatArray) -> None:
-        """Begin as ``ranker`` with ``start``, and learn ``scores`` [n] in place of clicks.
+    def losses(self, most: int) -> Iterator[float]:
+        """Learn for the yaml's epochs, ``most`` at most; the mean loss of each, when it has ended.
 
-        Without dropout: scores are no samples, to be near all of them is the aim.
+        The learning rate falls to nothing: of one that stays it is chance which epoch is good.
         """
-        self.network.dropout = 0.0
-        self.targets = np.asarray(1 / (1 + np.exp(-(scores + self.prior))), np.float32)
-        self.start, network = start, ranker.network
-        self.means, self.scales = network[MEANS], network[SCALES]
-        for name, value in self.network.state_dict().items():
-            value.set_value(network[TABLES.get(name, name)])
+        epochs = min(self.epochs, most)
+        for epoch in range(epochs):
+            self.optimizer.set_lr(self.rate * (1 - epoch / epochs))
+            yield self.epoch()
 
     def epoch(self) -> float:
         """One step for each batch of all lists; the mean loss."""
         self.network.train()
         losses = []
         for batch in self._batches():
-            targets = self.targets[batch.rows] * batch.real
-            loss = candidate_loss(self._logits(batch) + self.prior, targets, batch.real)
+            labels = self.lists.labels[batch.rows] & batch.real
+            loss = candidate_loss(self._logits(batch) + self.prior, labels, batch.real)
             loss.backward()
             self.optimizer.step()
             self.optimizer.clear_grad()
@@ -269,12 +220,9 @@ class _Trainer:
         )
 
 
-def candidate_loss(logits: Any, targets: FloatArray, real: npt.NDArray[np.bool_]) -> Any:
-    """Mean binary cross entropy of ``logits`` where ``real``; all [B, N].
-
-    ``targets`` are clicks, 0 or 1, or how likely one is said to be.
-    """
-    target = paddle.to_tensor(targets.astype("float32"))
+def candidate_loss(logits: Any, labels: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> Any:
+    """Mean binary cross entropy of ``logits`` and clicks ``labels`` where ``real``; all [B, N]."""
+    target = paddle.to_tensor(labels.astype("float32"))
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return paddle.sum(losses * paddle.to_tensor(real.astype("float32"))) / int(real.sum())
 
@@ -283,24 +231,13 @@ def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
     """Mean ndcg@10 of ``lists`` in the order of ``ranker``, equal scores in the order of rows."""
     gains = 1 / np.log2(np.arange(2, TOP_N + 2))
     ends, values = np.cumsum(lists.sizes)[:-1], []
-    by_list = (np.split(array, ends) for array in (list_scores(ranker, lists), lists.labels))
-    for scores, labels in zip(*by_list, strict=True):
+    by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels))
+    for rows, items, labels, clicks in zip(*by_list, lists.clicks, strict=True):
+        scores = ranker.scores(rows, items, clicks[clicks > 0])
         best = labels[np.argsort(-scores, kind="stable")[:TOP_N]]
         reached = float(gains[: len(best)] @ best)
         values.append(reached / float(gains[: int(labels.sum())].sum()))
     return float(np.mean(values))
-
-
-def list_scores(ranker: DinRanker, lists: RankingLists) -> FloatArray:
-    """[n], of all candidates."""
-    ends = np.cumsum(lists.sizes)[:-1]
-    by_list = (np.split(array, ends) for array in (lists.rows, lists.items))
-    return np.concatenate(
-        [
-            ranker.scores(rows, items, clicks[clicks > 0])
-            for rows, items, clicks in zip(*by_list, lists.clicks, strict=True)
-        ]
-    )
 
 
 def directions(vectors: FloatArray, size: int) -> FloatArray:

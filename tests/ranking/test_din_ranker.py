@@ -13,7 +13,7 @@ import pytest
 from small_ranking import CATEGORIES, ITEMS, VECTORS, lists_of, model_of, searched
 
 from paddlerec_milvus.config import load_settings
-from paddlerec_milvus.errors import CheckpointError, DataError
+from paddlerec_milvus.errors import CheckpointError, DataError, TrainingError
 from paddlerec_milvus.ranking import din_training
 from paddlerec_milvus.ranking.din_ranker import DinRanker
 from paddlerec_milvus.ranking.din_training import fit_din
@@ -126,34 +126,19 @@ def test_numpy_gives_what_the_network_gives(
     assert logits.std(axis=1).min() > 0.1
 
 
-@pytest.mark.parametrize("options", [(), ("hyper_parameters.train_items=True",)])
-def test_one_network_learns_what_several_say(
-    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
-) -> None:
-    use(monkeypatch, *options)
+def test_items_learn_where_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = lists_of(40, 30, 4, SIGNAL)
-    new = din_training._Trainer(lists, VECTORS, CATEGORIES, 1, FEATURES).ranker()
-    teachers = [new]  # which has no opinion
-    for seed, part in enumerate(lists.split(0, 20), 2):
-        trainer = din_training._Trainer(part, VECTORS, CATEGORIES, seed, FEATURES)
-        trainer.epoch()
-        teachers.append(trainer.ranker())
-
-    def distilled(epochs: int) -> DinRanker:
-        pupil = din_training._Trainer(lists, VECTORS, CATEGORIES, 3, FEATURES)
-        return din_training._distilled(teachers, pupil, epochs)
-
-    last, first, *others = (by_list(one, lists) for one in (distilled(9), teachers[1], *teachers))
-    together = np.mean(others, axis=0)
-    assert np.abs(last - together).mean() < np.abs(first - together).mean() / 2
-    monkeypatch.setattr(din_training._Trainer, "ranker", lambda trainer: nothing(new))
-    assert distilled(1) is teachers[1]
+    items = [fit(lists).network[din_training.ITEMS]]
+    use(monkeypatch, "hyper_parameters.train_items=True")
+    items.append(fit(lists).network[din_training.ITEMS])
+    start = din_training.directions(VECTORS, items[0].shape[1])
+    assert [np.array_equal(one, start) for one in items] == [True, False]
 
 
-def nothing(ranker: DinRanker) -> DinRanker:
-    """``ranker``, whose scores are no numbers."""
-    broken = {name: np.full_like(array, np.nan) for name, array in ranker.network.items()}
-    return DinRanker(broken, ranker.start, ranker.features, CATEGORIES)
+def test_a_network_that_diverges_is_no_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "hyper_parameters.optimizer.learning_rate=1e38")
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf); lower .*learning_rate"):
+        fit(lists_of(40, 30, 4, SIGNAL))
 
 
 def test_a_step_sees_what_was_clicked_and_some_others(
