@@ -41,8 +41,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 YAML = "din/config_ranker.yaml"
-LEAST, MOST = 10, 6_000  # lists
+LEAST, MOST = 10, 8_000  # lists
 HELD_OUT = 500  # lists, a fifth of them at most: so many say whether the network is of use
+STANDARD = 500_000  # candidates, about, from which means and standard deviations are taken
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
 TOP_N = 10  # the lists held out are measured by ndcg@10
@@ -123,7 +124,8 @@ class _Trainer:
         self.prior = float(
             np.log(lists.labels.sum() / drawn) - self.start * self.scores.mean(dtype=np.float64)
         )
-        used = tamed(lists.rows[:, [ALL_FEATURES.index(name) for name in features]])
+        some = lists.rows[:: max(1, len(lists.rows) // STANDARD)]
+        used = tamed(some[:, [ALL_FEATURES.index(name) for name in features]])
         config = settings.dotted()
         if not config["hyper_parameters.dense_features"]:
             used = used[:, :0]
@@ -164,7 +166,7 @@ class _Trainer:
         self.network.train()
         losses = []
         for batch in self._batches():
-            labels = self.lists.labels[batch.rows] & batch.real
+            labels = self.lists.labels[batch.rows] * batch.real
             loss = candidate_loss(self._logits(batch) + self.prior, labels, batch.real)
             loss.backward()
             self.optimizer.step()
@@ -198,7 +200,7 @@ class _Trainer:
 
     def _drawn(self, begin: int, end: int) -> IntArray:
         labels = self.lists.labels[begin:end]
-        clicked, others = np.flatnonzero(labels), np.flatnonzero(~labels)
+        clicked, others = np.flatnonzero(labels), np.flatnonzero(labels == 0)
         if len(others) > SAMPLED:
             others = self.rng.choice(others, SAMPLED, replace=False)
         return begin + np.concatenate([clicked, others])
@@ -220,7 +222,7 @@ class _Trainer:
         )
 
 
-def candidate_loss(logits: Any, labels: npt.NDArray[np.bool_], real: npt.NDArray[np.bool_]) -> Any:
+def candidate_loss(logits: Any, labels: FloatArray, real: npt.NDArray[np.bool_]) -> Any:
     """Mean binary cross entropy of ``logits`` and clicks ``labels`` where ``real``; all [B, N]."""
     target = paddle.to_tensor(labels.astype("float32"))
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -231,7 +233,7 @@ def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
     """Mean ndcg@10 of ``lists`` in the order of ``ranker``, equal scores in the order of rows."""
     gains = 1 / np.log2(np.arange(2, TOP_N + 2))
     ends, values = np.cumsum(lists.sizes)[:-1], []
-    by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels))
+    by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels > 0))
     for rows, items, labels, clicks in zip(*by_list, lists.clicks, strict=True):
         scores = ranker.scores(rows, items, clicks[clicks > 0])
         best = labels[np.argsort(-scores, kind="stable")[:TOP_N]]

@@ -30,7 +30,9 @@ Interests = Callable[[IntArray, IntArray, IntArray | None], FloatArray]
 PLACES, LISTS = 8, 12_000  # of a user's clicks, and of all users: at most so many lists
 ROUNDS = 200  # of boosting: trees that a forest has at most
 EARLIEST = 0.3  # of a user's clicks: there a list may begin
+FURTHER = 0.4  # of a click: what one counts that comes after those that are to be recommended
 BATCH = 64  # users searched for at a time
+NOTHING: IntArray = np.empty(0, np.int64)
 
 
 class Moment(NamedTuple):
@@ -42,6 +44,8 @@ class Moment(NamedTuple):
     """[L], the newest last."""
     later: IntArray
     """Clicks after that, the labels."""
+    further: IntArray = NOTHING
+    """Clicks after these, labels that count ``FURTHER``."""
 
 
 class SearchedUser(NamedTuple):
@@ -60,8 +64,8 @@ class RankingLists(NamedTuple):
 
     rows: FloatArray
     """[n, F]"""
-    labels: npt.NDArray[np.bool_]
-    """[n], whether the item was clicked later."""
+    labels: FloatArray
+    """[n], 1: the item was clicked later, ``FURTHER``: later still, 0: it was not."""
     sizes: IntArray
     """[g], candidates of each list; their sum is n."""
     items: IntArray
@@ -120,12 +124,15 @@ def training_moments(
 
 
 def _earlier(moment: Moment, count: int, rng: np.random.Generator) -> Iterator[Moment]:
-    """At most ``count`` other places of the same user's clicks, with as many labels."""
+    """At most ``count`` other places of the same user's clicks, with as many labels, and further
+    ones: few users teach a ranker, and the end of a list is learned better from more clicks.
+    """
     clicks = np.concatenate([moment.history, moment.later])
     first, end = max(1, int(EARLIEST * len(clicks))), len(clicks)
     others = np.setdiff1d(np.arange(first, end), [len(moment.history)])
     for place in rng.choice(others, min(count, len(others)), replace=False).tolist():
-        yield Moment(moment.user, clicks[:place], clicks[place : place + len(moment.later)])
+        later, further = np.split(clicks[place:], [len(moment.later)])
+        yield Moment(moment.user, clicks[:place], later, further)
 
 
 def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
@@ -193,11 +200,12 @@ def ranking_lists(
     channels: Channels, traits: ItemTraits, users: Iterator[SearchedUser], most: int = LISTS
 ) -> RankingLists:
     """All that is known of the first ``most`` users with a label among their candidates."""
-    rows, labels = [np.empty((0, len(traits.features)), np.float32)], [np.empty(0, np.bool_)]
+    rows, labels = [np.empty((0, len(traits.features)), np.float32)], [np.empty(0, np.float32)]
     items, clicks = [np.empty(0, np.int64)], list[IntArray]()
     for user in users:
         pool, features = pool_and_rows(channels, traits, user)
-        label = np.isin(pool.items, user.moment.later)
+        label = np.isin(pool.items, user.moment.further).astype(np.float32) * FURTHER
+        label[np.isin(pool.items, user.moment.later)] = 1
         if label.any():
             rows.append(features)
             labels.append(label)

@@ -91,7 +91,7 @@ def train_ranking(
     lists = ranking_lists(channels, traits, users, MOST if kind == "din" else most_lists)
     logger.info(
         "%d lists with a later click among %d candidates, %d labels: %.1f s",
-        *(len(lists.sizes), len(lists.rows), lists.labels.sum()),
+        *(len(lists.sizes), len(lists.rows), np.count_nonzero(lists.labels)),
         time.perf_counter() - began,
     )
     ranker = _fitted(kind, lists, traits, seed, threads, usable, rounds)

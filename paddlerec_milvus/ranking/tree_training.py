@@ -87,7 +87,7 @@ def _dataset(
 ) -> lightgbm.Dataset:
     return lightgbm.Dataset(
         lists.rows[:, [ALL_FEATURES.index(name) for name in features]],
-        lists.labels.astype(np.int32),
+        (lists.labels == 1).astype(np.int32),
         group=lists.sizes,
         init_score=start * lists.rows[:, FEATURES.index(SCORE)].astype(np.float64),
         reference=reference,

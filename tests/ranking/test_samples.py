@@ -15,6 +15,7 @@ from paddlerec_milvus.ranking import samples
 from paddlerec_milvus.ranking.features import FEATURES, feature_rows
 from paddlerec_milvus.ranking.samples import (
     EARLIEST,
+    FURTHER,
     PLACES,
     Moment,
     held_out_moments,
@@ -59,6 +60,20 @@ def test_a_stranger_gives_the_truths_and_earlier_places_of_the_same_clicks() -> 
             assert later == clicks[len(history) : len(history) + 5] != []
     names = [name for name, _, _ in moments]
     assert names == sorted(names, key=names.index)  # whole users, one after the other
+
+
+def test_what_was_clicked_further_on_counts_less() -> None:
+    for one in training_moments(strangers(), LOG, seed=1):
+        assert [*one.history, *one.later, *one.further] == [*LONG, 31, 32, 33, 34, 35]
+        assert len(one.later) == 5 or not len(one.further)
+    user = next(searched([1]))
+    pool = channels().pool(user.clicks, user.hits, set(user.moment.history.tolist()))
+    items, none = pool.items[[2, 5, 7]].tolist(), 999
+    moment = user.moment._replace(later=np.array([items[0], none]), further=np.array(items[::-1]))
+    lists = ranking_lists(channels(), traits(), iter([user._replace(moment=moment)]))
+    counts = dict(zip(lists.items.tolist(), lists.labels.tolist(), strict=True))
+    assert [counts.pop(item) for item in items] == pytest.approx([1, FURTHER, FURTHER])
+    assert set(counts.values()) == {0}
 
 
 def test_the_seed_alone_says_which_and_in_what_order() -> None:
