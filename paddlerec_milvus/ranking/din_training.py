@@ -46,7 +46,6 @@ HELD_OUT = 500  # lists, a fifth of them at most: so many say whether the networ
 STANDARD = 500_000  # candidates, about, from which means and standard deviations are taken
 SAMPLED = 100  # candidates of a list that a step sees
 START = 0.5  # standard deviations of the interests' scores that one point of the start is worth
-TOP_N = 10  # the lists held out are measured by ndcg@10
 NEVER = -1e9  # the logit of a place without a candidate
 TABLES = {"item_emb.weight": ITEMS, "cat_emb.weight": CATEGORIES}  # in the network, in the ranker
 
@@ -98,7 +97,7 @@ def fit_din(
             )
     ranker = trainer.ranker()
     before, after = mean_ndcg(unchanged, held), mean_ndcg(ranker, held)
-    logger.info("ndcg@%d on lists held out: %.4f, before %.4f", TOP_N, after, before)
+    logger.info("ndcg of lists held out: %.4f, before %.4f", after, before)
     return ranker if after > before else unchanged
 
 
@@ -230,15 +229,17 @@ def candidate_loss(logits: Any, labels: FloatArray, real: npt.NDArray[np.bool_])
 
 
 def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
-    """Mean ndcg@10 of ``lists`` in the order of ``ranker``, equal scores in the order of rows."""
-    gains = 1 / np.log2(np.arange(2, TOP_N + 2))
+    """Mean ndcg of whole ``lists`` in the order of ``ranker``, equal scores in the order of rows.
+
+    Of ten items a list there is too much chance: it once called a network useless that was not.
+    """
     ends, values = np.cumsum(lists.sizes)[:-1], []
-    by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels > 0))
+    by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels))
     for rows, items, labels, clicks in zip(*by_list, lists.clicks, strict=True):
         scores = ranker.scores(rows, items, clicks[clicks > 0])
-        best = labels[np.argsort(-scores, kind="stable")[:TOP_N]]
-        reached = float(gains[: len(best)] @ best)
-        values.append(reached / float(gains[: int(labels.sum())].sum()))
+        gains = 1 / np.log2(np.arange(2, len(labels) + 2))
+        reached = gains @ labels[np.argsort(-scores, kind="stable")]
+        values.append(reached / (gains @ np.sort(labels)[::-1]))
     return float(np.mean(values))
 
 
