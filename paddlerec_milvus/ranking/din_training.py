@@ -72,9 +72,9 @@ def fit_din(
     """DIN for ``lists``, after the epochs of its yaml, at most ``epochs``.
 
     The same lists and seed give the same numbers. ``vectors`` [V, D] are the vector model's items,
-    ``categories`` [V] numbers, -1: none. Some lists are held out; if the network orders them no
-    better than the vector model, that is its order as it was. More than ``MOST`` lists take longer
-    than they are worth.
+    ``categories`` [V] numbers, -1: none. Some lists are held out; if the network orders them worse
+    than the vector model by a standard error, that is its order as it was. More than ``MOST`` lists
+    take longer than they are worth.
 
     DataError: too few lists. TrainingError: the loss is no number any more.
     """
@@ -96,9 +96,11 @@ def fit_din(
                 "values in the vector model"
             )
     ranker = trainer.ranker()
-    before, after = mean_ndcg(unchanged, held), mean_ndcg(ranker, held)
-    logger.info("ndcg of lists held out: %.4f, before %.4f", after, before)
-    return ranker if after > before else unchanged
+    before, after = (list_ndcg(one, held) for one in (unchanged, ranker))
+    error = float(np.std(after - before) / math.sqrt(len(before)))
+    gain = float(np.mean(after - before))
+    logger.info("ndcg of lists held out: %.4f, %+.4f ± %.4f", np.mean(after), gain, error)
+    return ranker if gain + error > 0 else unchanged
 
 
 class _Trainer:
@@ -228,10 +230,10 @@ def candidate_loss(logits: Any, labels: FloatArray, real: npt.NDArray[np.bool_])
     return paddle.sum(losses * paddle.to_tensor(real.astype("float32"))) / int(real.sum())
 
 
-def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
-    """Mean ndcg of whole ``lists`` in the order of ``ranker``, equal scores in the order of rows.
+def list_ndcg(ranker: DinRanker, lists: RankingLists) -> npt.NDArray[np.float64]:
+    """[g], ndcg of each whole list in the order of ``ranker``, equal scores in the order of rows.
 
-    Of ten items a list there is too much chance: it once called a network useless that was not.
+    In that of ten items there is more chance: it once called a network useless that was not.
     """
     ends, values = np.cumsum(lists.sizes)[:-1], []
     by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels))
@@ -240,7 +242,7 @@ def mean_ndcg(ranker: DinRanker, lists: RankingLists) -> float:
         gains = 1 / np.log2(np.arange(2, len(labels) + 2))
         reached = gains @ labels[np.argsort(-scores, kind="stable")]
         values.append(reached / (gains @ np.sort(labels)[::-1]))
-    return float(np.mean(values))
+    return np.array(values)
 
 
 def directions(vectors: FloatArray, size: int) -> FloatArray:

@@ -94,15 +94,19 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others() -> None:
     assert first == again != other
 
 
-def test_what_helped_nobody_leaves_the_order_of_the_vector_model(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("gains", "learned"), [([0, 0, 0], False), ([-3, -2, 1], False), ([-3, -2, 4], True)]
+)
+def test_what_orders_lists_worse_leaves_the_order_of_the_vector_model(
+    monkeypatch: pytest.MonkeyPatch, gains: list[int], learned: bool
 ) -> None:
-    monkeypatch.setattr(din_training, "mean_ndcg", lambda *arguments: 0.5)
-    lists = lists_of(10, 20, 3)
+    measured = iter([np.zeros(3), np.array(gains) / 10])
+    monkeypatch.setattr(din_training, "list_ndcg", lambda *arguments: next(measured))
+    lists = lists_of(15, 20, 3)
     scores = by_list(fit(lists), lists).ravel()
     score = lists.rows[:, FEATURES.index(SCORE)]
-    assert np.argsort(scores).tolist() == np.argsort(score).tolist()
-    assert np.std(scores) == pytest.approx(din_training.START, rel=0.1)
+    assert (np.argsort(scores).tolist() != np.argsort(score).tolist()) == learned
+    assert learned or np.std(scores) == pytest.approx(din_training.START, rel=0.1)
 
 
 @pytest.mark.parametrize("categories", [CATEGORIES, np.full(ITEMS, -1)])
