@@ -20,6 +20,7 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - paddle's own idiom
 
 from paddlerec_milvus.collate import seed_everything
+from paddlerec_milvus.command import warn
 from paddlerec_milvus.config import load_settings
 from paddlerec_milvus.errors import DataError, TrainingError
 from paddlerec_milvus.ranking.din_ranker import (
@@ -100,7 +101,14 @@ def fit_din(
     error = float(np.std(after - before) / math.sqrt(len(before)))
     gain = float(np.mean(after - before))
     logger.info("ndcg of lists held out: %.4f, %+.4f ± %.4f", np.mean(after), gain, error)
-    return ranker if gain + error > 0 else unchanged
+    if gain + error > 0:
+        return ranker
+    warn(
+        f"DIN orders {len(before)} lists held out worse than the vector model (ndcg {gain:+.4f} ± "
+        f"{error:.4f}): the ranker keeps the vector model's order; more valid users, or "
+        "--ranker trees, may do better"
+    )
+    return unchanged
 
 
 class _Trainer:

@@ -98,7 +98,10 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others() -> None:
     ("gains", "learned"), [([0, 0, 0], False), ([-3, -2, 1], False), ([-3, -2, 4], True)]
 )
 def test_what_orders_lists_worse_leaves_the_order_of_the_vector_model(
-    monkeypatch: pytest.MonkeyPatch, gains: list[int], learned: bool
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gains: list[int],
+    learned: bool,
 ) -> None:
     measured = iter([np.zeros(3), np.array(gains) / 10])
     monkeypatch.setattr(din_training, "list_ndcg", lambda *arguments: next(measured))
@@ -106,6 +109,7 @@ def test_what_orders_lists_worse_leaves_the_order_of_the_vector_model(
     scores = by_list(fit(lists), lists).ravel()
     score = lists.rows[:, FEATURES.index(SCORE)]
     assert (np.argsort(scores).tolist() != np.argsort(score).tolist()) == learned
+    assert ("keeps the vector model's order" in capsys.readouterr().err) != learned
     assert learned or np.std(scores) == pytest.approx(din_training.START, rel=0.1)
 
 
