@@ -104,9 +104,9 @@ def fit_din(
     if gain + error > 0:
         return ranker
     warn(
-        f"DIN orders {len(before)} lists held out worse than the vector model (ndcg {gain:+.4f} ± "
-        f"{error:.4f}): the ranker keeps the vector model's order; more valid users, or "
-        "--ranker trees, may do better"
+        f"DIN orders {len(before)} lists held out no better than the vector model (ndcg "
+        f"{gain:+.4f} ± {error:.4f}): the ranker keeps the vector model's order; "
+        "more valid users, or --ranker trees, may do better"
     )
     return unchanged
 
@@ -241,7 +241,7 @@ def candidate_loss(logits: Any, labels: FloatArray, real: npt.NDArray[np.bool_])
 def list_ndcg(ranker: DinRanker, lists: RankingLists) -> npt.NDArray[np.float64]:
     """[g], ndcg of each whole list in the order of ``ranker``, equal scores in the order of rows.
 
-    In that of ten items there is more chance: it once called a network useless that was not.
+    That of ten items a list depends more on chance.
     """
     ends, values = np.cumsum(lists.sizes)[:-1], []
     by_list = (np.split(array, ends) for array in (lists.rows, lists.items, lists.labels))
