@@ -28,6 +28,7 @@ SERVING = str(ROOT / "serving")
 HISTORIES = [[3, 7], [12, 40, 41], [5], [100, 101, 102, 9], [250, 17]]
 TOP_K = 20
 START_SECONDS = 180.0
+INSERT_SECONDS = 300.0  # ten services that insert at once beside other tests are slow
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look is too much
 
@@ -119,7 +120,10 @@ class ForkedService:
 
     def insert(self) -> dict[str, Any]:
         """Of what is in the folder now; it must succeed."""
-        answer = self.http.post("/insert")
+        try:
+            answer = self.http.post("/insert", timeout=INSERT_SECONDS)
+        except httpx.HTTPError as error:
+            raise AssertionError(f"{error!r}: {self.log.read_text()[-4000:]}") from error
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
