@@ -10,9 +10,9 @@ All of it is as of one moment, ``valid_from``, at which the train clicks end:
 - The labels that a ranker learns from are the valid truths, all of them from ``valid_from`` on. So
   none of them is counted, and a user's list is made of what was known when it begins. (All valid
   users have train clicks, so no earlier place of their clicks is a list to learn from.)
-- Test truths are from ``test_from`` on, later still. Their lists are made as of ``valid_from`` as
-  well: the vector model and the other channels have seen no click after it, and what a ranker
-  learned of an item's age and trend holds for a moment at which the train clicks end.
+- Test truths are from ``test_from`` on, later still. For their lists age and trend are as of
+  ``valid_from`` as well: the vector model has seen no click after it, and what a ranker learned of
+  them holds for a moment at which the train clicks end.
 - A service ranks with the same table until there is a new one. An item without a train click is not
   in it: it is neither new nor rising.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
+from paddlerec_milvus.ranking.graph_filter import GraphFilter
 from paddlerec_milvus.ranking.pair_table import PairHits, PairTable
 from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.retrieval.base import MISSING_ID
@@ -91,6 +92,8 @@ class Channels(NamedTuple):
     tables: Mapping[str, PairTable]
     """``transitions``: what followed within ten clicks; ``neighbours``: what the same users
     clicked; ``next``: what followed at once."""
+    graph: GraphFilter
+    """What the clicks of all users say of every item; gives no candidates."""
     quotas: Mapping[str, int] = QUOTAS
     """The most candidates of each channel that gives any."""
     trends: Trends | None = None
@@ -132,7 +135,7 @@ class Channels(NamedTuple):
             NEXT: weighed(transition_counts(log, item_count, 1), clicks, 1.0, 0.0, shrink=5.0),
         }
         tables = {name: PairTable.of(table, PAIRS_OF_ITEM) for name, table in weights.items()}
-        return cls(clicks, tables, quotas, trends)
+        return cls(clicks, tables, GraphFilter.of(users), quotas, trends)
 
     def pool(
         self,

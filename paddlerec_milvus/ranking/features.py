@@ -21,6 +21,7 @@ from paddlerec_milvus.ranking.channels import (
     Pool,
     VectorHits,
 )
+from paddlerec_milvus.ranking.graph_filter import GraphFilter
 from paddlerec_milvus.ranking.pair_table import PairHits
 from paddlerec_milvus.ranking.trends import Trends
 
@@ -39,6 +40,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     **{name: tuple(f"{name}_{one}" for one in PAIR_FEATURES) for name in PAIR_TABLES},
     "channel_ranks": (f"{TRANSITIONS}_rank", f"{NEIGHBOURS}_rank"),
+    "graph_filter": ("graph_filter_score", "graph_filter_mean", "graph_filter_largest"),
     "popularity": ("popularity", "popularity_to_history", "popularity_to_newest"),
     "category": ("category_clicks", "category_age"),
     "history": ("history_clicks",),
@@ -61,6 +63,7 @@ class ItemTraits(NamedTuple):
     """[V], log(1 + users that clicked it)."""
     categories: IntArray
     """[V], a number for the category, -1: none."""
+    graph: GraphFilter
     trends: Trends | None = None
     """Since when and how lately they are clicked; None: not known."""
 
@@ -68,7 +71,7 @@ class ItemTraits(NamedTuple):
     def of(cls, vectors: FloatArray, channels: Channels, categories: IntArray) -> ItemTraits:
         """From the item table, what ``channels`` know of its items, and ``categories`` [V]."""
         popularity = np.log1p(channels.clicks).astype(np.float32)
-        return cls(np.asarray(vectors), popularity, categories, channels.trends)
+        return cls(np.asarray(vectors), popularity, categories, channels.graph, channels.trends)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -99,6 +102,9 @@ def feature_rows(
         for ranks in pool.ranks.T[1:3]:
             put(np.where(ranks > 0, ranks, np.nan))
         popularity, clicked = traits.popularity[rows_of], traits.popularity[history]
+        # a click of an item that all clicked says little: its weight is 1 / sqrt(1 + its clicks)
+        for values in traits.graph.features(rows_of, history, np.exp(-0.5 * clicked)):
+            put(values)
         for value in (0, clicked.mean(), clicked[-1]):
             put(popularity - value)
         _put_categories(put, traits.categories[rows_of], traits.categories[history[::-1]])

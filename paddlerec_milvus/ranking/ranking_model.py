@@ -37,12 +37,13 @@ from paddlerec_milvus.ranking.files import (
     read_manifest,
     sha256,
 )
+from paddlerec_milvus.ranking.graph_filter import GraphFilter
 from paddlerec_milvus.ranking.pair_table import PairTable
 from paddlerec_milvus.ranking.ranker import Ranker, read_ranker, written
 from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.settings import Settings
 
-TRENDS = "trends"
+GRAPH, TRENDS = "graph", "trends"
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -191,6 +192,8 @@ class RankingModel:
             if self.channels.trends is not None:
                 trends = self.channels.trends._asdict().items()
                 tables |= {f"{TRENDS}_{part}": array for part, array in trends}
+            graph = self.channels.graph._asdict().items()
+            tables |= {f"{GRAPH}_{part}": array for part, array in graph}
             np.savez(folder / TABLES, clicks=self.channels.clicks, **tables)
             name, content = written(self.ranker)
             (folder / name).write_bytes(content)
@@ -242,7 +245,8 @@ def load_ranking(
         trends = None
         if _is_timed(manifest):
             trends = Trends(*(arrays[f"{TRENDS}_{part}"] for part in Trends._fields))
-        channels = Channels(arrays["clicks"], pairs, manifest.quotas, trends)
+        graph = GraphFilter(*(arrays[f"{GRAPH}_{part}"] for part in GraphFilter._fields))
+        channels = Channels(arrays["clicks"], pairs, graph, manifest.quotas, trends)
     return RankingModel(
         manifest, channels, read_ranker(ranker, manifest, categories), vectors, categories
     )

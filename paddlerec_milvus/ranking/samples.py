@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from paddlerec_milvus.data.held_out import HeldOutUsers
 from paddlerec_milvus.data.histories import pad_histories
-from paddlerec_milvus.data.log import ClickLog
+from paddlerec_milvus.data.log import ClickLog, group_clicks
 from paddlerec_milvus.errors import DataError
 from paddlerec_milvus.ranking.channels import Channels, Pool, VectorHits
 from paddlerec_milvus.ranking.features import ItemTraits, feature_rows
@@ -162,6 +162,21 @@ def require_unseen(users: HeldOutUsers, log: ClickLog) -> None:
             f"the first of user {log.user_ids[row]}: the vector model has seen them, and a ranker "
             "trained so would trust it too much; prepare the data anew"
         )
+
+
+def with_held_out(log: ClickLog, users: HeldOutUsers, item_count: int) -> ClickLog:
+    """``log`` with all clicks of ``users`` on items below ``item_count``.
+
+    Of a user who is in ``log``, which then holds the history, these are the truths.
+    """
+    owners, items = [np.repeat(log.user_ids, log.lengths)], [log.items]
+    known = set(log.user_ids.tolist())
+    for user, history, later, _ in held_out_moments(users):
+        clicks = later if user in known else np.concatenate([history, later])
+        items.append(clicks[clicks < item_count])
+        owners.append(np.full(len(items[-1]), user))
+    merged = np.concatenate(items)
+    return group_clicks(np.concatenate(owners), merged, np.arange(len(merged)))
 
 
 def _counts(clicks: IntArray, among: IntArray) -> IntArray:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddlerec_milvus.data.catalogue import read_catalogue
-from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.data.held_out import HeldOutUsers, read_held_out
 from paddlerec_milvus.data.item_times import read_item_times
 from paddlerec_milvus.data.log import ClickLog, read_click_log
 from paddlerec_milvus.data.prepared import folder_above
@@ -35,6 +35,7 @@ from paddlerec_milvus.ranking.samples import (
     ranking_lists,
     searched_users,
     training_moments,
+    with_held_out,
 )
 from paddlerec_milvus.ranking.tree_training import fit_trees
 from paddlerec_milvus.ranking.trends import Trends
@@ -56,6 +57,9 @@ def train_ranking(
     rounds: int = ROUNDS,
 ) -> RankingModel:
     """Count the channels, make lists of the valid users, fit the ranker, save all of it.
+
+    It learns from channels that have not seen what it is to predict; those that are saved have the
+    clicks of valid users, too.
 
     ``features`` are those that the ranker may use; the order that it starts from always has the
     interests' score. ``kind`` is boosted trees, on ``threads`` of them, or the network DIN. It
@@ -97,6 +101,7 @@ def train_ranking(
     ranker = _fitted(kind, lists, traits, seed, threads, usable, rounds)
     logger.info("%s: %.1f s", kind, time.perf_counter() - began)
     manifest = _manifest(trained, digest, ranker, channels, traits, seed, len(lists.sizes))
+    channels = _with_clicks_of(held_out, log, channels)
     model = RankingModel(manifest, channels, ranker, vectors, traits.categories)
     trained.require_still(digest)
     model.save(trained.checkpoint)
@@ -125,6 +130,13 @@ def _channels(trained: TrainedModel, log: ClickLog, item_count: int) -> Channels
     trends = None if times is None else Trends.of(times)
     quotas = quotas_of(settings.ranking.quotas, timed=trends is not None)
     return Channels.of(log, item_count, quotas, trends)
+
+
+def _with_clicks_of(users: HeldOutUsers, log: ClickLog, channels: Channels) -> Channels:
+    """``channels``, counted in ``log`` and all clicks of ``users``."""
+    count = len(channels.clicks)
+    clicks = with_held_out(log, users, count)
+    return Channels.of(clicks, count, channels.quotas, channels.trends)
 
 
 def _usable(features: Sequence[str], traits: ItemTraits) -> list[str]:

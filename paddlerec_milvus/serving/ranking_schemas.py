@@ -56,8 +56,9 @@ class MovingFeatures(BaseModel):
 
     group: str
     """interests: scores of the vector model; transitions, next: what came after the clicks, and at
-    once; neighbours: what the same users clicked; channel_ranks: places in these lists; popularity,
-    category, history; trend: the age of the item, and whether its clicks grow."""
+    once; neighbours: what the same users clicked; channel_ranks: places in these lists;
+    graph_filter: what the graph of all clicks says; popularity, category, history; trend: the age
+    of the item, and whether its clicks grow."""
     contribution: float
     """The ranker's score, less that of the item with the middle values of the user's candidates in
     these features; below 0: they put it lower."""

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paddlerec_milvus.command import model_parser, read_settings
+from paddlerec_milvus.data.held_out import read_held_out
+from paddlerec_milvus.data.log import read_click_log
 from paddlerec_milvus.encoder import loaded_encoder
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.evaluation.cli import main as infer
@@ -94,6 +97,16 @@ def test_a_ranker_is_trained_beside_the_best_epoch_and_measured(
     alone = {name: one["relevant_only"] for name, one in measured["channels"].items()}
     assert all(0 <= alone[name] <= hits[name] for name in QUOTAS)
     assert hits["interests"] > 0
+
+
+def test_what_is_saved_has_the_clicks_of_valid_users_too(ranked: Copied) -> None:
+    log, users = read_click_log(ranked.data / "train"), read_held_out(ranked.data / "valid")
+    clicked = [set(one.tolist()) for one in np.split(log.items, log.indptr[1:-1])]
+    own = zip(users.history_list(), users.truth_list(), strict=True)
+    clicked += [set(np.concatenate(pair).tolist()) for pair in own]
+    expected = [sum(item in items for items in clicked) for item in range(301)]
+    with np.load(ranked.checkpoints / "best" / FOLDER / TABLES) as tables:
+        assert tables["clicks"].tolist() == expected
 
 
 def test_the_unranked_lists_are_those_of_infer_without_the_history(

@@ -30,6 +30,11 @@ def slow_pairs(name: str, item: int, newest_first: list[int]) -> list[float]:
     return [total, max(weights), weights[0], sum(one > 0 for one in weights)]
 
 
+def cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+    lengths = math.sqrt((one @ one) * (other @ other))
+    return float(one @ other) / lengths if lengths else 0.0
+
+
 def slow_row(pool: Pool, row: int, history: list[int], vectors: NDArray[Any]) -> list[float]:
     item, newest_first = int(pool.items[row]), history[::-1]
     scores = sorted((float(VECTORS[item] @ one) for one in vectors), reverse=True)
@@ -38,12 +43,17 @@ def slow_row(pool: Pool, row: int, history: list[int], vectors: NDArray[Any]) ->
     place = [float(rank) if rank else NAN for rank in pool.ranks[row]]
     popular = {i: math.log1p(KNOWN.clicks[i]) for i in [item, *history]}
     mine = CATEGORIES[item]
+    low = KNOWN.graph.vectors.astype(np.float64)
+    passed = sum(low[item] @ low[click] / math.sqrt(KNOWN.clicks[click] + 1) for click in history)
+    rows = low * KNOWN.graph.values
+    near = [cosine(rows[item], rows[click]) for click in history]
     same = [mine != -1 and CATEGORIES[click] == mine for click in newest_first]
     return [
         *(scores[0], scores[0] - best_of_all, scores[min(1, len(scores) - 1)]),
         *(sum(scores) / len(scores), place[0], cosines[0], max(cosines)),
         *(value for name in PAIR_TABLES for value in slow_pairs(name, item, newest_first)),
         *place[1:3],
+        *(math.copysign(math.sqrt(abs(passed)), passed), sum(near) / len(near), max(near)),
         popular[item],
         popular[item] - sum(popular[click] for click in history) / len(history),
         popular[item] - popular[history[-1]],
@@ -77,7 +87,7 @@ def test_an_item_without_category_matches_none() -> None:
 
 
 def test_no_candidates_have_no_rows() -> None:
-    empty = Channels(KNOWN.clicks[:1], KNOWN.tables)
+    empty = Channels(KNOWN.clicks[:1], KNOWN.tables, KNOWN.graph)
     pool = empty.pool(np.array([39]), hits_of([]), {39})
     rows = feature_rows(pool, np.array([39]), interests(1), hits_of([]), traits())
     assert rows.shape == (0, len(FEATURES))

@@ -23,6 +23,7 @@ from paddlerec_milvus.ranking.samples import (
     require_unseen,
     searched_users,
     training_moments,
+    with_held_out,
 )
 from paddlerec_milvus.retrieval.candidates import search_users
 from paddlerec_milvus.retrieval.exact import ExactRetriever
@@ -124,6 +125,16 @@ def test_ids_of_users_need_not_be_rows_of_the_log() -> None:
     require_unseen(users_of([[1]] * 3, [[6], [6], [5]], ids=[0, 1, 90]), log)
     with pytest.raises(DataError, match="the first of user 90"):
         require_unseen(users_of([[1]], [[8]], ids=[90]), log)
+
+
+def test_a_log_with_the_clicks_of_held_out_users() -> None:
+    log = ClickLog(np.array([7, 90]), np.array([0, 1, 3]), np.array([5, 6, 8]))
+    users = users_of([[6, 8], [1, 2], [3]], [[4, 99], [2], [99]], ids=[90, 8, 200])
+    both = with_held_out(log, users, item_count=99)
+    assert both.user_ids.tolist() == [7, 8, 90, 200]
+    assert [one.tolist() for one in np.split(both.items, both.indptr[1:-1])] == [
+        *([5], [1, 2, 2], [6, 8, 4], [3])
+    ]
 
 
 def test_users_are_searched_for_as_their_lists_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
+from paddlerec_milvus.data.click_graph import low_frequencies, normalised
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.evaluation.baselines.base import Baseline, FloatArray
@@ -37,11 +37,10 @@ class GFCF(Baseline):
             raise SettingsError(f"GF-CF needs a rank of 1 or more, given {rank}")
         super().__init__(log, item_count)
         root = np.sqrt(np.maximum(self.clicks, 1))
-        of_user = np.sqrt(np.maximum(np.diff(self.users.indptr), 1))
-        clicks = sparse.diags(1 / of_user) @ self.users @ sparse.diags(1 / root)  # [U, V]
+        clicks = normalised(self.users)
         self._linear = (clicks.T @ clicks).tocsr().astype(np.float32)
         self._own = self._linear.diagonal()
-        self._all = _right_singular_vectors(clicks, rank)
+        _, self._all = low_frequencies(clicks, rank)
         self._root = root[:, None]
         self.weigh(rank, alpha, gamma)
 
@@ -60,13 +59,3 @@ class GFCF(Baseline):
         rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
         scores[rows, history.indices] -= history.data * self._diagonal[history.indices]
         return scores
-
-
-def _right_singular_vectors(matrix: sparse.csr_matrix, rank: int) -> np.ndarray:
-    """[V, rank] of the largest singular values, falling; fewer where the matrix has no more."""
-    room = min(matrix.shape) - 1
-    start = np.random.default_rng(1).normal(size=min(matrix.shape))
-    _, values, vectors = svds(matrix.astype(np.float64), k=min(rank, room), v0=start)
-    order = np.argsort(-values, kind="stable")
-    real = order[values[order] > 1e-9]
-    return np.asarray(vectors[real].T)
