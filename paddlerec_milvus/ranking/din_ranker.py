@@ -34,14 +34,13 @@ def tamed(rows: FloatArray) -> FloatArray:
 
 def dense_inputs(rows: FloatArray, means: FloatArray, scales: FloatArray) -> FloatArray:
     """[n, 2 F] of ``rows`` [n, F]: standardised, 0 where unknown; then 1 where unknown."""
-    inputs = np.empty((len(rows), 2 * rows.shape[1]), np.float32)
-    values, unknown = np.split(inputs, 2, axis=1)
-    np.isnan(rows, out=unknown, casting="unsafe")
-    np.subtract(tamed(rows), means, out=values)
+    values = tamed(rows)
+    values -= means
     values /= scales
-    np.copyto(values, 0.0, where=unknown > 0)
+    unknown = np.isnan(values)
     np.clip(values, -LARGEST, LARGEST, out=values)
-    return inputs
+    values[unknown] = 0.0
+    return np.concatenate([values, unknown], axis=1, dtype=np.float32)
 
 
 class DinRanker:

@@ -156,6 +156,10 @@ def _put_pairs(put: _Put, items: IntArray, hits: PairHits) -> None:
 
 def _put_categories(put: _Put, categories: IntArray, clicked: IntArray) -> None:
     """How many clicks share the category, and the age of the newest of them."""
+    if (clicked == NO_CATEGORY).all():
+        put(0)
+        put(NEVER)
+        return
     same = (clicked[:, None] == categories) & (categories != NO_CATEGORY)
     put(same.sum(axis=0))
     put(np.where(same.any(axis=0), same.argmax(axis=0), NEVER))

@@ -41,7 +41,8 @@ class GraphFilter(NamedTuple):
         values, vectors = low_frequencies(normalised(users), rank)
         lengths = np.linalg.norm(vectors * values, axis=1)
         lengths[lengths == 0] = 1
-        return cls(*(array.astype(np.float32) for array in (vectors, values, lengths)))
+        # rows one after the other: they are taken by item
+        return cls(*(array.astype(np.float32, order="C") for array in (vectors, values, lengths)))
 
     def features(
         self, items: IntArray, history: IntArray, weights: FloatArray
@@ -56,7 +57,7 @@ class GraphFilter(NamedTuple):
         user = weights @ clicked
         near = clicked * (self.values**2 / self.lengths[history, None])
         # one product of matrices: of a vector it would depend on where the memory begins
-        products = self.vectors.take(items, axis=0) @ np.vstack([user, near]).T
-        score, cosines = products[:, 0], products[:, 1:] / self.lengths[items, None]
+        products = np.concatenate([user[None], near]) @ self.vectors.take(items, axis=0).T
+        score, cosines, lengths = products[0], products[1:], self.lengths.take(items)
         root = np.copysign(np.sqrt(np.abs(score)), score)
-        return root, cosines.mean(axis=1), cosines.max(axis=1)
+        return root, cosines.mean(axis=0) / lengths, cosines.max(axis=0) / lengths
