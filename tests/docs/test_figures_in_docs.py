@@ -222,8 +222,10 @@ def test_what_ranking_gives(page):
             )
         ]
         assert shown == expected
-        gain = result["gain"]["ndcg@10"]["mean"] / result["unranked"]["ndcg@10"]
-        assert f"{100 * gain:+.1f} %" in text
+        trees = result["trees"]
+        for one, name in ((result, "ndcg@10"), (result, "recall@200"), (trees, "ndcg@10")):
+            gain = one["gain"][name]["mean"] / one["unranked"][name]
+            assert f"{100 * gain:+.1f} %" in text
 
 
 @pytest.mark.parametrize("page", ["service.md", "service.zh.md"])
