@@ -29,19 +29,22 @@ def low_frequencies(graph: sparse.csr_matrix, rank: int) -> tuple[FloatArray, Fl
     At most ``rank``, fewer where the matrix has no more. Items that are clicked alike are near each
     other in them; float64.
     """
+    graph = graph.astype(np.float64)
     if min(graph.shape) > 2 * rank:
         start = np.random.default_rng(1).normal(size=min(graph.shape))
-        _, values, vectors = svds(graph.astype(np.float64), k=rank, v0=start)
+        _, values, rows = svds(graph, k=rank, v0=start)
+        vectors = rows.T
     else:  # near all there are: the solver above would go on from vectors of chance
-        _, values, vectors = np.linalg.svd(_small(graph.astype(np.float64)), full_matrices=False)
+        values, vectors = _of_products(graph)
     order = np.argsort(-values, kind="stable")[:rank]
     real = order[values[order] > LEAST]
-    return values[real], np.asarray(vectors[real].T)
+    return values[real], np.asarray(vectors[:, real])
 
 
-def _small(graph: sparse.csr_matrix) -> FloatArray:
-    """A matrix of few rows with the right singular vectors and values of ``graph`` [U, V]."""
-    if graph.shape[0] <= graph.shape[1]:
-        return np.asarray(graph.toarray())
-    squares, vectors = np.linalg.eigh((graph.T @ graph).toarray())
-    return np.asarray(np.sqrt(np.maximum(squares, 0))[:, None] * vectors.T)
+def _of_products(graph: sparse.csr_matrix) -> tuple[FloatArray, FloatArray]:
+    """All singular values and right vectors, by the products of the rows, or of the columns."""
+    wide = graph.shape[0] < graph.shape[1]
+    products = graph @ graph.T if wide else graph.T @ graph
+    squares, vectors = np.linalg.eigh(products.toarray())
+    values = np.sqrt(np.maximum(squares, 0))
+    return values, graph.T @ vectors / np.maximum(values, LEAST) if wide else vectors

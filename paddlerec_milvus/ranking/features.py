@@ -64,6 +64,7 @@ class ItemTraits(NamedTuple):
     categories: IntArray
     """[V], a number for the category, -1: none."""
     graph: GraphFilter
+    """What all clicks say of them."""
     trends: Trends | None = None
     """Since when and how lately they are clicked; None: not known."""
 

@@ -24,10 +24,11 @@ def test_a_click_is_divided_by_the_roots_of_its_users_and_its_items_clicks() -> 
     np.testing.assert_allclose(graph.toarray(), expected, rtol=1e-6)
 
 
-def test_low_frequencies_are_the_first_singular_vectors() -> None:
-    graph = normalised(click_matrix(log_of(USERS), ITEMS))
+@pytest.mark.parametrize("users", [USERS, USERS[:9]])  # more than items, and fewer
+def test_low_frequencies_are_the_first_singular_vectors(users: list[list[int]]) -> None:
+    graph = normalised(click_matrix(log_of(users), ITEMS))
     _, values, vectors = np.linalg.svd(graph.toarray().astype(np.float64))
-    for rank in (1, 4, 6):  # of 12 items, so that both ways are taken
+    for rank in (1, 4, 6):  # both ways are taken
         largest, found = low_frequencies(graph, rank)
         np.testing.assert_allclose(largest, values[:rank], atol=1e-6)
         filtered = vectors[:rank].T @ vectors[:rank]  # a vector's sign is anybody's
