@@ -198,7 +198,7 @@ def trained_workload(
     ``model``, ``data`` and ``options`` are what ``tools/infer.py`` takes as ``-m``, ``--data`` and
     ``-o``; ``epoch`` is a number or ``best``. ``rank``: with the ranker beside the checkpoint.
     Raises UserError: no checkpoint, one that does not fit or was trained on other data, no test
-    set, no ranker or one that does not fit, a metric in which nothing is ranked.
+    set, no ranker, one that does not fit or learned from them, a metric in which nothing is ranked.
     """
     from paddlerec_milvus.checkpoint import BEST, best_epoch, usable_checkpoint
     from paddlerec_milvus.checkpoint_record import data_of
@@ -253,11 +253,13 @@ def _drawn(count: int, users: int, seed: int) -> IntArray:
 
 
 def _ranker(settings: Settings, checkpoint: Path, encoder: Encoder) -> WorkloadRanker:
+    from paddlerec_milvus.evaluation.held_out_summary import require_others_than_the_ranker_saw
     from paddlerec_milvus.ranking.ranking_model import require_inner_product
     from paddlerec_milvus.ranking.training import ranking_beside
     from paddlerec_milvus.trained_model import TrainedModel
 
     require_inner_product(settings)
+    require_others_than_the_ranker_saw(settings)
     model = ranking_beside(TrainedModel(settings, checkpoint), encoder.item_vectors())
     return WorkloadRanker(model, encoder.maxlen)
 

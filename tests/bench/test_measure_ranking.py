@@ -196,6 +196,7 @@ def test_a_sweep_ranks_a_checkpoint_alone(tmp_path: Path, capsys):
     [
         ([], "best/ranking: no ranker was trained for this checkpoint: python tools/rank.py"),
         (["retrieval.metric=L2"], "retrieval.metric is L2: ranking wants IP"),
+        (["runner.test_data_dir={data}/valid"], "/valid: the ranker learned from these very users"),
     ],
 )
 def test_without_a_ranker_the_sweep_says_how_to_train_one(
@@ -205,7 +206,10 @@ def test_without_a_ranker_the_sweep_says_how_to_train_one(
     checkpoint = {
         "name": "mine",
         "folder": str(trained.data),
-        "options": [f"runner.infer_load_path={trained.checkpoints}", *options],
+        "options": [
+            f"runner.infer_load_path={trained.checkpoints}",
+            *(option.format(data=trained.data) for option in options),
+        ],
     }
     sweep = {"data": {"checkpoint": checkpoint}, "rank": True, "indexes": [{"type": "FLAT"}]}
     file.write_text(yaml.safe_dump(sweep))
