@@ -129,6 +129,7 @@ def _channels(trained: TrainedModel, log: ClickLog, item_count: int) -> Channels
         times = read_item_times(trained.data, log, item_count)
     trends = None if times is None else Trends.of(times)
     quotas = quotas_of(settings.ranking.quotas, timed=trends is not None)
+    logger.info("counting channels in %d clicks", len(log.items))
     return Channels.of(log, item_count, quotas, trends)
 
 
@@ -136,6 +137,7 @@ def _with_clicks_of(users: HeldOutUsers, log: ClickLog, channels: Channels) -> C
     """``channels``, counted in ``log`` and all clicks of ``users``."""
     count = len(channels.clicks)
     clicks = with_held_out(log, users, count)
+    logger.info("counting channels once more, with valid users: %d clicks", len(clicks.items))
     return Channels.of(clicks, count, channels.quotas, channels.trends)
 
 
