@@ -285,9 +285,17 @@ def _require_fit(
     for name, (theirs, ours) in expected.items():
         if theirs != ours:
             raise CheckpointError(
-                f"{folder}: the ranker was trained with another {name}: {theirs}, here {ours}; "
+                f"{folder}: the ranker was trained with another {name}: "
+                f"{_differing(theirs, ours)}, here {_differing(ours, theirs)}; "
                 "train it anew: python tools/rank.py"
             )
+
+
+def _differing(one: object, other: object) -> object:
+    """``one``; of a list what ``other`` lacks, and all of it where they differ in order alone."""
+    if isinstance(one, list) and isinstance(other, list) and set(one) != set(other):
+        return [name for name in one if name not in other] or "none of these"
+    return one
 
 
 def _require_categories(folder: Path, manifest: RankingManifest, categories: IntArray) -> None:

@@ -26,6 +26,7 @@ from small_ranking import (
 
 from paddlerec_milvus.errors import CheckpointError
 from paddlerec_milvus.ranking.channels import CHANNELS, TRANSITIONS
+from paddlerec_milvus.ranking.features import FEATURES
 from paddlerec_milvus.ranking.files import FOLDER, MANIFEST, TABLES, TREES
 from paddlerec_milvus.ranking.ranking_model import RankedList, RankingModel, load_ranking
 
@@ -154,6 +155,17 @@ def test_a_ranker_serves_its_own_model_and_data_alone(
 def test_channels_and_features_of_another_version_are_refused(tmp_path: Path, name: str) -> None:
     change(tmp_path, **{name: ["other"]})
     with pytest.raises(CheckpointError, match=rf"another {name}: \['other'\]"):
+        load(tmp_path)
+
+
+@pytest.mark.usefixtures("saved")
+def test_a_ranker_of_before_is_told_what_it_lacks(tmp_path: Path) -> None:
+    change(tmp_path, features=[one for one in FEATURES if one != "graph_filter_mean"])
+    message = r"another features: none of these, here \['graph_filter_mean'\]; train it anew"
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path)
+    change(tmp_path, features=list(reversed(FEATURES)))
+    with pytest.raises(CheckpointError, match=rf"another features: \['{FEATURES[-1]}', "):
         load(tmp_path)
 
 
