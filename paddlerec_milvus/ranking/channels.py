@@ -15,7 +15,7 @@ import numpy.typing as npt
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.ranking.graph_filter import GraphFilter
-from paddlerec_milvus.ranking.pair_table import PairHits, PairTable
+from paddlerec_milvus.ranking.pair_table import PairHits, PairTable, grouped_by_item
 from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.retrieval.base import MISSING_ID
 from paddlerec_milvus.settings import QuotaSettings
@@ -167,11 +167,21 @@ class Channels(NamedTuple):
             else _first(listed[name], most, barred, allowed)
             for name, most in self.quotas.items()
         }
-        items = np.unique(np.concatenate(list(lists.values())))
-        ranks = np.zeros((len(items), len(CHANNELS)), np.int64)
-        for name, one in lists.items():
-            ranks[np.searchsorted(items, one), CHANNELS.index(name)] = np.arange(1, len(one) + 1)
-        return Pool(items, ranks, pairs)
+        return Pool(*_joined(lists), pairs)
+
+
+def _joined(lists: Mapping[str, IntArray]) -> tuple[IntArray, IntArray]:
+    """The n items of all channels' ``lists``, by rising id, and their ranks [n, C]."""
+    items, order, edges = grouped_by_item(np.concatenate(list(lists.values())))
+    rows = np.empty(len(order), np.int64)  # of each place of the lists
+    rows[order] = np.arange(len(items)).repeat(edges[1:] - edges[:-1])
+    ranks = np.zeros((len(CHANNELS), len(items)), np.int64)
+    start = 0
+    for name, one in lists.items():
+        end = start + len(one)
+        ranks[CHANNELS.index(name), rows[start:end]] = np.arange(1, len(one) + 1)
+        start = end
+    return items, ranks.T
 
 
 def _largest(values: FloatArray, most: int | None) -> IntArray:

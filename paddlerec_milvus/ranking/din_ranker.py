@@ -59,6 +59,8 @@ class DinRanker:
         self.start, self.features, self._categories = start, tuple(features), categories
         self._columns = [ALL_FEATURES.index(name) for name in self.features]
         self._score = ALL_FEATURES.index(SCORE)
+        self._all = self._columns == list(range(len(ALL_FEATURES)))
+        self._pairs = _PairLayer.of(network)
         self._attention = _layers_after_first(network, ATTENTION)
         self._mlp = _layers_after_first(network, MLP)
 
@@ -70,12 +72,13 @@ class DinRanker:
         """
         network, own = self.network, np.where(items < len(self._categories), items, 0)
         clicks, targets = (_directions(network, self._categories, one) for one in (history, own))
-        user = _through(self._attention, _pairs(network, clicks, targets)) @ clicks
-        parts = [user, targets, user * targets]
+        user = _through(self._attention, self._pairs(clicks, targets)) @ clicks
+        parts = np.concatenate([user, targets, user * targets], axis=1)
+        weight = network[f"{MLP}.hidden.0.weight"]
+        first = parts @ weight[: parts.shape[1]]
         if len(network[MEANS]):
-            used = rows.take(self._columns, axis=1)
-            parts.append(dense_inputs(used, network[MEANS], network[SCALES]))
-        first = np.concatenate(parts, axis=1) @ network[f"{MLP}.hidden.0.weight"]
+            used = rows if self._all else rows[:, self._columns]
+            first += dense_inputs(used, network[MEANS], network[SCALES]) @ weight[parts.shape[1] :]
         first += network[f"{MLP}.hidden.0.bias"]
         logits = _through(self._mlp, first)
         return np.asarray(np.float32(self.start) * rows[:, self._score] + logits, np.float32)
@@ -126,21 +129,38 @@ def _directions(network: Network, categories: IntArray, items: IntArray) -> Floa
     return np.concatenate([rows, table[numbers]], axis=1)
 
 
-def _pairs(network: Network, clicks: FloatArray, targets: FloatArray) -> FloatArray:
-    """[n, L, H], what the first layer gives for ``targets`` [n, E] beside ``clicks`` [L, E].
+class _PairLayer(NamedTuple):
+    """The first layer of the attention, on (click, target, click - target, click * target)."""
 
-    That of (click, target, click - target, click * target) is, for one click, a matrix on the
-    target: one product for all pairs.
-    """
-    weight = network[f"{ATTENTION}.hidden.0.weight"]
-    click, target, difference, product = np.split(weight, 4)  # [E, H]
-    of_clicks = clicks @ (click + difference) + network[f"{ATTENTION}.hidden.0.bias"]
-    on_targets = clicks.T[:, :, None] * product[:, None]  # [E, L, H]
-    on_targets += (target - difference)[:, None]
-    wide = targets @ on_targets.reshape(targets.shape[1], -1)
-    hidden: FloatArray = wide.reshape(len(targets), *of_clicks.shape)
-    hidden += of_clicks
-    return hidden
+    on_click: FloatArray
+    """[E, H]"""
+    on_target: FloatArray
+    """[E, 1, H]"""
+    on_product: FloatArray
+    """[E, 1, H]"""
+    bias: FloatArray
+    """[H]"""
+
+    @classmethod
+    def of(cls, network: Network) -> _PairLayer:
+        """That of ``network``."""
+        weight, bias = (network[f"{ATTENTION}.hidden.0.{part}"] for part in ("weight", "bias"))
+        click, target, difference, product = np.split(weight, 4)
+        on_target = target - difference
+        return cls(click + difference, on_target[:, None], product[:, None], bias)
+
+    def __call__(self, clicks: FloatArray, targets: FloatArray) -> FloatArray:
+        """[n, L, H] for ``targets`` [n, E] beside ``clicks`` [L, E].
+
+        For one click it is a matrix on the target: one product for all pairs.
+        """
+        of_clicks = clicks @ self.on_click + self.bias
+        on_targets = clicks.T[:, :, None] * self.on_product  # [E, L, H]
+        on_targets += self.on_target
+        wide = targets @ on_targets.reshape(targets.shape[1], -1)
+        hidden: FloatArray = wide.reshape(len(targets), *of_clicks.shape)
+        hidden += of_clicks
+        return hidden
 
 
 class _Layer(NamedTuple):

@@ -89,15 +89,19 @@ def feature_rows(
     vector model made ``interests`` [K, D] and found ``hits``. Of an item that came after the model,
     with an id of V or above, its hit's score is known and no other feature.
     """
-    rows = np.empty((len(pool.items), len(traits.features)), np.float32)
-    columns = iter(rows.T)
+    rows: FloatArray = np.empty((len(traits.features), len(pool.items)), np.float32).T
+    columns = iter(rows.T)  # one after the other in memory: each is written and used as a whole
 
     def put(values: npt.ArrayLike) -> None:
         next(columns)[:] = values
 
     if len(rows):
-        rows_of = np.where(pool.items < len(traits.popularity), pool.items, 0)
-        _put_interests(put, pool, history, interests, hits, traits.vectors)
+        known = int(pool.items.searchsorted(len(traits.popularity)))  # those before it
+        rows_of = pool.items.copy()
+        rows_of[known:] = 0
+        vectors = traits.vectors.take(rows_of, axis=0)
+        recent = traits.vectors[history[::-1][:RECENT]]
+        _put_interests(put, pool.ranks[:, 0], known, vectors, interests, recent, hits)
         for name in PAIR_TABLES:
             _put_pairs(put, pool.items, pool.pairs[name])
         for ranks in pool.ranks.T[1:3]:
@@ -118,25 +122,28 @@ def feature_rows(
 
 def _put_interests(
     put: _Put,
-    pool: Pool,
-    history: IntArray,
+    ranks: IntArray,
+    known: int,
+    vectors: FloatArray,
     interests: FloatArray,
+    recent: FloatArray,
     hits: VectorHits,
-    table: FloatArray,
 ) -> None:
-    """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks."""
-    known = pool.items < len(table)
-    vectors = table.take(np.where(known, pool.items, 0), axis=0)
-    recent = table[history[::-1][:RECENT]]
+    """Scores of the interests, the gap to the best candidate's, cosines to the newest clicks.
+
+    ``ranks`` [n] among the ``hits``, ``vectors`` [n, D]; those behind the first ``known`` are none.
+    """
     products = np.concatenate([interests, recent]) @ vectors.T
-    products[:, ~known] = np.nan
-    scores, near = np.split(products, [len(interests)])
-    scores.sort(axis=0)
-    best, ranks = scores[-1], pool.ranks[:, 0]
-    best[~known] = hits.scores[ranks[~known] - 1]
+    products[:, known:] = np.nan
+    scores, near = products[: len(interests)], products[len(interests) :]
+    best = second = scores[0]
+    for number, one in enumerate(scores[1:]):  # faster than to sort them
+        lower = np.minimum(best, one)
+        best, second = np.maximum(best, one), np.maximum(second, lower) if number else lower
+    best = np.concatenate([best[:known], hits.scores[ranks[known:] - 1]])
     put(best)
     put(best - best.max())
-    put(scores[-2] if len(scores) > 1 else best)
+    put(second if len(scores) > 1 else best)
     put(scores.mean(axis=0))
     put(np.where(ranks > 0, ranks, np.nan))
     put(near[0])
@@ -149,10 +156,10 @@ def _put_pairs(put: _Put, items: IntArray, hits: PairHits) -> None:
         for _ in PAIR_FEATURES:
             put(0)
         return
-    place = np.minimum(np.searchsorted(hits.items, items), len(hits.items) - 1)
-    known = hits.items.take(place) == items
+    place = hits.items.searchsorted(items)
+    known = hits.items.take(place, mode="clip") == items
     for name in PAIR_FEATURES:
-        put(getattr(hits, name).take(place) * known)
+        put(getattr(hits, name).take(place, mode="clip") * known)
 
 
 def _put_categories(put: _Put, categories: IntArray, clicked: IntArray) -> None:
@@ -161,6 +168,8 @@ def _put_categories(put: _Put, categories: IntArray, clicked: IntArray) -> None:
         put(0)
         put(NEVER)
         return
-    same = (clicked[:, None] == categories) & (categories != NO_CATEGORY)
-    put(same.sum(axis=0))
-    put(np.where(same.any(axis=0), same.argmax(axis=0), NEVER))
+    clicked = np.where(clicked == NO_CATEGORY, NO_CATEGORY - 1, clicked)  # like no candidate's
+    same = clicked[:, None] == categories
+    count = same.sum(axis=0)
+    put(count)
+    put(np.where(count > 0, same.argmax(axis=0), NEVER))

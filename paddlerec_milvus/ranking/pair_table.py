@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,21 +65,15 @@ class PairTable(NamedTuple):
         if not len(items):
             none, empty = np.zeros(0, np.float32), np.zeros(0, np.int64)
             return PairHits(empty, none, none, none, empty)
-        keys = items.astype(np.int64) << PLACE_BITS  # to sort them is faster than an argsort
-        keys |= np.arange(len(items))
-        keys.sort()
-        others, order = keys >> PLACE_BITS, keys & ((1 << PLACE_BITS) - 1)
-        is_edge = np.ones(len(others) + 1, np.bool_)
-        np.not_equal(others[1:], others[:-1], out=is_edge[1:-1])
-        edges = np.flatnonzero(is_edge)
+        distinct, order, edges = grouped_by_item(items)
         first = edges[:-1]
-        faded = weights * np.repeat(_fading(clicks), counts)
+        faded = weights * _fading(len(clicks)).repeat(counts)
         weights = weights.take(order)
         return PairHits(
-            others.take(first),
+            distinct,
             np.add.reduceat(faded.take(order), first),
             np.maximum.reduceat(weights, first),
-            np.where(order.take(first) < counts[0], weights.take(first), np.float32(0)),
+            weights.take(first) * (order.take(first) < counts[0]),
             edges[1:] - first,
         )
 
@@ -87,28 +82,45 @@ class PairTable(NamedTuple):
 
         Of equal ones the newest; len(``clicks``) where it goes with none. No item comes twice.
         """
-        others, weights, counts = self._pairs(clicks)
-        ages = np.repeat(np.arange(len(clicks)), counts)
-        order = np.argsort(items)
-        place = np.searchsorted(items, others, sorter=order)
-        own = np.flatnonzero(place < len(items))
-        own = own[items[order[place[own]]] == others[own]]
         faded = np.zeros((len(clicks) + 1, len(items)), np.float32)
-        faded[ages[own], order[place[own]]] = weights[own] * _fading(clicks)[ages[own]]
+        if len(items):
+            others, weights, counts = self._pairs(clicks)
+            order = items.argsort()
+            rising = items.take(order)
+            place = rising.searchsorted(others)
+            (own,) = (rising.take(place, mode="clip") == others).nonzero()
+            age = counts.cumsum().searchsorted(own, side="right")
+            faded[age, order.take(place.take(own))] = weights.take(own) * _fading(len(clicks))[age]
         return np.where(faded.any(axis=0), faded.argmax(axis=0), len(clicks))
 
     def _pairs(self, clicks: IntArray) -> tuple[npt.NDArray[np.int32], FloatArray, IntArray]:
         """Items [n] and weights [n] of the rows of ``clicks`` [L], and how many each has [L]."""
         known = np.where((clicks > 0) & (clicks < len(self.indptr) - 1), clicks, 0)
-        starts, ends = self.indptr[known], self.indptr[known + 1]
-        rows = [slice(*row) for row in zip(starts.tolist(), ends.tolist(), strict=True)]
-        items, weights = (
-            np.concatenate([array[:0], *(array[row] for row in rows)])
-            for array in (self.items, self.weights)
-        )
-        return items, weights, ends - starts
+        starts = self.indptr.take(known)
+        counts = self.indptr.take(known + 1) - starts
+        places = np.arange(counts.sum())
+        places += (starts - counts.cumsum() + counts).repeat(counts)
+        return self.items.take(places), self.weights.take(places), counts
 
 
-def _fading(clicks: IntArray) -> FloatArray:
-    fading: FloatArray = np.float32(GAMMA) ** np.arange(len(clicks), dtype=np.float32)
+def grouped_by_item(items: npt.NDArray[np.integer]) -> tuple[IntArray, IntArray, IntArray]:
+    """The m distinct ones of ``items`` [n], and where each of them is.
+
+    These are the ids [m], which rise, the places in ``items`` [n] by item and then as they were,
+    and where each item's places begin among these and end [m + 1].
+    """
+    keys = items.astype(np.int64) << PLACE_BITS  # to sort them is faster than an argsort
+    keys |= np.arange(len(items))
+    keys.sort()
+    ids, order = keys >> PLACE_BITS, keys & ((1 << PLACE_BITS) - 1)
+    is_edge = np.ones(len(ids) + 1, np.bool_)
+    np.not_equal(ids[1:], ids[:-1], out=is_edge[1:-1])
+    edges = is_edge.nonzero()[0]
+    return ids.take(edges[:-1]), order, edges
+
+
+@cache
+def _fading(clicks: int) -> FloatArray:
+    """[clicks], what a click of each age weighs."""
+    fading: FloatArray = np.float32(GAMMA) ** np.arange(clicks, dtype=np.float32)
     return fading

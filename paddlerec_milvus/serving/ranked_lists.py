@@ -84,7 +84,11 @@ def doubtful_items(
     items, perhaps_gone = set[int](), gone | hidden
     for best in ranked.values():
         there = _there(best, gone)
-        if _unseen(best, there[:top_k]) - checked:
+        listed = _unseen(best, there[:top_k])
+        if listed <= checked:
+            continue
+        items |= listed
+        if perhaps_gone:
             ahead = AHEAD * (len(best.items) - len(there))
             items |= _unseen(best, there[: top_k + ahead])
             items |= _unseen(best, _there(best, perhaps_gone)[:top_k])
@@ -137,7 +141,9 @@ def ranked_lists(
     while items := doubtful_items(ranked, top_k, checked, gone, batch.hidden):
         stored = retriever.categories_of(sorted(items), batch.request.consistency)
         checked |= items
-        gone |= gone_items(items, stored, batch)
+        if not (more := gone_items(items, stored, batch)):
+            break
+        gone |= more
     return best_lists(ranked, gone, top_k)
 
 

@@ -214,8 +214,10 @@ class RankedService:
             if not items:
                 return gone
             stored = await self._lookup.categories_of(retriever, items, batch.request.consistency)
+            if not (more := gone_items(items, stored, batch)):
+                return gone
             checked |= items
-            gone |= gone_items(items, stored, batch)
+            gone |= more
 
     async def _within(self, work: Awaitable[Lists], batch: UserBatch) -> Lists | None:
         """The result of ``work``; None, counted and logged, where there is none in time."""
