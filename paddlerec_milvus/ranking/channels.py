@@ -15,7 +15,7 @@ import numpy.typing as npt
 from paddlerec_milvus.data.log import ClickLog
 from paddlerec_milvus.errors import SettingsError
 from paddlerec_milvus.ranking.graph_filter import GraphFilter
-from paddlerec_milvus.ranking.pair_table import PairHits, PairTable, grouped_by_item
+from paddlerec_milvus.ranking.pair_table import PairHits, PairTable
 from paddlerec_milvus.ranking.trends import Trends
 from paddlerec_milvus.retrieval.base import MISSING_ID
 from paddlerec_milvus.settings import QuotaSettings
@@ -172,9 +172,14 @@ class Channels(NamedTuple):
 
 def _joined(lists: Mapping[str, IntArray]) -> tuple[IntArray, IntArray]:
     """The n items of all channels' ``lists``, by rising id, and their ranks [n, C]."""
-    items, order, edges = grouped_by_item(np.concatenate(list(lists.values())))
+    listed = np.concatenate(list(lists.values()))
+    order = listed.argsort()
+    rising = listed.take(order)
+    is_new = np.ones(len(rising), np.bool_)
+    np.not_equal(rising[1:], rising[:-1], out=is_new[1:])
     rows = np.empty(len(order), np.int64)  # of each place of the lists
-    rows[order] = np.arange(len(items)).repeat(edges[1:] - edges[:-1])
+    rows[order] = is_new.cumsum() - 1
+    items = rising[is_new]
     ranks = np.zeros((len(CHANNELS), len(items)), np.int64)
     start = 0
     for name, one in lists.items():

@@ -65,12 +65,18 @@ class PairTable(NamedTuple):
         if not len(items):
             none, empty = np.zeros(0, np.float32), np.zeros(0, np.int64)
             return PairHits(empty, none, none, none, empty)
-        distinct, order, edges = grouped_by_item(items)
+        keys = items.astype(np.int64) << PLACE_BITS  # to sort them is faster than an argsort
+        keys |= np.arange(len(items))
+        keys.sort()
+        others, order = keys >> PLACE_BITS, keys & ((1 << PLACE_BITS) - 1)
+        is_edge = np.ones(len(others) + 1, np.bool_)
+        np.not_equal(others[1:], others[:-1], out=is_edge[1:-1])
+        edges = np.flatnonzero(is_edge)
         first = edges[:-1]
         faded = weights * _fading(len(clicks)).repeat(counts)
         weights = weights.take(order)
         return PairHits(
-            distinct,
+            others.take(first),
             np.add.reduceat(faded.take(order), first),
             np.maximum.reduceat(weights, first),
             weights.take(first) * (order.take(first) < counts[0]),
@@ -101,22 +107,6 @@ class PairTable(NamedTuple):
         places = np.arange(counts.sum())
         places += (starts - counts.cumsum() + counts).repeat(counts)
         return self.items.take(places), self.weights.take(places), counts
-
-
-def grouped_by_item(items: npt.NDArray[np.integer]) -> tuple[IntArray, IntArray, IntArray]:
-    """The m distinct ones of ``items`` [n], and where each of them is.
-
-    These are the ids [m], which rise, the places in ``items`` [n] by item and then as they were,
-    and where each item's places begin among these and end [m + 1].
-    """
-    keys = items.astype(np.int64) << PLACE_BITS  # to sort them is faster than an argsort
-    keys |= np.arange(len(items))
-    keys.sort()
-    ids, order = keys >> PLACE_BITS, keys & ((1 << PLACE_BITS) - 1)
-    is_edge = np.ones(len(ids) + 1, np.bool_)
-    np.not_equal(ids[1:], ids[:-1], out=is_edge[1:-1])
-    edges = is_edge.nonzero()[0]
-    return ids.take(edges[:-1]), order, edges
 
 
 @cache

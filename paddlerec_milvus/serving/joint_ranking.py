@@ -42,15 +42,20 @@ class JointRanking:
         loop = asyncio.get_running_loop()
         ranking = _Ranking(rank, loop.create_future())
         self._waiting.append(ranking)
-        self._start(loop)
+        loop.call_soon(self._start, loop)  # with all that the same search ends
         return ranking.answer
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = [one for one in self._waiting if not one.answer.done()]
         if self._busy or not waiting:
             return
+        try:
+            work = loop.run_in_executor(self._pool, _ranked, waiting)
+        except RuntimeError:  # the service ends
+            for one in waiting:
+                one.answer.cancel()
+            return
         self._busy, self._waiting = True, []
-        work = loop.run_in_executor(self._pool, _ranked, waiting)
         work.add_done_callback(partial(self._ended, loop, waiting))
 
     def _ended(self, loop: asyncio.AbstractEventLoop, batch: list[_Ranking], work: _Work) -> None:

@@ -55,13 +55,15 @@ def test_those_that_wait_are_ranked_in_one_visit_and_a_failure_is_of_one(visits)
         names = ("first", "second", "failing", "given up", "last")
         answers = [joint.add(visits.ranking(name)) for name in names]
         answers[3].cancel()
+        await asyncio.sleep(0)
+        answers.append(joint.add(visits.ranking("later")))
         visits.may_end.set()
         return await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), LIMIT)
 
     results = asyncio.run(scene())
-    assert visits.order == ["first", "second", "failing", "last"]
+    assert visits.order == ["first", "second", "failing", "last", "later"]
     assert visits.count == 2
-    assert [results[place] for place in (0, 1, 4)] == [{1: None}, {2: None}, {4: None}]
+    assert [results[place] for place in (0, 1, 4, 5)] == [{n: None} for n in (1, 2, 4, 5)]
     assert isinstance(results[2], FloatingPointError)
     assert isinstance(results[3], asyncio.CancelledError)
 
