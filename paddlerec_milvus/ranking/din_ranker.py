@@ -57,9 +57,10 @@ class DinRanker:
     ) -> None:
         self.network = network
         self.start, self.features, self._categories = start, tuple(features), categories
-        self._columns = [ALL_FEATURES.index(name) for name in self.features]
+        columns = [ALL_FEATURES.index(name) for name in self.features]
+        are_first = columns == list(range(len(columns)))
+        self._columns = slice(len(columns)) if are_first else columns  # a view costs nothing
         self._score = ALL_FEATURES.index(SCORE)
-        self._all = self._columns == list(range(len(ALL_FEATURES)))
         self._pairs = _PairLayer.of(network)
         self._attention = _layers_after_first(network, ATTENTION)
         self._mlp = _layers_after_first(network, MLP)
@@ -77,7 +78,7 @@ class DinRanker:
         weight = network[f"{MLP}.hidden.0.weight"]
         first = parts @ weight[: parts.shape[1]]
         if len(network[MEANS]):
-            used = rows if self._all else rows[:, self._columns]
+            used = rows[:, self._columns]
             first += dense_inputs(used, network[MEANS], network[SCALES]) @ weight[parts.shape[1] :]
         first += network[f"{MLP}.hidden.0.bias"]
         logits = _through(self._mlp, first)

@@ -136,10 +136,9 @@ def _put_interests(
     products = np.concatenate([interests, recent]) @ vectors.T
     products[:, known:] = np.nan
     scores, near = products[: len(interests)], products[len(interests) :]
-    best = second = scores[0]
-    for number, one in enumerate(scores[1:]):  # faster than to sort them
-        lower = np.minimum(best, one)
-        best, second = np.maximum(best, one), np.maximum(second, lower) if number else lower
+    best, second = scores[0], np.full_like(scores[0], -np.inf)
+    for one in scores[1:]:  # faster than to sort them
+        best, second = np.maximum(best, one), np.maximum(second, np.minimum(best, one))
     best = np.concatenate([best[:known], hits.scores[ranks[known:] - 1]])
     put(best)
     put(best - best.max())
